@@ -1,0 +1,25 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test lint
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Score 336,776 real flights, end to end
+	@$(BIN)/nightshift demo
+
+test: $(VENV)/.test ## Run the tests, but for the heavy ones and, unless installed, PyTorch and TensorFlow
+	@$(BIN)/pytest
+
+lint: $(VENV)/.lint ## Check style and types
+	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy
+
+$(VENV)/.%: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV); the first time this takes a minute or two."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e '.[$*]'
+	@touch $@

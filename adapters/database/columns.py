@@ -1,0 +1,125 @@
+"""A source's columns: how the database declares them, how Arrow carries them, keys as text."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+Key = tuple[Any, ...]
+"""The values of a row's key columns."""
+
+
+@dataclass(frozen=True)
+class SourceColumn:
+    """A column as the database declares it, and as Arrow carries it."""
+
+    name: str
+    arrow: pa.DataType
+    sql: "sa.types.TypeEngine[Any]"
+    display: str
+    as_text: bool = False
+    """Whether the database is asked to send it as text (UUIDs, enums, JSON)."""
+    nullable: bool = True
+
+    @property
+    def is_uuid(self) -> bool:
+        return isinstance(self.sql, sa.Uuid)
+
+    @property
+    def can_be_key(self) -> bool:
+        """Whether its values have one order and one equality, here and in the database."""
+        if pa.types.is_floating(self.arrow) or pa.types.is_nested(self.arrow):
+            return False
+        return self.is_uuid or not (self.as_text or pa.types.is_binary(self.arrow))
+
+    def carried(self, wanted: pa.DataType | None) -> pa.DataType:
+        """The Arrow type in which a chunk has it, for an input of the type `wanted`.
+
+        Exact decimals travel as text: Arrow's have one scale per column, a database's need not.
+        """
+        if not pa.types.is_decimal(self.arrow):
+            return self.arrow
+        rounded = wanted is not None and pa.types.is_floating(wanted)
+        return pa.float64() if rounded else pa.string()
+
+
+def decimal_type(precision: int | None, scale: int | None) -> pa.DataType:
+    """The Arrow type that declares a NUMERIC. Without a precision, any scale may come."""
+    if precision is None:
+        return pa.decimal128(38, 10)
+    scale = scale or 0
+    # PostgreSQL also has scales below zero (whole hundreds) and above the precision.
+    precision, scale = max(precision, scale, precision - scale), max(scale, 0)
+    if precision <= 38:
+        return pa.decimal128(precision, scale)
+    return pa.decimal256(min(precision, 76), min(scale, 76))
+
+
+# What Python type a SQLAlchemy type stands for -> what Arrow carries it as.
+_ARROW_OF_PYTHON: dict[type, pa.DataType] = {
+    bool: pa.bool_(),
+    int: pa.int64(),
+    float: pa.float64(),
+    str: pa.string(),
+    bytes: pa.binary(),
+    list: pa.list_(pa.null()),
+    date: pa.date32(),
+    datetime: pa.timestamp("us"),
+}
+
+
+def reflected(column: Any) -> SourceColumn:
+    """A column as SQLAlchemy's inspector describes it."""
+    kind = column["type"]
+    try:
+        arrow = _ARROW_OF_PYTHON.get(kind.python_type)
+    except NotImplementedError:
+        arrow = None
+    if isinstance(kind, sa.Numeric) and arrow is None:
+        arrow = decimal_type(kind.precision, kind.scale)
+    elif isinstance(kind, sa.DateTime) and kind.timezone:
+        arrow = pa.timestamp("us", "UTC")
+    elif isinstance(kind, sa.Uuid):
+        kind = sa.Uuid(as_uuid=False)
+    enumerated = isinstance(kind, sa.Enum)  # which sorts by the order of its declaration
+    if arrow == pa.int64():
+        kind = sa.BigInteger()  # an INTEGER here may be wider than one where predictions are kept
+    elif arrow is not None and not pa.types.is_nested(arrow):
+        kind = kind.as_generic()  # which may be in another database
+    return SourceColumn(
+        name=column["name"],
+        arrow=pa.string() if arrow is None else arrow,
+        sql=kind,
+        display=str(column["type"]),
+        as_text=arrow is None or enumerated,
+        nullable=column["nullable"],
+    )
+
+
+def encode_key(key: Key) -> str:
+    """A key as JSON text for the ledger."""
+    return json.dumps([v if isinstance(v, bool | int | str) else str(v) for v in key])
+
+
+def decode_key(text: str, columns: Sequence[SourceColumn]) -> Key:
+    """The ledger's JSON text -> the key's values in the columns' own types."""
+    values = json.loads(text)
+    return tuple(_parsed(column, value) for column, value in zip(columns, values, strict=True))
+
+
+def _parsed(column: SourceColumn, value: Any) -> Any:
+    if column.is_uuid:
+        return str(uuid.UUID(value))
+    if pa.types.is_decimal(column.arrow):
+        return Decimal(value)
+    if pa.types.is_timestamp(column.arrow):
+        return datetime.fromisoformat(value)
+    if pa.types.is_date(column.arrow):
+        return date.fromisoformat(value)
+    return value

@@ -1,0 +1,166 @@
+"""One job's predictions: the rows of every run, and the view that readers use."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from adapters.database.engine import translated
+from adapters.database.ledger import Ledger, Run
+from adapters.database.schema import RESERVED, CreateView, predictions_table, readers_view
+from adapters.database.source import Source
+from adapters.errors import KeyNotUnique, TargetMismatch
+from adapters.signature import Column
+
+
+class Predictions:
+    """The generic lane, over any SQLAlchemy dialect; a fast lane overrides `_insert`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        source: Source,
+        target: str,
+        outputs: Sequence[Column],
+        index_key: bool = False,
+    ) -> None:
+        self.ledger = ledger
+        self.engine = ledger.engine
+        self.source = source
+        self.target = target
+        self.outputs = outputs
+        key = source.key_columns
+        self._check_names([column.name for column in key])
+        with_time = source.spec.time_column is not None
+        typed = [(column.name, column.sql) for column in key]
+        self.rows = predictions_table(ledger.tables, target, typed, with_time, outputs, index_key)
+
+    def create(self) -> None:
+        """Create the ledger, the table and the view where they are missing.
+
+        Raises TargetMismatch, as `check` does.
+        """
+        self.check()
+        self.ledger.create()
+        with translated(self.engine, f"to create the view {self.target!r}"):
+            if self._is_view():
+                return
+            try:
+                with self.engine.begin() as connection:
+                    select = readers_view(self.ledger.tables, self.rows)
+                    schema = self.rows.schema
+                    connection.execute(CreateView(select, self.target, schema))
+            except sa.exc.DBAPIError:
+                if not self._is_view():  # else another worker created it at this moment
+                    raise
+
+    def check(self) -> None:
+        """Raise TargetMismatch if something else has the target's names, or other columns."""
+        self._check_lengths()
+        view, table, schema = self.target, self.rows.name, self.rows.schema
+        with translated(self.engine, f"to look at {view!r}"):
+            inspector = sa.inspect(self.engine)
+            is_view = self._is_view()
+            kept = inspector.has_table(table, schema=schema)
+            taken = not is_view and inspector.has_table(view, schema=schema)
+            # Asked again, since another worker may have made the view just now.
+            if (is_view and not kept) or (taken and not self._is_view()):
+                raise self._not_ours()
+            if kept:
+                self._check_table(inspector)
+            if is_view:
+                select = readers_view(self.ledger.tables, self.rows)
+                wanted = {column.name for column in select.selected_columns}
+                if wanted != {c["name"] for c in inspector.get_columns(view, schema=schema)}:
+                    raise self._not_ours()
+
+    def write(self, run: Run, chunk: int, rows: pa.Table) -> None:
+        """Write one chunk, in one transaction with its ledger entry: all of it or nothing.
+
+        `rows` has the key columns, `partition_time` where the job has a time column, and the
+        outputs, in key order. Raises OwnershipLost, KeyNotUnique, DatabaseUnavailable.
+        """
+        keys = self._key(rows, 0), self._key(rows, rows.num_rows - 1)
+        run_id = pa.array([run.run_id], pa.int64()).take(
+            pa.nulls(rows.num_rows, pa.int8()).fill_null(0)
+        )
+        stamped = rows.add_column(0, "run_id", run_id)
+        with translated(self.engine, f"to write to {self.rows.name!r}"):
+            try:
+                with self.engine.begin() as connection:
+                    self.ledger.record_chunk(connection, run, chunk, keys, rows.num_rows)
+                    self._insert(connection, stamped)
+            except Exception as error:
+                if _violates_unique(error):
+                    source = self.source.spec
+                    problem = f"a key between {keys[0]} and {keys[1]} is there twice"
+                    remedy = "Make each key appear once in the source."
+                    raise KeyNotUnique(str(source), source.key, problem, remedy) from error
+                raise
+
+    def _insert(self, connection: sa.Connection, rows: pa.Table) -> None:
+        connection.execute(sa.insert(self.rows), rows.to_pylist())
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _key(self, rows: pa.Table, index: int) -> str:
+        values = tuple(rows.column(name)[index].as_py() for name in self.source.spec.key)
+        return self.source.encode_key(values)
+
+    def _check_names(self, key: Sequence[str]) -> None:
+        for output in self.outputs:
+            if output.name in RESERVED or output.name in key:
+                problem = f"the model's output {output.name!r} has the name of another column"
+                raise TargetMismatch(self.target, problem, "Publish it with another output name.")
+
+    def _check_lengths(self) -> None:
+        """Databases cut names that are too long, and then find them under another name."""
+        longest = self.engine.dialect.max_identifier_length
+        for name in (self.rows.name, *self.rows.columns.keys()):
+            if len(name.encode()) > longest:
+                problem = f"the name {name!r} is longer than the {longest} bytes a name may have"
+                raise TargetMismatch(self.target, problem, "Give it a shorter one.")
+
+    def _check_table(self, inspector: sa.Inspector) -> None:
+        table, schema = self.rows, self.rows.schema
+        columns = inspector.get_columns(table.name, schema=schema)
+        key = inspector.get_pk_constraint(table.name, schema=schema)["constrained_columns"]
+        found = {column["name"]: self._kind(column["type"]) for column in columns}
+        wanted = {column.name: self._kind(column.type) for column in table.columns}
+        required = {column["name"] for column in columns if not column["nullable"]}
+        differing = {name for name, _ in found.items() ^ wanted.items()}
+        differing |= {column.name for column in table.columns if column.nullable} & required
+        differing |= set(key) ^ {column.name for column in table.primary_key}
+        if differing:
+            names = ", ".join(sorted(differing))
+            problem = f"{table.name!r} has other columns or types than this job writes ({names})"
+            remedy = "A model with other outputs, or other keys, needs a job and target of its own."
+            raise TargetMismatch(self.target, problem, remedy)
+
+    def _not_ours(self) -> TargetMismatch:
+        problem = "a table or view of that name is there already, and it is not Nightshift's"
+        return TargetMismatch(self.target, problem, "Name another target.table.")
+
+    def _kind(self, kind: "sa.types.TypeEngine[Any]") -> str:
+        """What must not differ in a column's type: its family; and what would be lost unnoticed."""
+        here = kind.dialect_impl(self.engine.dialect)
+        if isinstance(here, sa.types.TypeDecorator):
+            here = here.impl_instance
+        exact = (sa.Float, sa.DateTime, sa.ARRAY)  # width, time zone, dimensions
+        if isinstance(here, exact) or isinstance(kind, exact):
+            return kind.compile(self.engine.dialect)
+        families = (sa.Boolean, sa.Integer, sa.Numeric, sa.Date, sa.Uuid)
+        return next((f.__name__ for f in families if isinstance(here, f)), "String")
+
+    def _is_view(self) -> bool:
+        views = sa.inspect(self.engine).get_view_names(schema=self.rows.schema)
+        return self.target in views
+
+
+def _violates_unique(error: BaseException) -> bool:
+    cause = getattr(error, "orig", None) or error
+    if getattr(cause, "sqlstate", None) == "23505":
+        return True
+    named = any(word in str(cause).lower() for word in ("unique", "duplicate"))
+    return named and isinstance(error, sa.exc.IntegrityError)

@@ -1,0 +1,1 @@
+"""One short file per ML library; the only place where ML libraries are imported."""

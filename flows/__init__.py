@@ -1,0 +1,1 @@
+"""What happens, in what order. Knows no ML library and no SQL dialect."""

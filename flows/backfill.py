@@ -1,0 +1,316 @@
+"""The flow that scores a range of partitions, each in a run of its own, after a durable plan."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from itertools import islice
+from typing import Annotated
+
+import prefect
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from pydantic import Field
+
+from adapters.database.backfills import (
+    DONE,
+    FAILED,
+    RUNNING,
+    SKIPPED,
+    WAITING,
+    Backfill,
+    Backfills,
+    Facts,
+    Step,
+    estimate_rows,
+)
+from adapters.database.ledger import new_owner
+from adapters.errors import BackfillFailed, ConfigurationError, TransientError
+from adapters.store import Manifest
+from flows.backfill_report import BackfillProgress, show_plan, show_steps
+from flows.desk import Desk, open_desk, open_store
+from flows.endings import BUSY, told
+from flows.endings import SKIPPED as UNWANTED
+from flows.job import Job, load_job
+from flows.partitions import Partition, partitions_between, shifted
+from flows.plan import Order, Reprocess, plan_steps
+from flows.report import ScoreResult, label_run, listening
+from flows.score import Prepared, leaks, prepared, score, shared
+from flows.settings import Settings, load_settings
+
+MOST_PARTITIONS = 50_000
+
+# A form has a date picker; over REST, a pattern is what the server refuses other texts by: all
+# days of the calendar, and the 29th of each February.
+_LONG = r"(0[13578]|1[02])-(0[1-9]|[12]\d|3[01])"
+_SHORT = r"(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|[12]\d)"
+_PATTERN = rf"^[12]\d{{3}}-({_LONG}|{_SHORT})$"
+Day = Annotated[date, Field(json_schema_extra={"pattern": _PATTERN})]
+
+
+@dataclass(frozen=True)
+class BackfillResult:
+    """What became of the partitions of a range, or, of a dry run, what would."""
+
+    job: str
+    model: str
+    """`name@version`"""
+    backfill_id: int | None
+    """None for a dry run."""
+    steps: list[Step]
+
+    def count(self, state: str) -> int:
+        return sum(step.state == state for step in self.steps)
+
+
+def _run_name() -> str:
+    given = flow_run.parameters
+    dry = " (dry run)" if given.get("dry_run") else ""
+    return f"{given['job']} {given['start']} to {given['end']}{dry}"
+
+
+@flow(name="backfill", flow_run_name=_run_name)
+@told
+def backfill(
+    job: str,
+    start: Day,
+    end: Day,
+    reprocess: Reprocess = "missing",
+    model: str | None = None,
+    order: Order = "oldest_first",
+    max_parallel: Annotated[int, Field(ge=1, le=16)] = 1,
+    dry_run: bool = False,
+    allow_leakage: bool = False,
+) -> BackfillResult:
+    """Score a range of a job's partitions, one after the other, each published when it is done.
+
+    Killed and started again with the same values, it goes on with its own plan. A partition that
+    fails does not stop the others; started again with `failed`, it does only those.
+
+    Args:
+        job: The job, by the name of its file in config/jobs.
+        start: The first day to score. Of a monthly job, all of its month.
+        end: The last day to score, itself included.
+        reprocess: `missing`: what is not published yet. `failed`: what failed when it was last
+            tried. `stale_model`: what is published with another model version. `all`: everything.
+        model: A model in place of the job's: `name`, `name@alias` or `name@7`. It is turned into
+            one version at the start, for the whole range.
+        order: Which partitions come first.
+        max_parallel: How many partitions are scored side by side, from 1 to 16.
+        dry_run: Only show the plan: what would be scored, what not, and why.
+        allow_leakage: Score rows from before the day through which the model was trained, too.
+    """
+    settings, spec = load_settings(), load_job(job)
+    cells = _cells(spec, start, end)
+    given = {"start": start, "end": end, "reprocess": reprocess, "model": model, "order": order}
+    parameters = json.dumps({**given, "allow_leakage": allow_leakage}, default=str)
+    with open_desk(settings, spec) as desk:
+        backfills = Backfills(desk.ledger)
+        if not dry_run or desk.ledger.exists():
+            desk.ledger.create()
+            unfinished = backfills.unfinished(job, parameters)
+            facts = backfills.facts(job, cells[0].start, cells[-1].end)
+        else:
+            unfinished, facts = None, Facts()
+        if unfinished is not None:
+            reference = f"{unfinished.model_name}@{unfinished.model_version}"
+            manifest = _resolved(settings, reference)
+            steps = list(unfinished.steps)
+        else:
+            manifest = _resolved(settings, model or spec.model)
+            steps = _planned(desk, cells, facts, reprocess, manifest, order, allow_leakage)
+        label_run(_run_name(), [job, manifest.name])
+        _tell_plan(steps, manifest, unfinished)
+        show_steps(manifest.reference, steps)
+        if dry_run:
+            show_plan(job, spec.partition, manifest.reference, steps)
+            return BackfillResult(job, manifest.reference, None, steps)
+        owner, run_id = new_owner(), flow_run.id
+        taken = unfinished and backfills.take_over(unfinished, owner, run_id)
+        plan = taken or backfills.begin(
+            job, parameters, (manifest.name, manifest.version), steps, owner, run_id, facts.at
+        )
+        waiting = [step for step in plan.steps if step.state == WAITING]
+        title = f"{job} {start} to {end}"
+        with BackfillProgress(title, job, spec.partition, manifest.reference, plan, backfills):
+            if waiting:
+                with prepared(settings, spec, manifest.reference) as common:
+                    common = replace(common, unless_published_since=plan.planned_at)
+                    runner = _Runner(settings, common, plan, backfills, allow_leakage)
+                    runner.run(waiting, max_parallel)
+        backfills.renew(plan, ended=True)
+    return _ended(job, manifest, plan)
+
+
+# --- planning -----------------------------------------------------------------------------------
+
+
+def _cells(job: Job, start: date, end: date) -> list[Partition]:
+    if end < start:
+        problem = f"{end} is before the start, {start}"
+        raise ConfigurationError("backfill", "end", problem, "Both days are included.")
+    between = partitions_between(start, end, job.partition, job.zone)
+    cells = list(islice(between, MOST_PARTITIONS + 1))
+    if len(cells) > MOST_PARTITIONS:
+        problem = f"the range has more than {MOST_PARTITIONS:,} partitions"
+        raise ConfigurationError("backfill", "end", problem, "Take a shorter range.")
+    return cells
+
+
+def _resolved(settings: Settings, reference: str) -> Manifest:
+    """The version that the reference names now."""
+    return open_store(settings).resolve(reference)
+
+
+def _planned(
+    desk: Desk,
+    cells: list[Partition],
+    facts: Facts,
+    reprocess: Reprocess,
+    manifest: Manifest,
+    order: Order,
+    allow_leakage: bool,
+) -> list[Step]:
+    model = (manifest.name, manifest.version)
+    ordered = cells if order == "oldest_first" else cells[::-1]
+    due = _due(desk.job)
+    steps = plan_steps(ordered, facts, reprocess, model, due, datetime.now(UTC))
+    for step in steps:
+        leaking = not allow_leakage and leaks(manifest, step.start, desk.job.zone)
+        if step.state == WAITING and leaking:
+            step.state = SKIPPED
+            step.reason = f"{manifest.reference} was trained on it (allow_leakage scores it)"
+        if step.state == WAITING:
+            step.rows = estimate_rows(desk.source, step.start, step.end)
+    return steps
+
+
+def _due(job: Job) -> Callable[[Partition], datetime]:
+    """When a schedule with the job's offset would score a partition: by default at its end."""
+    long_ago = datetime.min.replace(tzinfo=UTC)
+
+    def due(cell: Partition) -> datetime:
+        return shifted(cell, job.offset - 1, job.partition, job.zone).end or long_ago
+
+    return due
+
+
+def _tell_plan(steps: list[Step], manifest: Manifest, resumed: Backfill | None) -> None:
+    log = get_run_logger()
+    if resumed is not None:
+        log.info("Going on with plan %s of %s UTC", resumed.backfill_id, resumed.planned_at)
+    waiting = [step for step in steps if step.state == WAITING]
+    rows = sum(step.rows or 0 for step in waiting)
+    log.info(
+        "%s: %s partitions to score with about %s rows, %s not",
+        manifest.reference,
+        len(waiting),
+        f"{rows:,}",
+        len(steps) - len(waiting),
+    )
+
+
+# --- carrying out -------------------------------------------------------------------------------
+
+
+class _Runner:
+    """Carries out the steps of a plan, some of them side by side."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        common: Prepared,
+        plan: Backfill,
+        backfills: Backfills,
+        allow_leakage: bool,
+    ) -> None:
+        self.settings, self.common, self.plan = settings, common, plan
+        self.backfills, self.allow_leakage = backfills, allow_leakage
+        self.log = get_run_logger()
+
+    def run(self, steps: list[Step], max_parallel: int) -> None:
+        """Score each step's partition; those that others hold are tried once more at the end."""
+        self._side_by_side(steps, max_parallel)
+        held = [step for step in steps if step.state == WAITING]
+        if not held:
+            return
+        # Their owners may be dead without a sign of it; by then they count as dead.
+        self.log.info("Waiting for %s partitions that others are scoring", len(held))
+        time.sleep(self.settings.database.lease + 1)
+        self._side_by_side(held, max_parallel)
+        for step in held:
+            if step.state == WAITING:
+                step.state = SKIPPED
+                self._keep(step)
+
+    def _side_by_side(self, steps: list[Step], max_parallel: int) -> None:
+        with _sharing(self.common), listening(None):
+            if max_parallel == 1:  # in the main thread, where timeouts and signals work best
+                for step in steps:
+                    self._score(step)
+                return
+            executor = ThreadPoolExecutor(max_parallel, "partition")
+            try:
+                futures = [executor.submit(copy_context().run, self._score, s) for s in steps]
+                for future in futures:
+                    future.result()
+            finally:
+                executor.shutdown(cancel_futures=True)
+
+    def _score(self, step: Step) -> None:
+        step.state = RUNNING
+        self._keep(step)
+        begun = time.monotonic()
+        try:
+            with prefect.tags(self.common.desk.job.name, self.common.manifest.name, step.partition):
+                state: State[ScoreResult] = score(
+                    self.common.desk.job.name,
+                    step.partition,
+                    self.common.manifest.reference,
+                    self.allow_leakage,
+                    return_state=True,
+                )
+            reason = state.message or state.name or ""
+        except Exception as error:  # the Prefect server is away, say: the others may still work
+            state, reason = prefect.states.Failed(), f"{type(error).__name__}: {error}"
+        step.seconds = time.monotonic() - begun
+        if state.is_completed():
+            step.state, step.rows = DONE, state.result().rows
+        elif state.name == BUSY:
+            step.state, step.reason = WAITING, reason
+        elif state.name == UNWANTED:
+            step.state, step.reason = SKIPPED, reason
+        else:
+            step.state, step.reason = FAILED, reason
+            self.log.error("%s failed: %s", step.partition, reason)
+        self._keep(step)
+
+    def _keep(self, step: Step) -> None:
+        try:
+            self.backfills.keep(self.plan, step)
+        except TransientError as error:  # whoever goes on with the plan looks at the ledger anyway
+            self.log.warning("Step %s could not be entered: %s", step.partition, error)
+
+
+@contextmanager
+def _sharing(common: Prepared) -> Iterator[None]:
+    token = shared.set(common)
+    try:
+        # The backfill's own heartbeat serves; those of its runs would cost a second's wait each.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield
+    finally:
+        shared.reset(token)
+
+
+def _ended(job: str, manifest: Manifest, plan: Backfill) -> BackfillResult:
+    failures = [(step.partition, step.reason) for step in plan.steps if step.state == FAILED]
+    if failures:
+        raise BackfillFailed(job, len(plan.steps), tuple(failures))
+    return BackfillResult(job, manifest.reference, plan.backfill_id, list(plan.steps))

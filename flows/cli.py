@@ -1,0 +1,254 @@
+"""`nightshift ...`: the command line. Exit codes: 0 done, 1 failed, 2 wrong input, 75 try later."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from adapters.errors import ConfigurationError, NightshiftError, TransientError
+from flows import cli_deploy, cli_models, terminal
+from flows.terminal import AsJson
+
+app = typer.Typer(
+    help="Score database tables with machine-learning models, exactly once.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,  # locals may hold secrets
+    add_completion=False,
+)
+
+cli_models.add_to(app)
+cli_deploy.add_to(app)
+
+EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_TRY_LATER = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+JobName = Annotated[str, typer.Argument(help="The job: the name of its file in config/jobs.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="A model in place of the job's: `name`, `name@alias` or `name@7`."),
+]
+
+
+def main() -> None:
+    """The entry point: errors of ours become one line and an exit code."""
+    try:
+        app()
+    except NightshiftError as error:
+        terminal.errors.print(f"[bold red]Error:[/] {terminal.escaped(str(error))}")
+        sys.exit(_exit_code(error))
+    except KeyboardInterrupt:
+        terminal.errors.print(
+            "Stopped. What is committed is kept; the same command goes on from it."
+        )
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _exit_code(error: NightshiftError) -> int:
+    if isinstance(error, TransientError):
+        return EXIT_TRY_LATER
+    return EXIT_WRONG_INPUT if isinstance(error, ConfigurationError) else EXIT_FAILED
+
+
+@app.command()
+def run(
+    job: JobName,
+    partition: Annotated[
+        str | None,
+        typer.Option(help="A day like 2013-10-01, or `all`; left out, the last that has ended."),
+    ] = None,
+    model: ModelOption = None,
+    allow_leakage: Annotated[
+        bool, typer.Option(help="Score rows that the model was trained on, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score one partition of a job's table and publish the predictions.
+
+    Run again after a failure, it goes on after the last committed chunk.
+
+    Example: `nightshift run flight_delays --partition 2013-10-02`
+    """
+    from flows.job import load_job
+    from flows.server import prefect_api
+    from flows.settings import load_settings
+
+    settings, spec = load_settings(), load_job(job)
+    cell = spec.partition_of(partition)
+    with prefect_api(settings.state_dir) as ready:
+        from flows.report import listening
+        from flows.score import score
+
+        ready()
+        title = f"{job} {cell.label}"
+        with _quiet(as_json, title) as listener, listening(listener):
+            result = score(job, cell.label, model, allow_leakage)
+    if as_json:
+        terminal.print_json(asdict(result) | {"rows_per_second": result.rows_per_second})
+        return
+    if not result.rows:
+        terminal.errors.print(f"[yellow]{job} {result.partition} has no rows in the source.[/]")
+    terminal.console.print(
+        f"Published [bold]{result.rows:,} rows[/] in {result.target}: "
+        f"run {result.run_id}, {result.model}, {result.seconds:.1f} s"
+    )
+    if result.resumed_rows:
+        terminal.console.print(f"  {result.resumed_rows:,} of them were written before it resumed")
+    terminal.console.print(f"  {terminal.escaped(result.sql)}")
+
+
+@app.command()
+def predict(
+    job: JobName,
+    row: Annotated[str, typer.Option(help="The model's inputs as JSON; null for a missing one.")],
+    model: ModelOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict one row with a job's model, through its `predict`; nothing is written.
+
+    Example: `nightshift predict flight_delays --row '{"dep_delay": 12, "carrier": "UA", ...}'`
+    """
+    from flows.desk import open_store
+    from flows.job import load_job
+    from flows.settings import load_settings
+
+    store = open_store(load_settings())
+    manifest = store.resolve(model or load_job(job).model)
+    try:
+        values = json.loads(row)
+    except json.JSONDecodeError as error:
+        remedy = """Write it like --row '{"distance": 1400, "carrier": "UA"}'."""
+        raise ConfigurationError("--row", "", f"it is not JSON ({error})", remedy) from error
+    if not isinstance(values, dict):
+        remedy = "Write the inputs' names and values in braces."
+        raise ConfigurationError("--row", "", "it is not a JSON object", remedy)
+    signature = manifest.signature
+    unknown = sorted(values.keys() - set(signature.input_names))
+    if unknown:
+        names = ", ".join(map(repr, unknown))
+        terminal.errors.print(terminal.escaped(f"Ignored, no inputs of the model: {names}"))
+    features = signature.features(signature.row(values))
+    prediction = store.load(manifest).predict(features)
+    predicted = signature.predictions([prediction], 1).to_pylist()[0]
+    if as_json:
+        terminal.print_json(predicted)
+        return
+    for name, value in predicted.items():
+        terminal.console.print(f"{terminal.escaped(name)}: [bold]{terminal.escaped(str(value))}[/]")
+    terminal.console.print(f"  by {manifest.name}@{manifest.version}")
+
+
+@app.command()
+def runs(
+    job: Annotated[str | None, typer.Argument(help="Only this job's runs.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest runs: what was scored with what, and how it ended.
+
+    Example: `nightshift runs flight_delays --limit 5`
+    """
+    from adapters.database.engine import open_engine
+    from adapters.database.ledger import Ledger
+    from flows.job import load_job
+    from flows.settings import load_settings
+
+    settings = load_settings()
+    engine = open_engine(settings.target_url())
+    try:
+        ledger = Ledger(engine, settings.database.schema_)
+        records = ledger.history(job, limit) if ledger.exists() else []
+    finally:
+        engine.dispose()
+    if as_json:
+        terminal.print_json([asdict(record) for record in records])
+        return
+    if job is not None and not records:
+        load_job(job)  # the error that lists the jobs, if this is none
+    terminal.print_table(
+        ["run", "job", "partition", "model", "state", "rows", "started (UTC)", "seconds", "error"],
+        [
+            [
+                record.run_id,
+                record.job,
+                record.partition,
+                f"{record.model_name}@{record.model_version}",
+                record.state,
+                record.rows,
+                f"{record.started_at:%Y-%m-%d %H:%M}",
+                (record.scored_at - record.started_at).total_seconds()
+                if record.scored_at
+                else None,
+                record.error,
+            ]
+            for record in records
+        ],
+        empty="No runs yet. `nightshift run JOB` makes one.",
+    )
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="The port of the Prefect server and its UI.")] = 4200,
+) -> None:
+    """Start the local services and keep them running until Ctrl-C.
+
+    The embedded database, if the settings use it, a Prefect server with its UI, and the process
+    that runs the jobs' nights, backfills and triggers. Other nightshift commands in this project
+    use them while they run.
+
+    Example: `nightshift up`
+    """
+    import signal
+
+    from flows.server import announced, prefect_api, running_api
+    from flows.settings import load_settings
+
+    settings = load_settings()
+    running = running_api(settings.state_dir)
+    if running is not None:
+        terminal.console.print(f"It is running already: {running.removesuffix('/api')}")
+        return
+    for ending in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores INT
+        signal.signal(ending, signal.default_int_handler)
+    try:
+        with prefect_api(settings.state_dir, port) as ready:
+            shown = settings.target_url().set(drivername="postgresql")
+            database = (shown if shown.password else shown.set(password=None)).render_as_string()
+            url = ready()
+            with announced(settings.state_dir, url):
+                from flows.deployments import job_deployments, serve_jobs
+
+                ui = url.removesuffix("/api")
+                terminal.console.print(f"Prefect UI  {ui}")
+                terminal.console.print(f"Backfill    {ui}/deployments, then Run > Custom run")
+                terminal.console.print(f"Database    {database}")
+                terminal.console.print("Press Ctrl-C to stop.")
+                serve_jobs(job_deployments(), limit=4)
+    except KeyboardInterrupt:
+        pass
+    terminal.console.print("\nStopped.")
+
+
+@app.command()
+def demo() -> None:
+    """Score 336,776 real flights with a model trained here, and show what came of it.
+
+    Example: `nightshift demo`
+    """
+    from flows.demo import main as play
+
+    play()
+
+
+@contextmanager
+def _quiet(quiet: bool, title: str) -> Iterator[Callable[[int, int], None]]:
+    if quiet:
+        yield lambda _done, _total: None
+        return
+    with terminal.progress_bar(title) as listener:
+        yield listener

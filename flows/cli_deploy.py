@@ -1,0 +1,180 @@
+"""The commands of nights and ranges: deploy, serve, backfill."""
+
+from contextlib import nullcontext
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import typer
+
+from flows import terminal
+from flows.terminal import AsJson
+
+JobName = Annotated[str, typer.Argument(help="The job: the name of its file in config/jobs.")]
+Reprocess = Literal["missing", "failed", "stale_model", "all"]
+Order = Literal["oldest_first", "newest_first"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these commands of `nightshift`."""
+    for command in (deploy, serve, backfill):
+        app.command()(command)
+
+
+def deploy(
+    work_pool: Annotated[
+        str | None,
+        typer.Option(help="The work pool whose workers run the flows; else `nightshift serve`."),
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove deployments whose job file is gone.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Register each job with Prefect: its schedule, its triggers, its forms in the UI.
+
+    What has not changed is left alone, so that runs that are late stay.
+
+    Example: `nightshift deploy --work-pool kubernetes`
+    """
+    from dataclasses import asdict
+
+    api = _required_api()
+    from flows.deployments import deploy as bring_about
+    from flows.deployments import job_deployments
+
+    outcomes = []
+    for deployed in bring_about(job_deployments(work_pool), remove):
+        outcomes.append(deployed)
+        if not as_json:
+            terminal.console.print(f"{deployed.outcome:<10} {deployed.name}")
+    if as_json:
+        terminal.print_json([asdict(outcome) for outcome in outcomes])
+        return
+    if any(outcome.outcome == "gone" for outcome in outcomes):
+        terminal.console.print("`nightshift deploy --remove` removes what is gone.")
+    where = f"workers of the pool {work_pool}" if work_pool else "`nightshift serve`"
+    terminal.console.print(f"At {api.removesuffix('/api')}, run by {where}")
+
+
+def serve(
+    limit: Annotated[int, typer.Option(min=1, help="How many flow runs at once.")] = 4,
+) -> None:
+    """Register the jobs with Prefect and run what is scheduled, triggered or asked for.
+
+    Until Ctrl-C. Runs that fell due while nothing served are then late, and each job's
+    `missed:` says what becomes of them.
+
+    Example: `nightshift serve`
+    """
+    api = _required_api()
+    from flows.deployments import job_deployments, serve_jobs
+
+    deployments = job_deployments()
+    terminal.console.print(f"Serving {api.removesuffix('/api')}; press Ctrl-C to stop.")
+    serve_jobs(deployments, limit)
+
+
+def backfill(
+    job: JobName,
+    start: Annotated[
+        datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day to score.")
+    ],
+    end: Annotated[
+        datetime,
+        typer.Option("--to", formats=["%Y-%m-%d"], help="The last day to score, included."),
+    ],
+    reprocess: Annotated[
+        Reprocess,
+        typer.Option(
+            help="missing: what is not published yet; failed: what failed when last tried; "
+            "stale_model: what another model version published; all: everything."
+        ),
+    ] = "missing",
+    model: Annotated[
+        str | None,
+        typer.Option(help="A model in place of the job's: `name`, `name@alias` or `name@7`."),
+    ] = None,
+    order: Annotated[Order, typer.Option(help="Which partitions come first.")] = "oldest_first",
+    max_parallel: Annotated[
+        int | None, typer.Option(min=1, max=16, help="How many at a time; else as the job says.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    allow_leakage: Annotated[
+        bool, typer.Option(help="Score rows that the model was trained on, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score a range of partitions, each published when it is done.
+
+    Killed and started again, it goes on with its own plan. A partition that fails does not stop
+    the others; with `--reprocess failed` it does only those.
+
+    Example: `nightshift backfill flight_delays --from 2013-10-01 --to 2013-12-31 --dry-run`
+    """
+    from adapters.errors import BackfillFailed
+    from flows.job import load_job
+    from flows.server import prefect_api
+    from flows.settings import load_settings
+
+    settings, spec = load_settings(), load_job(job)
+    with prefect_api(settings.state_dir) as ready:
+        from flows.backfill import backfill as run
+        from flows.backfill_report import watching
+        from flows.report import listening
+
+        ready()
+        failed = None
+        title = f"{job} {start:%Y-%m-%d} to {end:%Y-%m-%d}"
+        quiet = as_json or dry_run
+        bar = nullcontext(None) if quiet else terminal.progress_bar(title)
+        with bar as listener, listening(listener), watching() as seen:
+            try:
+                run(
+                    job,
+                    start.date(),
+                    end.date(),
+                    reprocess,
+                    model,
+                    order,
+                    max_parallel or spec.max_parallel,
+                    dry_run,
+                    allow_leakage,
+                )
+            except BackfillFailed as error:
+                failed = error
+    _show(seen.model, seen.steps, dry_run, as_json)
+    if failed is not None:
+        if not as_json:
+            terminal.errors.print(f"[bold red]Error:[/] {terminal.escaped(str(failed))}")
+        raise typer.Exit(1)
+
+
+def _show(model: str, steps: Any, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        names = ("partition", "state", "reason", "rows", "seconds")
+        lines = [{name: getattr(step, name) for name in names} for step in steps]
+        terminal.print_json({"model": model, "dry_run": dry_run, "partitions": lines})
+        return
+    terminal.print_table(
+        ["partition", "state", "rows", "seconds", "why"],
+        [[step.partition, step.state, step.rows, step.seconds, step.reason] for step in steps],
+        empty="No partitions.",
+    )
+    counts: dict[str, int] = {}
+    for step in steps:
+        counts[step.state] = counts.get(step.state, 0) + 1
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    terminal.console.print(f"\n{told}, with {model}")
+
+
+def _required_api() -> str:
+    """The Prefect API that others will use, too; a server for the time would be no use."""
+    from adapters.errors import ConfigurationError
+    from flows.server import known_api
+    from flows.settings import load_settings
+
+    api = known_api(load_settings().state_dir)
+    if api is None:
+        remedy = "Start one with `nightshift up`, or name one in PREFECT_API_URL."
+        raise ConfigurationError("Prefect", "", "there is no Prefect server", remedy)
+    return api

@@ -1,0 +1,140 @@
+"""What one run of one job works with: settings and job file turned into store, source, target."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+
+from adapters.database.engine import open_engine
+from adapters.database.lanes import predictions_lane, source_lane
+from adapters.database.ledger import Ledger
+from adapters.database.predictions import Predictions
+from adapters.database.source import Source
+from adapters.errors import ConfigurationError, NightshiftError
+from adapters.model import Model
+from adapters.signature import Signature
+from adapters.store import CHAMPION, Manifest, ModelStore, StoreOptions
+from adapters.trust import SigningKey
+from flows.job import Job, job_names, load_job
+from flows.settings import Settings, load_settings
+
+
+class Desk:
+    """The source, the ledger and the target of a job, on open engines."""
+
+    def __init__(self, job: Job, source: Source, ledger: Ledger) -> None:
+        self.job = job
+        self.source = source
+        self.ledger = ledger
+
+    def predictions(self, signature: Signature) -> Predictions:
+        lane = predictions_lane(self.ledger.engine)
+        target = self.job.target
+        return lane(self.ledger, self.source, target.table, signature.outputs, target.index_key)
+
+    def reading_sql(self) -> str:
+        """The SQL that a reader of the predictions would start from."""
+        table = sa.table(self.job.target.table, schema=self.ledger.tables.runs.schema)
+        key: list[sa.ColumnClause[object]] = [sa.column(name) for name in self.job.source.key]
+        select = sa.select(sa.text("*")).select_from(table).order_by(*key).limit(10)
+        options = {"literal_binds": True}
+        text = select.compile(dialect=self.ledger.engine.dialect, compile_kwargs=options)
+        return " ".join(str(text).split()) + ";"
+
+
+@contextmanager
+def open_desk(settings: Settings, job: Job) -> Iterator[Desk]:
+    """Engines are made here and disposed of at the end; nothing connects before it must."""
+    target_url, source_url = settings.target_url(), settings.source_url()
+    target = open_engine(target_url)
+    source = target if source_url == target_url else open_engine(source_url)
+    try:
+        ledger = Ledger(target, settings.database.schema_, settings.database.lease)
+        yield Desk(job, source_lane(source)(source, job.source_spec()), ledger)
+    finally:
+        source.dispose()
+        target.dispose()
+
+
+def open_store(settings: Settings) -> ModelStore:
+    """The model store of the settings. Raises ConfigurationError for what cannot be one."""
+    store = settings.store
+    if (store.key is None) != (store.secret is None):
+        missing = "key" if store.key is None else "secret"
+        problem = "an access key and its secret go together"
+        remedy = f"Set NIGHTSHIFT_STORE__{missing.upper()}, too."
+        raise ConfigurationError("the environment", f"store.{missing}", problem, remedy)
+    options = StoreOptions(
+        cache_dir=settings.state_dir / "models",
+        endpoint_url=store.endpoint_url,
+        region=store.region,
+        key=store.key.get_secret_value() if store.key else None,
+        secret=store.secret.get_secret_value() if store.secret else None,
+        connect_timeout=store.connect_timeout,
+        read_timeout=store.read_timeout,
+        retries=store.retries,
+    )
+    return ModelStore(settings.store_url(), options, settings.trust_policy())
+
+
+def publish(
+    name: str, model: Model, sample: pd.DataFrame, sign_key: Path | None = None, **details: Any
+) -> Manifest:
+    """Put a model into this project's store as its next version, signed with its key.
+
+    `sign_key` is a private key file in place of trust.sign_key; `details` are those of
+    `ModelStore.publish`: metrics, description, trained_through.
+    """
+    settings = load_settings()
+    key = sign_key or settings.sign_key()
+    signing = None if key is None else SigningKey.load(key)
+    return open_store(settings).publish(name, model, sample, sign_with=signing, **details)
+
+
+def create_key(settings: Settings) -> Path:
+    """Make this machine's key pair, where the settings say; the path of the public half."""
+    path = settings.sign_key()
+    if path is None:
+        problem, remedy = "it is not set", "Name a file for the private key there."
+        raise ConfigurationError("nightshift.yaml", "trust.sign_key", problem, remedy)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    key = SigningKey.create()
+    key.save(path)
+    public = path.with_suffix(".pub")
+    public.write_text(key.public + "\n", encoding="utf-8")
+    return public
+
+
+def broken_jobs(settings: Settings, manifest: Manifest, alias: str) -> dict[str, str]:
+    """The jobs that use the alias and could not run with this version: name -> why not."""
+    broken = {}
+    for name in job_names():
+        try:
+            job = load_job(name)
+        except ConfigurationError:
+            continue  # it could not run with any version, and says so itself
+        if job.model not in {f"{manifest.name}@{alias}", *_by_default(manifest.name, alias)}:
+            continue
+        try:
+            with open_desk(settings, job) as desk:
+                desk.source.check(manifest.signature)
+                desk.predictions(manifest.signature).check()
+        except NightshiftError as error:
+            broken[name] = str(error)
+    return broken
+
+
+def any_job_waits() -> bool:
+    """Whether a job asks to be told of events."""
+    for name in job_names():
+        with suppress(ConfigurationError):
+            if load_job(name).on is not None:
+                return True
+    return False
+
+
+def _by_default(name: str, alias: str) -> set[str]:
+    return {name} if alias == CHAMPION else set()

@@ -1,0 +1,152 @@
+"""What a person sees of a run: its progress and its result, in the terminal and as artifacts."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
+from prefect.context import FlowRunContext, SyncClientContext
+
+from adapters.database.source import SourceSpec
+
+Listener = Callable[[int, int], None]
+"""Called with (rows done, rows in all) after each committed chunk."""
+
+_listener: ContextVar[Listener | None] = ContextVar("progress_listener", default=None)
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What one run did."""
+
+    job: str
+    partition: str
+    run_id: int
+    model: str
+    """`name@version`"""
+    target: str
+    rows: int
+    resumed_rows: int
+    """Of these, written by an earlier attempt."""
+    sql: str
+    """Where a reader of the predictions would start."""
+    seconds: float
+    """From the first read to the last commit of this attempt."""
+
+    @property
+    def rows_per_second(self) -> float:
+        return (self.rows - self.resumed_rows) / self.seconds if self.seconds > 0 else 0.0
+
+
+@contextmanager
+def listening(listener: Listener | None) -> Iterator[None]:
+    """Have progress told to `listener`, too, or to nobody else, while in this context."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def current_listener() -> Listener | None:
+    return _listener.get()
+
+
+class Progress:
+    """How far a run is; a Prefect artifact, renewed at most every two seconds."""
+
+    INTERVAL = 2.0
+
+    def __init__(self, title: str, done: int, total: int, at_once: bool = True) -> None:
+        """Not `at_once`: there is no artifact if it is over before the first is due."""
+        self.title, self.done, self.total = title, done, total
+        self._start, self._begun = done, time.monotonic()
+        self._shown = self._begun
+        self._artifact: UUID | None = None
+        if at_once:
+            self._show()
+        self._tell()
+
+    def advance(self, rows: int) -> None:
+        self.done += rows
+        self._tell()
+        if time.monotonic() - self._shown >= self.INTERVAL:
+            self._show()
+
+    def close(self) -> None:
+        if self._artifact is not None:
+            self._show()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begun
+
+    @property
+    def _percent(self) -> float:
+        return 100.0 * self.done / self.total if self.total else 100.0
+
+    def _tell(self) -> None:
+        listener = _listener.get()
+        if listener is not None:
+            listener(self.done, self.total)
+
+    def _show(self) -> None:
+        self._shown = time.monotonic()
+        rate = (self.done - self._start) / max(self.seconds, 1e-9)
+        text = f"{self.title}: {self.done:,} of {self.total:,} rows, {rate:,.0f} rows/s"
+        if rate > 0 and self.done < self.total:
+            text += f", {(self.total - self.done) / rate:,.0f} s left"
+        if self._artifact is None:
+            self._artifact = UUID(str(create_progress_artifact(self._percent, description=text)))
+        else:
+            update_progress_artifact(self._artifact, self._percent, description=text)
+
+
+def show_result(result: ScoreResult, source: SourceSpec) -> None:
+    """Leave the result as an artifact of the flow run, and of the job."""
+    resumed = f" ({result.resumed_rows:,} of them before a restart)" if result.resumed_rows else ""
+    create_markdown_artifact(
+        key=f"nightshift-{artifact_key(result.job)}",
+        description=f"{result.job} {result.partition}: {result.rows:,} rows published",
+        markdown="\n".join(
+            [
+                f"## {result.job} {result.partition}: published",
+                "",
+                f"| run | {result.run_id} |",
+                "|---|---|",
+                f"| rows read | {result.rows:,}{resumed} |",
+                f"| rows written | {result.rows:,} |",
+                f"| source | {source} |",
+                f"| target | `{result.target}` |",
+                f"| model | {result.model} |",
+                f"| time | {result.seconds:,.1f} s, {result.rows_per_second:,.0f} rows/s |",
+                "",
+                "```sql",
+                result.sql,
+                "```",
+            ]
+        ),
+    )
+
+
+def label_run(name: str, tags: Iterable[str]) -> None:
+    """Give this flow run the name and tags by which people look for it."""
+    context, api = FlowRunContext.get(), SyncClientContext.get()
+    if context is None or context.flow_run is None or api is None:
+        return
+    run = context.flow_run
+    api.client.update_flow_run(run.id, name=name, tags={*run.tags, *tags})
+
+
+def artifact_key(job: str) -> str:
+    """A job's name in the letters that Prefect allows in an artifact's key."""
+    return "".join(
+        letter if letter.isascii() and letter.isalnum() else "-" for letter in job.lower()
+    )

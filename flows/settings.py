@@ -1,0 +1,412 @@
+"""config/nightshift.yaml and the environment, read once and frozen.
+
+`NIGHTSHIFT_STORE__URL=s3://...` overrides `store: {url: ...}` of the file, and so on for every
+setting; an empty variable counts as absent. `NIGHTSHIFT_CONFIG` names another file than
+config/nightshift.yaml. Relative paths count from the project's folder, wherever a process runs.
+"""
+
+import contextlib
+import difflib
+import os
+import re
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any, Literal, get_args
+from urllib.parse import unquote
+
+import pydantic
+import sqlalchemy as sa
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from adapters.database.embedded import start_embedded
+from adapters.errors import ConfigurationError
+from adapters.trust import TrustPolicy
+
+EMBEDDED = "embedded"
+
+_PUBLIC_KEY = "ed25519:"
+_PREFIX = "NIGHTSHIFT_"
+_FILE_VARIABLE = f"{_PREFIX}CONFIG"
+_IN_FILE_NEVER = {"database": ("password", "source_password"), "store": ("key", "secret")}
+_PASSWORD_OF = {"url": "password", "source_url": "source_password"}
+# ...://user:password@host; an @ within the password is told by another one before the host.
+_PASSWORD = re.compile(r"(?s)(?P<before>.*?://[^:/@]*):(?P<password>[^@]*(@[^@/?]*(?=@))*)@")
+_SECRET_IN_QUERY = re.compile(r"[?&][^=&]*(password|passwd|pwd|secret|token)|pwd(=|%3d)", re.I)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # tracebacks are logged, and it may be a secret
+    )
+
+
+class DatabaseSettings(_Part):
+    """Where tables are read and predictions are kept."""
+
+    url: str = EMBEDDED
+    """SQLAlchemy URL without its password, or `embedded`: a PostgreSQL in the state folder."""
+    password: SecretStr | None = None
+    source_url: str | None = None
+    """Where the sources are, if not in the same database."""
+    source_password: SecretStr | None = None
+    schema_: str | None = Field(None, alias="schema")
+    """The schema that holds the ledger and the predictions; the database's default if absent."""
+    lease: float = Field(60, gt=0)
+    """Seconds of silence after which a run's owner counts as dead."""
+
+    @field_validator("url", "source_url")
+    @classmethod
+    def _is_a_database(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or value == EMBEDDED:
+            return value
+        if _PASSWORD.match(value) or _SECRET_IN_QUERY.search(value):
+            password = _PASSWORD_OF[info.field_name or "url"].upper()
+            remedy = f"Set {_PREFIX}DATABASE__{password} in the environment."
+            raise refused("a password must not stand in it", remedy)
+        remedy = "Write it as postgresql://user@host:5432/database, or as `embedded`."
+        wrong = refused("it is not a database URL", remedy)
+        try:
+            url = sa.make_url(value)
+            if url.get_backend_name() != "postgres":  # as libpq spells it, and SQLAlchemy does not
+                url.get_dialect()
+        except (sa.exc.ArgumentError, ValueError) as error:
+            raise wrong from error
+        if url.password is not None:  # SQLAlchemy took an @ further on for the one before a host
+            raise wrong
+        name = url.database or ":memory:"
+        if url.get_backend_name() != "sqlite" or name.startswith((":memory:", "file:")):
+            return value
+        return url.set(database=str(_root(info) / name)).render_as_string()
+
+
+class StoreSettings(_Part):
+    """Where serialized models are kept: s3://bucket/prefix, or a folder."""
+
+    url: str = Field(".nightshift/store", min_length=1)
+    endpoint_url: str | None = None
+    region: str | None = None
+    key: SecretStr | None = None
+    secret: SecretStr | None = None
+    connect_timeout: float = Field(5, gt=0)
+    read_timeout: float = Field(30, gt=0)
+    retries: int = Field(2, ge=0)
+
+    @field_validator("url", "endpoint_url")
+    @classmethod
+    def _has_no_secret(cls, value: str | None) -> str | None:
+        if value is not None and (_PASSWORD.match(value) or _SECRET_IN_QUERY.search(value)):
+            remedy = "Set NIGHTSHIFT_STORE__KEY and NIGHTSHIFT_STORE__SECRET in the environment."
+            raise refused("a secret must not stand in it", remedy)
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _from_root(cls, value: str, info: ValidationInfo) -> str:
+        if "://" in value:
+            return value
+        if value.partition("/")[0].endswith(":"):
+            raise refused("it is neither a URL nor a folder", "Write it like s3://bucket/prefix.")
+        return str(_root(info) / value)
+
+
+class TrustSettings(_Part):
+    """What of the model store may be opened; adapters/trust.py says what each field does.
+
+    In a variable, several values are parted by commas.
+    """
+
+    adapters: frozenset[str] | None = None
+    classes: frozenset[str] = frozenset()
+    pickle: Literal["never", "signed", "always"] = "signed"
+    unsigned: bool = True
+    keys_: tuple[str, ...] = Field((), alias="keys")  # dict(...) would call a `keys`
+    """Trusted public keys: `ed25519:...`, or a file that holds one."""
+    sign_key: Path | None = None
+    """The private key that this machine signs with: a file."""
+    version_skew: Literal["error", "warn", "allow"] = "warn"
+    max_blob_bytes: int = Field(4 * 1024**3, gt=0)
+    trusted_types: frozenset[str] = frozenset()
+
+    @field_validator("adapters", "classes", "keys_", "trusted_types", mode="before")
+    @classmethod
+    def _parted(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("keys_")
+    @classmethod
+    def _keys_from_root(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return tuple(k if k.startswith(_PUBLIC_KEY) else str(_root(info) / k) for k in value)
+
+    @field_validator("sign_key")
+    @classmethod
+    def _from_root(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return None if value is None else _root(info) / value
+
+
+class Settings(_Part):
+    """All settings."""
+
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    trust: TrustSettings = Field(default_factory=TrustSettings)
+    state_dir: Path = Path(".nightshift")
+    """For the embedded database, the local Prefect server and the cache of models."""
+    retries: int = Field(3, ge=0)
+    """How often a step is tried again after a transient error."""
+    retry_delay: float = Field(5, ge=0)
+    """Seconds before the first retry; doubled each time."""
+
+    @field_validator("state_dir")
+    @classmethod
+    def _from_root(cls, value: Path, info: ValidationInfo) -> Path:
+        return _root(info) / value
+
+    def store_url(self) -> str:
+        """Where models are kept. A folder, as against a URL, is created if it is missing."""
+        if "://" in self.store.url:
+            return self.store.url
+        folder = Path(self.store.url)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder.as_uri()
+
+    def sign_key(self) -> Path | None:
+        """The file with this machine's private key, which need not be there yet."""
+        return self.trust.sign_key
+
+    def trust_policy(self) -> TrustPolicy:
+        """What may be opened. Raises ConfigurationError for a key that cannot be read."""
+        chosen = self.trust.model_dump(exclude={"keys_", "sign_key"})
+        return TrustPolicy(**chosen, keys=tuple(_public_key(key) for key in self.trust.keys_))
+
+    def target_url(self) -> sa.URL:
+        """Where predictions are kept. Starts the embedded database if that is the place."""
+        return self._url(self.database.url, self.database.password)
+
+    def source_url(self) -> sa.URL:
+        if self.database.source_url is None:
+            return self.target_url()
+        return self._url(self.database.source_url, self.database.source_password)
+
+    def _url(self, text: str, password: SecretStr | None) -> sa.URL:
+        if text == EMBEDDED:
+            return start_embedded(self.state_dir / "postgres")
+        url = sa.make_url(text)
+        return url if password is None else url.set(password=password.get_secret_value())
+
+
+def load_settings() -> Settings:
+    """Read the settings. Raises ConfigurationError, naming file or variable, and remedy."""
+    _refuse_clash()
+    path = settings_file()
+    if not path.is_file():
+        problem = "there is no such file" + ("" if path.is_absolute() else f" in {Path.cwd()}")
+        remedy = f"Run this in your project's folder, or name the file in {_FILE_VARIABLE}."
+        raise ConfigurationError(str(path), "", problem, remedy)
+    content = read_yaml(path)
+    _refuse_secrets(path, content)
+    folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 - resolve() would follow links
+    context = {"root": folder.parent if folder.name == "config" else folder}
+    merged: dict[str, Any] = {"database": {}, "store": {}, "trust": {}, **content}
+    try:
+        settings = Settings.model_validate(merged, context=context)
+    except pydantic.ValidationError as error:
+        raise first_problem(str(path), error, Settings) from error
+    environment = _environment()
+    for name, value in environment.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = {**merged[name], **value} if both else value
+    try:
+        return Settings.model_validate(merged, context=context) if environment else settings
+    except pydantic.ValidationError as error:
+        found = first_problem("the environment", error, Settings)
+        variable = _PREFIX + found.field.replace(".", "__").upper()
+        raise ConfigurationError(found.place, variable, found.problem, found.remedy) from error
+
+
+def jobs_folder() -> Path:
+    """The folder `jobs` beside nightshift.yaml."""
+    return settings_file().parent / "jobs"
+
+
+def settings_file() -> Path:
+    """Where the settings are, from here: nightshift.yaml, or what NIGHTSHIFT_CONFIG names."""
+    return Path(os.environ.get(_FILE_VARIABLE) or "config/nightshift.yaml")
+
+
+def _public_key(key: str) -> str:
+    if key.startswith(_PUBLIC_KEY):
+        return key
+    try:
+        return Path(key).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"the key {key} cannot be read ({error})"
+        remedy = "`nightshift keys create` makes one; or name the publisher's."
+        raise ConfigurationError("nightshift.yaml", "trust.keys", problem, remedy) from error
+
+
+def _root(info: ValidationInfo) -> Path:
+    return info.context["root"] if info.context else Path.cwd()
+
+
+# --- the environment ----------------------------------------------------------------------------
+
+
+def _environment() -> dict[str, Any]:
+    """NIGHTSHIFT_STORE__URL=x and so on -> {"store": {"url": "x"}}.
+
+    A database URL may have its password here; it is moved to where it is never shown. Raises
+    ConfigurationError for a misspelt variable; others (Kubernetes makes some) are left alone.
+    """
+    found: dict[str, Any] = {}
+    for variable, value in sorted(os.environ.items()):
+        name = variable.removeprefix(_PREFIX)
+        if name == variable or variable == _FILE_VARIABLE or not value:
+            continue
+        section, _, field = name.lower().partition("__")
+        if section not in Settings.model_fields:
+            _refuse_misspelt(name)
+        elif not field:
+            found[section] = value
+        elif isinstance(found.setdefault(section, {}), dict):
+            found[section][field] = value
+    database = found.get("database")
+    if isinstance(database, dict):
+        for name, password in _PASSWORD_OF.items():
+            match = _PASSWORD.match(database.get(name, ""))
+            if match is not None:
+                database[name] = f"{match['before']}@{database[name][match.end() :]}"
+                database.setdefault(password, unquote(match["password"]))
+    return found
+
+
+def _refuse_misspelt(name: str) -> None:
+    known = ["CONFIG"]
+    for section, field in Settings.model_fields.items():
+        inner = _known_keys(Settings, [section]) if _part(field.annotation) else [""]
+        known += ["__".join(filter(None, (section, key))).upper() for key in inner]
+    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+    if near:
+        problem, remedy = "there is no such setting", f"Did you mean {_PREFIX}{near[0]}?"
+        raise ConfigurationError("the environment", f"{_PREFIX}{name}", problem, remedy)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose keys are texts, each there once: PyYAML would keep the last one in silence."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if isinstance(key, yaml.ScalarNode) and key.value == "on":
+                key.tag = "tag:yaml.org,2002:str"  # YAML 1.1 takes it for true
+            text = isinstance(key, yaml.ScalarNode) and key.tag == "tag:yaml.org,2002:str"
+            if not text or key.value in seen:
+                problem = "is there twice" if text else "is no text; put it in quotes"
+                problem = f"the key {key.value} {problem}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return node
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds one mapping. Raises ConfigurationError."""
+    try:
+        with path.open(encoding="utf-8-sig") as stream:  # a stream's errors quote none of its lines
+            content = _Loader(stream).get_single_data()
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or the date 2013-13-01
+        problem = f"it cannot be read as YAML ({' '.join(str(error).split())})"
+        raise ConfigurationError(str(path), "", problem, "Correct that line.") from error
+    except OSError as error:
+        problem = f"it cannot be read ({error.strerror})"
+        raise ConfigurationError(str(path), "", problem, "Make it a readable file.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        problem = f"it holds a {type(content).__name__}, not keys and values"
+        raise ConfigurationError(str(path), "", problem, "Write `key: value` lines.")
+    return content
+
+
+def _refuse_clash() -> None:
+    """PyPI has a package `adapters`, which would mix its files with those of our folder."""
+    with contextlib.suppress(PackageNotFoundError):
+        version = distribution("adapters").version
+        problem = f"the package `adapters` {version} from PyPI is installed beside Nightshift"
+        remedy = "Their folders have one name. Uninstall both, then install Nightshift alone."
+        raise ConfigurationError("this Python environment", "", problem, remedy)
+
+
+def _refuse_secrets(path: Path, content: dict[str, Any]) -> None:
+    """A file is copied, mailed and committed; a secret belongs in the environment."""
+    for section, names in _IN_FILE_NEVER.items():
+        values = content.get(section)
+        for name in names:
+            if isinstance(values, dict) and name in values:
+                variable = f"{_PREFIX}{section.upper()}__{name.upper()}"
+                problem = "a secret must not stand in a file"
+                remedy = f"Set {variable} in the environment."
+                raise ConfigurationError(str(path), f"{section}.{name}", problem, remedy)
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+def refused(problem: str, remedy: str, field: str = "") -> PydanticCustomError:
+    """For a validator to raise; `field` is where the remedy is due, if below what it checks."""
+    context = {"problem": problem, "remedy": remedy, "field": field}
+    return PydanticCustomError("refused", "{problem}", context)
+
+
+def first_problem(
+    place: str, error: pydantic.ValidationError, model: type[BaseModel]
+) -> ConfigurationError:
+    """pydantic's first complaint as one of ours; an unknown key first, as it may explain others."""
+    problems = error.errors()
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    path, message, found = [str(part) for part in problem["loc"]], problem["msg"], problem["input"]
+    remedy = "Correct it."
+    match problem["type"]:
+        case "extra_forbidden":
+            known = _known_keys(model, path[:-1])
+            near = difflib.get_close_matches(path[-1], known, n=1)
+            message = "unknown key"
+            remedy = f"Did you mean {near[0]!r}? " if near else ""
+            remedy += f"Known keys are {', '.join(known)}."
+        case "refused":
+            context = problem["ctx"]
+            message, remedy = context["problem"], context["remedy"]
+            path += filter(None, [context["field"]])
+        case "missing":
+            message, remedy = "it is required", "Add it."
+        case "model_type":
+            message, remedy = "it should hold keys and values", "Write `key: value` lines in it."
+        case _:
+            message = re.sub(r"^\w+ should", "it should", message)
+            if found is None or isinstance(found, str | int | float):
+                message += f" (found {found!r})"
+    return ConfigurationError(place, ".".join(path), message, remedy)
+
+
+def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        model = _part(fields[part].annotation) or model if part in fields else model
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _part(annotation: Any) -> type[BaseModel] | None:
+    for kind in (annotation, *get_args(annotation)):  # Schedule, or Schedule | None
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None

@@ -1,0 +1,109 @@
+"""One contract over three lanes: PostgreSQL's, the generic one on PostgreSQL, and SQLite's.
+
+The engines stay, with all that SQLAlchemy has compiled; each test finds their databases empty.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from lanes import ALL_LANES, Lane
+
+from adapters.database.engine import open_engine
+from adapters.database.lanes import predictions_lane, source_lane
+from adapters.database.predictions import Predictions
+from adapters.database.source import Source
+
+_SCHEMAS = """
+    SELECT quote_ident(nspname) FROM pg_namespace
+    WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_%%'"""
+
+
+@pytest.fixture(scope="session")
+def lasting_engine(postgres: sa.URL) -> Iterator[sa.Engine]:
+    server = sa.create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE lanes")
+    server.dispose()
+    engine = open_engine(postgres.set(database="lanes"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(lasting_engine: sa.Engine) -> Iterator[sa.Engine]:
+    yield lasting_engine
+    lasting_engine.dispose()
+    with lasting_engine.connect() as connection:
+        connection.execution_options(postgresql_readonly=False)
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+        connection.exec_driver_sql("ALTER DATABASE lanes RESET ALL")
+        for schema in connection.exec_driver_sql(_SCHEMAS).scalars().all():
+            connection.exec_driver_sql(f"DROP SCHEMA {schema.replace('%', '%%')} CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")
+        connection.exec_driver_sql("GRANT USAGE ON SCHEMA public TO public")
+        connection.commit()
+    lasting_engine.dispose()
+
+
+@pytest.fixture
+def database(engine: sa.Engine) -> sa.URL:
+    return engine.url
+
+
+@pytest.fixture(scope="session")
+def lasting_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.Engine]:
+    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'lanes.db'}")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sqlite(lasting_sqlite: sa.Engine) -> Iterator[sa.Engine]:
+    yield lasting_sqlite
+    lasting_sqlite.dispose()
+    for file in Path(str(lasting_sqlite.url.database)).parent.iterdir():
+        file.unlink()
+
+
+@pytest.fixture
+def fast(engine: sa.Engine) -> Lane:
+    """PostgreSQL's own lane."""
+    return Lane("fast", engine, source_lane(engine), predictions_lane(engine))
+
+
+@pytest.fixture
+def generic(engine: sa.Engine) -> Lane:
+    """The generic lane, on PostgreSQL."""
+    return Lane("generic", engine, Source, Predictions)
+
+
+@pytest.fixture
+def lite(sqlite: sa.Engine) -> Lane:
+    """SQLite's lane."""
+    return Lane("lite", sqlite, source_lane(sqlite), predictions_lane(sqlite))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each lane in turn, unless the module says `LANES`, or the test itself."""
+    marked = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "lane" in metafunc.fixturenames and "lane" not in marked:
+        lanes = getattr(metafunc.module, "LANES", ALL_LANES)
+        metafunc.parametrize("lane", lanes, indirect=True)
+
+
+@pytest.fixture
+def lane(request: pytest.FixtureRequest) -> Lane:
+    """One of the lanes, by its name."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Lane)
+    return found
+
+
+@pytest.fixture(params=["fast", "generic"])
+def postgres_lane(request: pytest.FixtureRequest) -> Lane:
+    """Each lane that PostgreSQL can have."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Lane)
+    return found

@@ -1,0 +1,447 @@
+"""Whatever breaks: an error that tells whether to try again, and the same rows after that."""
+
+import pickle
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+from lanes import Lane, request_of, sign
+from wire import Wire
+
+from adapters.database.engine import open_engine
+from adapters.database.lanes import predictions_lane, source_lane
+from adapters.database.ledger import Run, new_owner
+from adapters.database.predictions import Predictions
+from adapters.errors import (
+    DatabaseError,
+    DatabaseUnavailable,
+    KeyNotUnique,
+    NightshiftError,
+    StatementFailed,
+)
+
+ROWS = 10
+
+
+def lane_at(url: sa.URL | str, connect_timeout: int = 10) -> Lane:
+    engine = open_engine(url, connect_timeout)
+    return Lane("fast", engine, source_lane(engine), predictions_lane(engine))
+
+
+def persist(predictions: Predictions, owner: str, attempts: int = 3) -> Run:
+    """Score and publish the whole table as the flow does: again after what may pass."""
+    lane = lane_of(predictions)
+
+    def again(step: Callable[[], Any]) -> Any:
+        for attempt in range(attempts):
+            try:
+                return step()
+            except DatabaseUnavailable:
+                if attempt == attempts - 1:
+                    raise
+        return None
+
+    run: Run = again(
+        lambda: lane.score(predictions, request_of(), publish=False, rows=4, owner=owner)
+    )
+    again(lambda: predictions.ledger.publish(run))
+    return run
+
+
+def lane_of(predictions: Predictions) -> Lane:
+    return Lane("any", predictions.engine, type(predictions.source), type(predictions))
+
+
+def check_all(lane: Lane) -> None:
+    """Readers see each row once, and the ledger counts what is there."""
+    assert lane.view() == {id_: id_ / 2 for id_ in range(ROWS)}
+    assert lane.rows("SELECT rows_written, chunks_written, state FROM nightshift_runs") == [
+        (ROWS, 3, "published")
+    ]
+    assert lane.rows("SELECT count(*), sum(rows) FROM nightshift_chunks") == [(3, ROWS)]
+    assert lane.rows("SELECT count(*) FROM scores_runs") == [(ROWS,)]
+
+
+def clear(lane: Lane) -> None:
+    tables = ("nightshift_published", "nightshift_chunks", "nightshift_runs", "nightshift_jobs")
+    lane.execute(*(f"DELETE FROM {name}" for name in (*tables, "scores_runs")))
+
+
+# --- the wire is cut ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wire(database: sa.URL) -> Iterator[Wire]:
+    """A wire to the server, in a folder with a path short enough for a socket."""
+    server = Path(str(database.query["host"])) / ".s.PGSQL.5432"
+    with tempfile.TemporaryDirectory(prefix="wire-") as folder:
+        wire = Wire(Path(folder), server)
+        yield wire
+        wire.stop()
+
+
+@pytest.fixture
+def wired(wire: Wire, database: sa.URL) -> Iterator[Lane]:
+    """PostgreSQL's lane, over the wire."""
+    lane = lane_at(database.update_query_dict({"host": str(wire.folder)}))
+    yield lane
+    lane.engine.dispose()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_commit_of_unknown_outcome(wired: Lane, wire: Wire, fast: Lane, when: str) -> None:
+    """The wire is cut at each commit in turn; "after", the server has carried it out."""
+    fast.numbers("t", ROWS)
+    predictions = wired.predictions(wired.source(table="t"))
+    predictions.create()
+    commits = 0
+
+    def cut(number: int, data: bytes) -> str | None:
+        nonlocal commits
+        commits += b"COMMIT" in data
+        return when if b"COMMIT" in data and commits == turn else None
+
+    turn = 0
+    while turn == 0 or wire.cuts:
+        turn += 1
+        clear(fast)
+        commits, wire.cuts, wire.cut = 0, 0, cut
+        persist(predictions, new_owner())
+        check_all(fast)
+    assert turn > 6  # to begin, three chunks, to end and to publish, and those of readers
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_wire_cut_anywhere(wired: Lane, wire: Wire, fast: Lane, when: str) -> None:
+    fast.numbers("t", ROWS)
+    predictions = wired.predictions(wired.source(table="t"))
+    predictions.create()
+    first = next(wire.messages)
+    persist(predictions, new_owner())
+    messages = next(wire.messages) - first
+    assert messages > 50
+    for turn in range(3, messages, messages // 7):
+        clear(fast)
+        begun = next(wire.messages)
+        wire.cuts = 0
+        wire.cut = lambda number, _, at=begun + turn: when if number == at else None  # type: ignore[misc]
+        persist(predictions, new_owner())
+        check_all(fast)
+        assert wire.cuts == 1
+
+
+def test_a_server_that_is_gone(wired: Lane, wire: Wire, fast: Lane) -> None:
+    fast.numbers("t", ROWS)
+    predictions = wired.predictions(wired.source(table="t"))
+    predictions.create()
+    ledger, source = predictions.ledger, predictions.source
+    run = ledger.begin(request_of(), new_owner())
+    chunk = pa.table({"id": [0], "prediction": [0.0]})
+    with source.snapshot(sign(), None, None) as snapshot:
+        begun = snapshot.chunks(None, 1)
+        next(begun)
+        wire.stop()
+        steps: list[Callable[[], object]] = [
+            lambda: list(begun),
+            lambda: snapshot.count(None),
+            lambda: list(snapshot.chunks(None, 4)),
+            lambda: predictions.write(run, 0, chunk),
+            lambda: ledger.begin(request_of(), new_owner()),
+            lambda: ledger.score(run),
+            lambda: ledger.fail(run, "it is gone"),
+            lambda: ledger.publish(run),
+            lambda: ledger.create(),
+            lambda: ledger.exists(),
+            lambda: ledger.history(),
+            lambda: predictions.check(),
+            lambda: predictions.create(),
+            lambda: wired.source(table="t").check(sign()),
+            lambda: wired.read(wired.source(table="t")),
+        ]
+        for step in steps[:1]:
+            # What the driver had received already may still come.
+            with closing(begun), pytest.raises((DatabaseUnavailable, AssertionError)):
+                assert len(step()) == ROWS  # type: ignore[arg-type]
+        for step in steps[1:]:
+            with pytest.raises(DatabaseUnavailable) as caught:
+                step()
+            assert "Check database.url" in str(caught.value)
+            assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_a_heartbeat_outlives_an_absence(wired: Lane, wire: Wire, fast: Lane) -> None:
+    fast.numbers("t", ROWS)
+    wired.predictions(wired.source(table="t")).create()
+    ledger = wired.ledger(lease=0.2)
+    run = ledger.begin(request_of(), new_owner())
+
+    def seen() -> Any:
+        return fast.rows("SELECT heartbeat_at FROM nightshift_runs")
+
+    def renewed() -> None:
+        before, end = seen(), time.monotonic() + 10
+        while seen() == before:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    with ledger.kept_alive(run):
+        renewed()
+        wire.cut = lambda number, data: "before"
+        wire.hang_up()
+        time.sleep(0.2)
+        wire.cut = lambda number, data: None
+        renewed()
+
+
+# --- a backend is ended -------------------------------------------------------------------------
+
+OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%%{}%%'"
+)
+
+
+@pytest.mark.parametrize("what", ["COPY", "pg_export_snapshot"])
+def test_a_backend_ended_while_reading(fast: Lane, what: str) -> None:
+    fast.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, x text)",
+        "INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, 100000) g",
+    )
+    read = 0
+
+    def score() -> None:
+        nonlocal read
+        with (
+            fast.source(table="t").snapshot(sign({"x": "string"}), None, None) as snapshot,
+            closing(snapshot.chunks(None, 10_000)) as chunks,
+        ):
+            read += next(chunks).num_rows
+            assert fast.rows(OTHERS.format(what)) == [(True,)]
+            for chunk in chunks:
+                read += chunk.num_rows
+            snapshot.count(None)
+
+    with pytest.raises(DatabaseUnavailable):
+        score()
+    # The one that streams may not end early without an error. If it is the other that ended,
+    # the rows are right, and whole.
+    assert read < 100_000 if what == "COPY" else read == 100_000
+
+
+def test_a_backend_ended_after_all_is_read(postgres_lane: Lane) -> None:
+    lane = postgres_lane
+    lane.numbers("t", ROWS)
+    with lane.source(table="t").snapshot(sign(), None, None) as snapshot:
+        read = sum(chunk.num_rows for chunk in snapshot.chunks(None, 4))
+        assert lane.rows(OTHERS.format("")) == [(True,)]
+    assert read == ROWS
+    assert lane.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_a_backend_ended_while_reading_row_by_row(generic: Lane) -> None:
+    generic.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, x text)",
+        "INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, 10000) g",
+    )
+
+    def score() -> None:
+        with (
+            generic.source(table="t").snapshot(sign({"x": "string"}), None, None) as snapshot,
+            closing(snapshot.chunks(None, 1000)) as chunks,
+        ):
+            next(chunks)
+            assert generic.rows(OTHERS.format("FETCH")) == [(True,)]
+            list(chunks)
+
+    with pytest.raises(DatabaseUnavailable):
+        score()
+
+
+def test_a_backend_ended_while_writing(postgres_lane: Lane) -> None:
+    lane = postgres_lane
+    lane.numbers("t", ROWS)
+    predictions = lane.predictions(lane.source(table="t"))
+    predictions.create()
+    lane.execute(
+        "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN new; END'",
+        "CREATE TRIGGER die BEFORE INSERT ON scores_runs FOR EACH ROW WHEN (new.id = 6)"
+        " EXECUTE FUNCTION die()",
+    )
+    owner = new_owner()
+    with pytest.raises(DatabaseUnavailable):
+        persist(predictions, owner)
+    assert lane.view() == {}
+    assert lane.rows("SELECT chunks_written, rows_written FROM nightshift_runs") == [(1, 4)]
+    assert lane.rows("SELECT count(*) FROM scores_runs") == [(4,)]
+    lane.execute("DROP TRIGGER die ON scores_runs")
+    persist(predictions, owner)
+    check_all(lane)
+
+
+# --- a server that cannot be reached, or refuses -------------------------------------------------
+
+
+def refused(url: sa.URL | str, kind: type[NightshiftError], text: str, timeout: int = 10) -> None:
+    lane = lane_at(url, timeout)
+    try:
+        for step in (
+            lambda: lane.source(table="t").check(sign()),
+            lambda: lane.ledger().create(),
+            lambda: lane.ledger().begin(request_of(), new_owner()),
+        ):
+            with pytest.raises(kind, match=text) as caught:
+                step()
+            assert "hunter2" not in str(caught.value)
+    finally:
+        lane.engine.dispose()
+
+
+def test_nobody_listens() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"postgresql://someone:hunter2@127.0.0.1:{port}/db"
+    refused(url, DatabaseUnavailable, f"someone:\\*\\*\\*@127.0.0.1:{port}/db cannot be reached")
+
+
+def test_nobody_answers() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(50)
+        url = f"postgresql://someone:hunter2@127.0.0.1:{silent.getsockname()[1]}/db"
+        lane, begun = lane_at(url, 2), time.monotonic()
+        with pytest.raises(DatabaseUnavailable, match="timeout"):
+            lane.source(table="t").check(sign())
+        assert time.monotonic() - begun < 8
+        lane.engine.dispose()
+
+
+def test_no_such_host() -> None:
+    refused("postgresql://someone:hunter2@nowhere.invalid/db", DatabaseUnavailable, "nowhere")
+
+
+def test_no_such_database(database: sa.URL) -> None:
+    refused(database.set(database="nowhere"), StatementFailed, '"nowhere" does not exist')
+
+
+def test_no_such_role(database: sa.URL) -> None:
+    refused(database.set(username="nobody"), StatementFailed, '"nobody" does not exist')
+
+
+@pytest.fixture
+def guarded(fast: Lane) -> Iterator[str]:
+    """A role that needs its password, "p@ss w%rd/'\\:?"."""
+    role = f"guarded_{fast.engine.url.database}"
+    ((path,),) = fast.rows("SHOW hba_file")
+    rules, file = Path(path).read_text(), Path(path)
+    file.write_text(f"local all {role} scram-sha-256\n{rules}")
+    fast.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD E'p@ss w%%rd/\\'\\\\:?'",
+        f"GRANT ALL ON SCHEMA public TO {role}",
+        "SELECT pg_reload_conf()",
+    )
+    time.sleep(0.1)
+    yield role
+    fast.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    file.write_text(rules)
+    fast.execute("SELECT pg_reload_conf()")
+
+
+def test_a_password(fast: Lane, guarded: str) -> None:
+    url = fast.engine.url.set(username=guarded)
+    refused(url.set(password="hunter2"), StatementFailed, "password authentication failed")
+    refused(url, StatementFailed, "no password supplied")
+    lane = lane_at(url.set(password="p@ss w%rd/'\\:?"))
+    lane.numbers("t", ROWS)
+    predictions = lane.predictions(lane.source(table="t"))
+    predictions.create()
+    persist(predictions, new_owner())
+    check_all(lane)
+    lane.engine.dispose()
+
+
+def test_a_lock_that_somebody_keeps(fast: Lane) -> None:
+    fast.numbers("t", ROWS)
+    predictions = fast.predictions(fast.source(table="t"))
+    predictions.create()
+    owner = new_owner()
+    predictions.ledger.begin(request_of(), owner)
+    fast.execute(f"ALTER DATABASE {fast.engine.url.database} SET lock_timeout = '50ms'")
+    fast.engine.dispose()
+    with fast.engine.connect() as keeper:
+        keeper.exec_driver_sql("SELECT * FROM nightshift_jobs FOR UPDATE")
+        with pytest.raises(DatabaseUnavailable, match="lock timeout"):
+            predictions.ledger.begin(request_of(), owner)
+    persist(predictions, owner)
+    check_all(fast)
+
+
+def test_a_lock_that_somebody_keeps_in_sqlite(lite: Lane) -> None:
+    lite.numbers("t", ROWS)
+    predictions = lite.predictions(lite.source(table="t"))
+    predictions.create()
+    url = lite.engine.url
+    impatient = lane_at(url)
+    sa.event.listen(
+        impatient.engine, "connect", lambda driver, _: driver.execute("PRAGMA busy_timeout = 20")
+    )
+    other = impatient.predictions(impatient.source(table="t"))
+    with lite.engine.begin():
+        with pytest.raises(DatabaseUnavailable, match="locked"):
+            other.ledger.begin(request_of(), new_owner())
+        assert len(impatient.read(other.source)) == 1  # a reader is not disturbed
+    persist(other, new_owner())
+    check_all(lite)
+    impatient.engine.dispose()
+
+
+def test_a_reader_does_not_stop_the_writer(lane: Lane) -> None:
+    """Source and target in one database: read, and written chunk by chunk, at the same time."""
+    lane.numbers("t", ROWS)
+    predictions = lane.predictions(lane.source(table="t"))
+    predictions.create()
+    run = predictions.ledger.begin(request_of(), new_owner())
+    with (
+        predictions.ledger.kept_alive(run),
+        predictions.source.snapshot(sign(), None, None) as snapshot,
+        closing(snapshot.chunks(None, 4)) as chunks,
+    ):
+        for number, chunk in enumerate(chunks):
+            lane.write(predictions, run, number, chunk)
+            lane.execute(f"UPDATE t SET x = -1 WHERE id = {number + 8}")
+    predictions.ledger.score(run)
+    predictions.ledger.publish(run)
+    check_all(lane)
+
+
+def test_a_server_that_is_read_only(fast: Lane) -> None:
+    fast.numbers("t", ROWS)
+    predictions = fast.predictions(fast.source(table="t"))
+    predictions.create()
+    name = fast.engine.url.database
+    fast.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    fast.engine.dispose()
+    with pytest.raises(StatementFailed, match="read-only"):
+        predictions.ledger.begin(request_of(), new_owner())
+    assert len(fast.read(predictions.source)) == 1
+
+
+def test_duplicates_that_a_resumed_run_would_not_notice(fast: Lane) -> None:
+    """A key that is there twice, once on each side of a chunk's edge, is found each time."""
+    fast.execute("CREATE TABLE t (id int, x float8)", "INSERT INTO t VALUES (1, 1), (2, 2), (2, 3)")
+    source = fast.source(query="SELECT * FROM t")
+    predictions = fast.predictions(source)
+    predictions.create()
+    for owner in [new_owner()] * 2:
+        with pytest.raises(KeyNotUnique):
+            fast.score(predictions, request_of(), rows=2, owner=owner)
+    assert fast.view() == {}
+    assert issubclass(KeyNotUnique, DatabaseError)

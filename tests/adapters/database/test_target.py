@@ -1,0 +1,375 @@
+"""The target: made where nothing is, used where it is Nightshift's, refused where it is not."""
+
+import math
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lanes import Lane, request_of, sign
+
+from adapters.database.engine import open_engine
+from adapters.errors import StatementFailed, TargetMismatch
+
+OUTPUTS = {
+    "flag": "bool", "tiny": "int8", "whole": "int64", "huge": "uint64", "half": "float32",
+    "real": "float64", "label": "string", "day": "date", "few": "float32[]", "many": "float64[]",
+}  # fmt: skip
+
+
+def write(lane: Lane, outputs: dict[str, str], columns: dict[str, list[Any]]) -> list[Any]:
+    """Publish predictions for ids 0, 1, 2, ...; what readers then see, in their order."""
+    names = {name: f"{name}_out" for name in outputs}
+    kinds = {names[name]: kind for name, kind in outputs.items()}
+    predictions = lane.predictions(lane.source(table="t"), outputs=kinds)
+    predictions.create()
+    run = predictions.ledger.begin(request_of(), "host:1:one")
+    count = len(next(iter(columns.values())))
+    rows = {"id": pa.array(range(count), pa.int64())}
+    for column in sign(outputs=kinds).outputs:
+        name = column.name.removesuffix("_out")
+        rows[column.name] = pa.array(columns[name], column.arrow_type)
+    predictions.write(run, 0, pa.table(rows))
+    predictions.ledger.score(run)
+    predictions.ledger.publish(run)
+    shown = [sa.column(name, predictions.rows.c[name].type) for name in kinds]
+    select = sa.select(*shown).select_from(sa.table("scores")).order_by(sa.column("id"))
+    with lane.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(select)]
+
+
+def test_every_output_type(lane: Lane) -> None:
+    lane.numbers("t", 1)
+    largest = 2**63 - 1 if lane.is_sqlite else 2**64 - 1
+    values: dict[str, list[Any]] = {
+        "flag": [True, False, None],
+        "tiny": [-128, 127, None],
+        "whole": [-(2**63), 2**63 - 1, None],
+        "huge": [0, largest, None],
+        "half": [0.5, 2.0**-126, None],
+        "real": [0.1, 1.7976931348623157e308, None],
+        "label": ["", "NULL", None],
+        "day": [date(1, 1, 1), date(9999, 12, 31), None],
+        "few": [[0.5, -1.0], [math.inf, 0.0], None],
+        "many": [[0.1, 1e300], [-math.inf, 5e-324], None],
+    }
+    found = write(lane, OUTPUTS, values)
+    half = list(OUTPUTS).index("half")
+    shown = [(*row[:half], single(row[half]), *row[half + 1 :]) for row in found]
+    assert shown == list(zip(*values.values(), strict=True))
+
+
+def single(value: float | None) -> float | None:
+    """The 32-bit float nearest to what a driver read from the shortest text for it."""
+    return None if value is None else float(np.float32(value))
+
+
+def test_the_last_bit_of_floats(lane: Lane) -> None:
+    lane.numbers("t", 1)
+    real = [0.1, -0.0, 5e-324, 2.2250738585072014e-308, math.inf, -math.inf, math.nan, None, 1 / 3]
+    half = [single(value) for value in real]
+    found = write(lane, {"real": "float64", "half": "float32"}, {"real": real, "half": half})
+    for (in_double, in_single), double, wanted in zip(found, real, half, strict=True):
+        if lane.is_sqlite and double is not None and (math.isnan(double) or double == 0):
+            continue  # it has neither NaN, which becomes NULL, nor a negative zero
+        assert repr(in_double) == repr(double)
+        assert repr(single(in_single)) == repr(wanted)
+    if lane.is_sqlite:
+        assert found[6] == (None, None)
+
+
+TEXTS = [
+    "", " ", "NULL", "null", "\\N", "\\.", "a\n\\.\nb", '"', '""', "'", ",", "a,b", "\n", "\r",
+    "\r\n", "\t", "\\", "\\\\", "%", "%s", ":x", "$1", "ä", "日本", "😀", "\u2028", "\ufeff",
+    "\x01", "\x7f", "x" * 1_000_000, '"' * 1000, None,
+]  # fmt: skip
+
+
+def test_texts_of_all_kinds(lane: Lane) -> None:
+    """Nothing in them is taken for the end, a delimiter, a quote or a NULL of the COPY format."""
+    lane.numbers("t", 1)
+    found = write(lane, {"label": "string"}, {"label": TEXTS})
+    assert [row[0] for row in found] == TEXTS
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    texts=st.lists(
+        st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+        min_size=1,
+    )
+)
+def test_any_texts(lane: Lane, texts: list[str | None]) -> None:
+    inspector = sa.inspect(lane.engine)
+    if not inspector.has_table("t"):
+        lane.numbers("t", 1)
+    found = write(lane, {"label": "string"}, {"label": texts})
+    assert [row[0] for row in found] == texts
+
+
+def test_a_text_that_postgres_cannot_hold(postgres_lane: Lane) -> None:
+    postgres_lane.numbers("t", 1)
+    with pytest.raises(StatementFailed, match=r"(?i)nul|0x00"):
+        write(postgres_lane, {"label": "string"}, {"label": ["fine", "a\0b"]})
+    assert postgres_lane.rows("SELECT count(*) FROM scores_runs") == [(0,)]
+    assert postgres_lane.rows("SELECT rows_written FROM nightshift_runs") == [(0,)]
+
+
+def test_a_number_that_sqlite_cannot_hold(lite: Lane) -> None:
+    lite.numbers("t", 1)
+    with pytest.raises(StatementFailed, match="too large"):
+        write(lite, {"huge": "uint64"}, {"huge": [2**64 - 1]})
+    assert lite.rows("SELECT count(*) FROM scores_runs") == [(0,)]
+
+
+# --- what is there already ----------------------------------------------------------------------
+
+
+def create(lane: Lane, key: str | tuple[str, ...] = "id", **options: Any) -> None:
+    lane.predictions(lane.source(key, table="t"), **options).create()
+
+
+def keep(lane: Lane) -> list[tuple[Any, ...]]:
+    """What tables and views there are."""
+    if lane.is_sqlite:
+        return lane.rows("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2")
+    return lane.rows(
+        "SELECT relkind, relname, relnatts FROM pg_class"
+        " WHERE relnamespace = 'public'::regnamespace ORDER BY 1, 2"
+    )
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        "CREATE TABLE scores (id int)",
+        "CREATE VIEW scores AS SELECT * FROM t",
+        "CREATE VIEW scores AS SELECT id, x AS prediction, 1 AS model_version, 1 AS run_id,"
+        " 1 AS scored_at FROM t",
+        "CREATE TABLE scores_runs (id int)",
+        "CREATE TABLE scores_runs (run_id bigint, id bigint, prediction double precision)",
+        "CREATE TABLE scores_runs (run_id bigint NOT NULL, id bigint NOT NULL, prediction text,"
+        " PRIMARY KEY (run_id, id))",
+        "CREATE TABLE scores_runs (run_id bigint NOT NULL, id bigint NOT NULL,"
+        " prediction double precision NOT NULL, PRIMARY KEY (run_id, id))",
+        "CREATE TABLE scores_runs (run_id bigint NOT NULL, id bigint NOT NULL,"
+        " prediction double precision, more int, PRIMARY KEY (run_id, id))",
+        "CREATE TABLE scores_runs (run_id bigint NOT NULL, id bigint NOT NULL,"
+        " prediction double precision, PRIMARY KEY (run_id))",
+        "CREATE TABLE scores_runs (run_id bigint NOT NULL, id bigint NOT NULL,"
+        " prediction double precision[], PRIMARY KEY (run_id, id))",
+        "CREATE TABLE scores_runs (run_id bigint NOT NULL, id bigint NOT NULL,"
+        " prediction real, PRIMARY KEY (run_id, id))",
+    ],
+)
+def test_somebody_else_s_table_is_left_alone(lane: Lane, taken: str) -> None:
+    if lane.is_sqlite and "precision[]" in taken:
+        taken = taken.replace("double precision[]", "json")
+    lane.numbers("t", 1)
+    lane.execute(taken)
+    before = keep(lane)
+    with pytest.raises(TargetMismatch) as caught:
+        create(lane)
+    assert caught.value.target == "scores"
+    assert keep(lane) == before
+
+
+def test_a_materialized_view_too(fast: Lane) -> None:
+    fast.numbers("t", 1)
+    fast.execute("CREATE MATERIALIZED VIEW scores AS SELECT * FROM t")
+    with pytest.raises(TargetMismatch, match="not Nightshift's"):
+        create(fast)
+
+
+def test_the_source_as_target(lane: Lane) -> None:
+    lane.numbers("t", 1)
+    with pytest.raises(TargetMismatch, match="not Nightshift's"):
+        create(lane, target="t")
+    assert lane.rows("SELECT count(*) FROM t") == [(1,)]
+
+
+def test_a_half_made_target_is_completed(lane: Lane) -> None:
+    """Killed after the table and before the view."""
+    lane.numbers("t", 3)
+    create(lane)
+    lane.execute("DROP VIEW scores")
+    create(lane)
+    predictions = lane.predictions(lane.source(table="t"))
+    lane.score(predictions, request_of())
+    assert len(lane.view()) == 3
+
+
+def test_a_view_that_somebody_replaced(lane: Lane) -> None:
+    lane.numbers("t", 1)
+    create(lane)
+    lane.execute("DROP VIEW scores", "CREATE VIEW scores AS SELECT id, x AS prediction FROM t")
+    with pytest.raises(TargetMismatch, match="not Nightshift's"):
+        create(lane)
+
+
+def test_a_view_that_another_worker_makes_while_one_looks(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane.numbers("t", 1)
+    create(lane)
+    predictions = lane.predictions(lane.source(table="t"))
+    looks = iter([False])
+    really = predictions._is_view
+    monkeypatch.setattr(
+        predictions, "_is_view", lambda: next(looks, None) is not False and really()
+    )
+    predictions.create()
+
+
+def test_a_view_whose_table_is_gone(lane: Lane) -> None:
+    lane.numbers("t", 1)
+    if lane.is_sqlite:
+        create(lane)
+        lane.execute("DROP TABLE scores_runs")
+    else:
+        lane.execute("CREATE VIEW scores AS SELECT 1 AS id")
+    with pytest.raises(TargetMismatch, match="not Nightshift's"):
+        create(lane)
+
+
+def test_a_model_with_other_outputs(lane: Lane) -> None:
+    lane.numbers("t", 1)
+    create(lane, outputs={"prediction": "float32"})
+    create(lane, outputs={"prediction": "float32"})
+    for other in (
+        {"prediction": "string"},
+        {"prediction": "int64"},
+        {"score": "float32"},
+        {"prediction": "float32", "score": "float32"},
+        {"prediction": "float32[]"},
+    ):
+        with pytest.raises(TargetMismatch, match="target of its own") as caught:
+            create(lane, outputs=other)
+        assert "scores_runs" in caught.value.problem
+    if not lane.is_sqlite:  # where a REAL has 32 bits, a wider one would lose the rest unnoticed
+        with pytest.raises(TargetMismatch, match="prediction"):
+            create(lane, outputs={"prediction": "float64"})
+
+
+def test_a_job_with_another_key(lane: Lane) -> None:
+    columns = [
+        sa.Column("id", sa.BigInteger, primary_key=True),
+        sa.Column("code", sa.Text, unique=True, nullable=False),
+        sa.Column("at", sa.DateTime, nullable=False),
+        sa.Column("x", sa.Double),
+    ]
+    lane.table("t", columns)
+    create(lane)
+    for other in ("code", ("id", "code")):
+        with pytest.raises(TargetMismatch, match="code"):
+            create(lane, other)
+    with pytest.raises(TargetMismatch, match="partition_time"):
+        lane.predictions(lane.source(table="t", time_column="at")).create()
+
+
+def test_a_time_key_that_got_a_zone(postgres_lane: Lane) -> None:
+    lane = postgres_lane
+    lane.execute("CREATE TABLE t (id timestamp PRIMARY KEY, x float8)")
+    create(lane)
+    lane.execute("ALTER TABLE t ALTER id TYPE timestamptz")
+    with pytest.raises(TargetMismatch, match=r"other columns or types.*\(id\)"):
+        create(lane)
+
+
+def test_names_longer_than_the_database_keeps(postgres_lane: Lane) -> None:
+    """It would cut them, and two that differ at their ends would be one."""
+    lane = postgres_lane
+    lane.numbers("t", 1)
+    before = keep(lane)
+    for target, output in (("x" * 59, "y"), ("ä" * 30, "y"), ("x", "y" * 64), ("x", "日" * 22)):
+        with pytest.raises(TargetMismatch, match="longer than the 63 bytes"):
+            create(lane, target=target, outputs={output: "float64"})
+    assert keep(lane) == before
+    for target, output in (("x" * 58, "y" * 63), ("ä" * 29, "日" * 21)):
+        create(lane, target=target, outputs={output: "float64"}, index_key=True)
+        create(lane, target=target, outputs={output: "float64"}, index_key=True)
+
+
+def test_names_that_differ_in_case_only(lite: Lane) -> None:
+    lite.numbers("t", 1)
+    with pytest.raises(StatementFailed, match="duplicate column name"):
+        create(lite, outputs={"ID": "float64"})
+    assert "t" in {row[1] for row in keep(lite)}
+    assert not lite.rows("SELECT * FROM sqlite_master WHERE name LIKE 'nightshift%'")
+
+
+def test_the_index_on_the_key_alone(lane: Lane) -> None:
+    lane.numbers("t", 1)
+    create(lane, index_key=True)
+    indexes = sa.inspect(lane.engine).get_indexes("scores_runs")
+    assert [index["column_names"] for index in indexes] == [["id"]]
+
+
+def test_a_source_in_one_database_and_a_target_in_another(
+    request: pytest.FixtureRequest, lite: Lane
+) -> None:
+    """Types of the one are spelt in the other."""
+    fast: Lane = request.getfixturevalue("fast")
+    kinds = [sa.BigInteger(), sa.Text(), sa.Boolean(), sa.Date(), sa.DateTime()]
+    columns = [sa.Column(f"k{n}", kind, primary_key=True) for n, kind in enumerate(kinds)]
+    moment = datetime(2013, 10, 1, 5, 0, 0, 1)  # noqa: DTZ001
+    keys = [(2**40 + n, "a'ä", True, date(2013, 10, 1), moment) for n in range(3)]
+    rows = [{**{f"k{n}": value for n, value in enumerate(key)}, "x": 0.5} for key in keys]
+    names = tuple(column.name for column in columns)
+    for here, there in ((lite, fast), (fast, lite)):
+        table = [column._copy() for column in columns]
+        here.table("mixed", [*table, sa.Column("x", sa.Double)], rows)
+        source = here.source(names, table="mixed")
+        source.check(sign())
+        predictions = there.predictions(source, "mixed_scores")
+        predictions.create()
+        predictions.create()
+        there.score(predictions, request_of(job="mixed", target="mixed_scores"), rows=2)
+        shown = [sa.column(column.name, column.type) for column in predictions.rows.c[1:]]
+        select = sa.select(*shown).select_from(sa.table("mixed_scores")).order_by(shown[0])
+        with there.engine.connect() as connection:
+            found = connection.execute(select).all()
+        assert [tuple(row) for row in found] == [(*key, 0.5) for key in keys]
+
+
+def test_exact_keys_in_a_database_without_decimals(
+    request: pytest.FixtureRequest, lite: Lane
+) -> None:
+    fast: Lane = request.getfixturevalue("fast")
+    keys = ["12345678901234567890.5", "12345678901234567890.6"]
+    fast.execute("CREATE TABLE t (id numeric PRIMARY KEY, x float8)")
+    fast.execute(*(f"INSERT INTO t VALUES ({key}, 1)" for key in keys))
+    source = fast.source(table="t")
+    predictions = lite.predictions(source)
+    predictions.create()
+    predictions.create()
+    lite.score(predictions, request_of())
+    assert lite.view() == dict.fromkeys(keys, 1.0)
+
+
+def test_a_schema_that_is_not_there(fast: Lane) -> None:
+    fast.numbers("t", 1)
+    predictions = fast.predictions(fast.source(table="t"), ledger=fast.ledger(schema="nowhere"))
+    with pytest.raises(StatementFailed, match=r"to create the ledger's tables.*nowhere"):
+        predictions.create()
+
+
+def test_a_user_who_may_not_create(fast: Lane) -> None:
+    fast.numbers("t", 1)
+    role = f"reader_{fast.engine.url.database}"
+    fast.execute(f"CREATE ROLE {role} LOGIN", f"GRANT SELECT ON t TO {role}")
+    engine = open_engine(fast.engine.url.set(username=role))
+    reader = Lane("fast", engine, fast.source_class, fast.predictions_class)
+    try:
+        with pytest.raises(StatementFailed, match="permission denied"):
+            create(reader)
+        assert len(reader.read(reader.source(table="t"))) == 1
+    finally:
+        engine.dispose()
+        fast.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")

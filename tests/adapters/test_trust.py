@@ -1,0 +1,602 @@
+"""Attacks on the model store: each is refused, says why, and runs nothing."""
+
+import base64
+import json
+import pickle
+import stat
+import sys
+import tracemalloc
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.exceptions import InconsistentVersionWarning
+
+from adapters import archive
+from adapters.errors import (
+    BlobCorrupt,
+    ConfigurationError,
+    ModelUntrusted,
+    NightshiftError,
+    RecordInvalid,
+    SerializationFailed,
+    StoreRefused,
+    VersionSkew,
+)
+from adapters.manifest import Manifest
+from adapters.model import Model, Trust
+from adapters.signature import Features, Predictions
+from adapters.store import ModelStore
+from adapters.trust import SigningKey, TrustPolicy, key_id
+
+KEY = SigningKey.create()
+SIGNED = TrustPolicy(keys=(KEY.public,))
+
+
+class Scaled(Model):
+    """A safe format: its bytes are a number."""
+
+    pickled: ClassVar[bool] = False
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def predict_batch(self, features: Features) -> Predictions:
+        return np.asarray(features, dtype=float).sum(axis=1) * self.scale
+
+    def serialize(self) -> bytes:
+        return json.dumps(self.scale).encode()
+
+    @classmethod
+    def deserialize(cls, data: bytes) -> Self:
+        try:
+            return cls(float(json.loads(data)))
+        except ValueError as error:
+            remedy = "Publish it again."
+            raise SerializationFailed("Scaled", f"no number: {error}", remedy) from error
+
+
+class Zipped(Scaled):
+    """A safe format: its bytes are an archive."""
+
+    def serialize(self) -> bytes:
+        return archive.pack({"scale": super().serialize()})
+
+    @classmethod
+    def deserialize(cls, data: bytes) -> Self:
+        return super().deserialize(archive.unpack(data)["scale"])
+
+
+class Choosy(Scaled):
+    """Asks the operator's policy what it may build."""
+
+    @classmethod
+    def deserialize_trusted(cls, data: bytes, policy: Trust) -> Self:
+        if "tests.Choosy" not in policy.trusted_types:
+            raise SerializationFailed("Choosy", "tests.Choosy is not trusted", "Trust it.")
+        return cls.deserialize(data)
+
+
+class Outdated(Scaled):
+    """Its library warns while it reads."""
+
+    warning: ClassVar[Warning | None] = None
+
+    @classmethod
+    def deserialize(cls, data: bytes) -> Self:
+        if cls.warning is not None:
+            warnings.warn(cls.warning, stacklevel=2)
+        return super().deserialize(data)
+
+
+class Bomb:
+    """A pickle that writes a file when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Path.write_text, (self.path, "executed")
+
+
+def path_of(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+CLASSES = frozenset(map(path_of, (Scaled, Zipped, Choosy, Outdated)))
+SAFE = TrustPolicy(keys=(KEY.public,), classes=CLASSES)
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """Exists once something was executed."""
+    return tmp_path / "executed"
+
+
+def rewrite(place: Any, manifest: Manifest, version: int | None = None, **fields: Any) -> None:
+    """What an attacker with write access does: put another manifest in the version's place."""
+    changed = json.loads(manifest.to_json()) | fields
+    key = f"models/{manifest.name}/versions/{version or manifest.version}/manifest.json"
+    place.write(key, json.dumps(changed).encode())
+
+
+def plant(place: Any, manifest: Manifest, data: bytes, **fields: Any) -> None:
+    """Put bytes of the attacker's into the store, and a manifest that asks for them."""
+    from hashlib import sha256
+
+    digest = sha256(data).hexdigest()
+    place.write(f"blobs/sha256/{digest}", data)
+    rewrite(place, manifest, blob={"digest": digest, "size": len(data)}, **fields)
+
+
+def refused(store: ModelStore, reference: str, *says: str) -> NightshiftError:
+    with pytest.raises(NightshiftError) as caught:
+        store.load(store.resolve(reference))
+    for text in says:
+        assert text in str(caught.value)
+    return caught.value
+
+
+# --- what is let through ------------------------------------------------------------------------
+
+
+def test_a_signed_pickle_is_opened(place: Any, model: Model, sample: pd.DataFrame) -> None:
+    store = place.open(SIGNED)
+    manifest = store.publish("delay", model, sample, sign_with=KEY)
+    assert manifest.seal is not None
+    assert manifest.seal.key == key_id(KEY.public)
+    assert store.manifest("delay", 1) == manifest
+    store.load(store.resolve("delay@1"))
+
+
+def test_a_safe_format_needs_no_signature(folder: Any, sample: pd.DataFrame) -> None:
+    store = folder.open(SAFE)
+    store.load(store.publish("delay", Scaled(2.0), sample))
+    strict = folder.open(TrustPolicy(classes=CLASSES, unsigned=False))
+    error = refused(strict, "delay@1", "it is not signed", "--sign-key")
+    assert isinstance(error, ModelUntrusted)
+
+
+def test_any_of_several_keys_will_do(folder: Any, model: Model, sample: pd.DataFrame) -> None:
+    other = SigningKey.create()
+    store = folder.open(TrustPolicy(keys=(other.public, KEY.public)))
+    for key in (KEY, other):
+        store.load(store.publish("delay", model, sample, sign_with=key))
+
+
+def test_the_operator_may_trust_everything(folder: Any, model: Model, sample: pd.DataFrame) -> None:
+    store = folder.open(TrustPolicy(pickle="always"))
+    store.load(store.publish("delay", model, sample))
+
+
+# --- pickles ------------------------------------------------------------------------------------
+
+
+def test_the_bomb_would_go_off(marker: Path) -> None:
+    pickle.loads(pickle.dumps(Bomb(marker)))
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("policy", [TrustPolicy(), SIGNED, TrustPolicy(pickle="never")])
+def test_a_planted_pickle_is_not_read(
+    place: Any, model: Model, sample: pd.DataFrame, marker: Path, policy: TrustPolicy
+) -> None:
+    store = place.open(policy)
+    manifest = store.publish("delay", model, sample)
+    plant(place, manifest, pickle.dumps(Bomb(marker)))
+    error = refused(
+        store, "delay@1", "delay@1 was not opened", "is a pickle, which can run any code"
+    )
+    assert isinstance(error, ModelUntrusted)
+    assert not marker.exists()
+
+
+def test_a_planted_pickle_under_a_stolen_seal_is_not_read(
+    folder: Any, model: Model, sample: pd.DataFrame, marker: Path
+) -> None:
+    store = folder.open(SIGNED)
+    manifest = store.publish("delay", model, sample, sign_with=KEY)
+    plant(folder, manifest, pickle.dumps(Bomb(marker)))
+    refused(store, "delay@1", f"its manifest is not what the key {key_id(KEY.public)} signed")
+    assert not marker.exists()
+
+
+def test_a_pickle_that_says_it_is_a_safe_format_is_not_read(
+    folder: Any, sample: pd.DataFrame, marker: Path
+) -> None:
+    store = folder.open(SAFE)
+    manifest = store.publish("delay", Scaled(1.0), sample)
+    plant(folder, manifest, pickle.dumps(Bomb(marker)))
+    assert isinstance(refused(store, "delay@1", "no number"), SerializationFailed)
+    assert not marker.exists()
+
+
+def test_never_means_not_even_signed(folder: Any, model: Model, sample: pd.DataFrame) -> None:
+    folder.open(SIGNED).publish("delay", model, sample, sign_with=KEY)
+    store = folder.open(TrustPolicy(keys=(KEY.public,), pickle="never"))
+    refused(
+        store, "delay@1", "is a pickle", "Publish it in a safe format (trust.pickle is 'never')"
+    )
+
+
+def test_a_seal_that_was_taken_off_is_missed(
+    folder: Any, model: Model, sample: pd.DataFrame
+) -> None:
+    store = folder.open(SIGNED)
+    rewrite(folder, store.publish("delay", model, sample, sign_with=KEY), seal=None)
+    refused(store, "delay@1", "it is not signed", "a key of trust.keys in nightshift.yaml")
+
+
+# --- bytes --------------------------------------------------------------------------------------
+
+
+def test_a_flipped_byte_or_a_swapped_blob_is_not_read(
+    place: Any, trained: Any, sample: pd.DataFrame, marker: Path
+) -> None:
+    store = place.open(SIGNED)
+    manifest = store.publish("delay", trained(1.0), sample, sign_with=KEY)
+    other = store.publish("delay", trained(2.0), sample, sign_with=KEY)
+    data = place.read(manifest.blob.key)
+    flipped = bytes([data[0] ^ 1]) + data[1:]
+    bomb = pickle.dumps(Bomb(marker)).ljust(len(data), b"\0")
+    for content in (flipped, place.read(other.blob.key).ljust(len(data))[: len(data)], bomb):
+        place.write(manifest.blob.key, content)
+        error = refused(store, "delay@1", manifest.digest, "was not opened")
+        assert isinstance(error, BlobCorrupt)
+        (place.options.cache_dir / manifest.digest).write_bytes(content)  # nor from the cache
+        assert isinstance(refused(store, "delay@1", manifest.digest), BlobCorrupt)
+    assert not marker.exists()
+
+
+def test_a_blob_beyond_the_limit_is_not_even_fetched(
+    place: Any, sample: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = place.open(TrustPolicy(classes=CLASSES, max_blob_bytes=10_000))
+    manifest = store.publish("delay", Scaled(1.0), sample)
+    fetched: list[str] = []
+    monkeypatch.setattr(store._objects, "download", lambda key, *_: fetched.append(key))
+
+    huge = b"1" + b" " * 20_000
+    plant(place, manifest, huge)
+    error = refused(store, "delay@1", "it has 20,001 bytes, and 10,000 are allowed")
+    assert isinstance(error, ModelUntrusted)
+
+    rewrite(place, manifest, blob={"digest": manifest.digest, "size": 3})  # the size is a lie
+    place.write(manifest.blob.key, huge)
+    error = refused(store, "delay@1", "another: 20001 bytes, not 3")
+    assert isinstance(error, BlobCorrupt)
+    assert fetched == []
+
+
+def test_a_zip_bomb_does_not_inflate(folder: Any, sample: pd.DataFrame) -> None:
+    store = folder.open(SAFE)
+    manifest = store.publish("delay", Zipped(1.0), sample, sign_with=KEY)
+    store.load(manifest)
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("scale", bytes(200 * 1024**2))
+    assert len(buffer.getvalue()) < 300_000
+    plant(folder, manifest, buffer.getvalue(), seal=None)
+    tracemalloc.start()
+    try:
+        assert isinstance(refused(store, "delay@1", "bytes"), SerializationFailed)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 1024**2
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", b"no parquet at all", b"PAR1" + bytes(40) + b"PAR1"]
+)
+def test_golden_rows_that_are_none(folder: Any, sample: pd.DataFrame, content: bytes) -> None:
+    from hashlib import sha256
+
+    store = folder.open(SAFE)
+    manifest = store.publish("delay", Scaled(1.0), sample)
+    digest = sha256(content).hexdigest()
+    folder.write(f"blobs/sha256/{digest}", content)
+    rewrite(folder, manifest, golden={"digest": digest, "size": len(content), "rows": 32})
+    assert isinstance(refused(store, "delay@1", "no golden rows"), RecordInvalid)
+    rewrite(folder, manifest, golden=json.loads(manifest.golden.model_dump_json()) | {"rows": 31})
+    assert isinstance(refused(store, "delay@1", "32 rows", "not 31 rows"), RecordInvalid)
+
+
+# --- manifests ----------------------------------------------------------------------------------
+
+
+def test_an_older_manifest_under_a_new_number_is_refused(
+    place: Any, trained: Any, sample: pd.DataFrame
+) -> None:
+    store = place.open(SIGNED)
+    old = store.publish("delay", trained(1.0), sample, sign_with=KEY)
+    store.publish("delay", trained(2.0), sample, sign_with=KEY)
+    rewrite(place, old, version=3)
+    with pytest.raises(RecordInvalid, match="it is the manifest of delay@1"):
+        store.resolve("delay@3")
+    key = "models/delay/versions/3/manifest.json"
+    place.write(key, json.dumps(json.loads(old.to_json()) | {"version": 3}).encode())
+    assert isinstance(refused(store, "delay@3", "is not what the key"), ModelUntrusted)
+    place.write(key.replace("delay", "other"), json.dumps(
+        json.loads(old.to_json()) | {"version": 3, "name": "other"}
+    ).encode())  # fmt: skip
+    assert isinstance(refused(store, "other@3", "is not what the key"), ModelUntrusted)
+
+
+def test_an_unknown_key_is_refused_and_named(
+    folder: Any, model: Model, sample: pd.DataFrame
+) -> None:
+    mallory = SigningKey.create()
+    store = folder.open(SIGNED)
+    manifest = store.publish("delay", model, sample, sign_with=mallory)
+    refused(store, "delay@1", key_id(mallory.public), "is not in trust.keys", key_id(KEY.public))
+    assert manifest.seal is not None
+    pretended = {"key": key_id(KEY.public), "signature": manifest.seal.signature}
+    rewrite(folder, manifest, seal=pretended)
+    refused(store, "delay@1", "is not what the key")
+    for signature in ("no base64!", "\x80", "", "AAAA"):
+        rewrite(folder, manifest, seal=pretended | {"signature": signature})
+        refused(store, "delay@1", "is not what the key")
+    none = folder.open(TrustPolicy())
+    rewrite(folder, manifest)
+    refused(none, "delay@1", "there are none")
+
+
+CHANGES: dict[str, Any] = {
+    "adapter": "skops",
+    "blob": {"digest": "0" * 64, "size": 7},
+    "golden": {"digest": "0" * 64, "size": 7, "rows": 3},
+    "libraries": {"numpy": "1.0"},
+    "created_at": "2020-01-01T00:00:00Z",
+    "created_by": "somebody else",
+    "metrics": {"mae": 0.0},
+    "description": "the best",
+    "trained_through": "2012-01-01",
+    "token": "another",
+}
+
+
+@pytest.mark.parametrize("field", sorted(set(Manifest.model_fields) - {"seal", "format"}))
+def test_no_field_can_be_changed_under_a_seal(
+    folder: Any, model: Model, sample: pd.DataFrame, field: str
+) -> None:
+    store = folder.open(SIGNED)
+    manifest = store.publish("delay", model, sample, sign_with=KEY)
+    fields = json.loads(manifest.to_json())
+    if field in {"name", "version"}:
+        changed = manifest.model_copy(update={field: "other" if field == "name" else 9})
+        with pytest.raises(ModelUntrusted, match="is not what the key"):
+            store.load(changed)
+        return
+    if field == "signature":
+        value = fields["signature"]
+        value["inputs"][0]["nullable"] = not value["inputs"][0]["nullable"]
+    else:
+        value = CHANGES[field]
+    rewrite(folder, manifest, **{field: value})
+    assert isinstance(refused(store, "delay@1", "is not what the key"), ModelUntrusted)
+
+
+@given(data=st.data())
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_damage_to_a_signed_manifest_is_found(
+    folder: Any, model: Model, sample: pd.DataFrame, data: st.DataObject
+) -> None:
+    store = folder.open(SIGNED)
+    key = "models/delay/versions/1/manifest.json"
+    if not store.versions("delay"):
+        folder.write("original", store.publish("delay", model, sample, sign_with=KEY).to_json())
+    text = folder.read("original")
+    at = data.draw(st.integers(0, len(text) - 1))
+    put = data.draw(st.binary(max_size=3))
+    until = data.draw(st.integers(at, min(at + 3, len(text))))
+    folder.write(key, text[:at] + put + text[until:])
+    try:
+        manifest = store.resolve("delay@1")
+        store.load(manifest)
+    except (RecordInvalid, ModelUntrusted):
+        pass
+    else:  # the damage says the same in other words, such as a space more
+        assert manifest.canonical() == Manifest.model_validate_json(text).canonical()
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc", "delay/../../x", "/etc/passwd", "..", "a\\b", "a\0b"]
+)
+def test_paths_do_not_leave_the_store(
+    folder: Any, sample: pd.DataFrame, tmp_path: Path, name: str
+) -> None:
+    store = folder.open(SAFE)
+    manifest = store.publish("delay", Scaled(1.0), sample)
+    (tmp_path / "secret").write_bytes(b"1.0")
+    rewrite(folder, manifest, name=name)
+    with pytest.raises(RecordInvalid):
+        store.resolve("delay@1")
+    for reference in (name, f"delay@{name}", f"{name}@1"):
+        with pytest.raises(ConfigurationError):
+            store.resolve(reference)
+    rewrite(folder, manifest, blob={"digest": "../../../secret", "size": 3})
+    with pytest.raises(RecordInvalid, match="digest"):
+        store.resolve("delay@1")
+    blob = manifest.blob.model_copy(update={"digest": "../../../secret", "size": 3})
+    with pytest.raises((StoreRefused, BlobCorrupt)):
+        store.load(manifest.model_copy(update={"blob": blob}))
+    assert (tmp_path / "secret").read_bytes() == b"1.0"
+
+
+# --- adapters -----------------------------------------------------------------------------------
+
+
+def test_an_adapter_outside_the_list_is_refused(
+    folder: Any, model: Model, sample: pd.DataFrame
+) -> None:
+    folder.open(SIGNED).publish("delay", model, sample, sign_with=KEY)
+    store = folder.open(TrustPolicy(keys=(KEY.public,), adapters=frozenset({"xgboost", "onnx"})))
+    refused(store, "delay@1", "its adapter is 'sklearn', and allowed here is onnx, xgboost")
+
+
+@pytest.mark.parametrize("adapter", ["{module}:Evil", "os:system", "builtins:eval", ":", "x:"])
+def test_a_class_outside_the_list_is_not_even_imported(
+    folder: Any, sample: pd.DataFrame, tmp_path: Path, marker: Path,
+    monkeypatch: pytest.MonkeyPatch, adapter: str,
+) -> None:  # fmt: skip
+    module = "evil_module"
+    (tmp_path / f"{module}.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    store = folder.open(SAFE)
+    manifest = store.publish("delay", Scaled(1.0), sample)
+    rewrite(folder, manifest, adapter=adapter.format(module=module))
+    error = refused(store, "delay@1", "which is not allowed here", "trust.classes")
+    assert isinstance(error, ModelUntrusted)
+    assert module not in sys.modules
+    assert not marker.exists()
+
+
+def test_what_a_format_may_build_is_the_operators_setting(
+    folder: Any, sample: pd.DataFrame
+) -> None:
+    trusting = TrustPolicy(classes=CLASSES, trusted_types=frozenset({"tests.Choosy"}))
+    manifest = folder.open(trusting).publish("delay", Choosy(1.0), sample)
+    folder.open(trusting).load(manifest)
+    assert isinstance(refused(folder.open(SAFE), "delay@1", "is not trusted"), SerializationFailed)
+
+
+def test_a_skops_file_that_asks_for_an_untrusted_type(
+    folder: Any, sample: pd.DataFrame, marker: Path
+) -> None:
+    skops_io = pytest.importorskip("skops.io")
+    from sklearn.linear_model import LinearRegression
+
+    from adapters.libraries.skops import SkopsModel
+
+    store = folder.open(TrustPolicy())
+    good = SkopsModel(LinearRegression().fit(sample, sample.hour))
+    manifest = store.publish("delay", good, sample)
+    store.load(manifest)
+    files = archive.unpack(folder.read(manifest.blob.key))
+    files["model.skops"] = skops_io.dumps(Bomb(marker))
+    plant(folder, manifest, archive.pack(files))
+    assert isinstance(refused(store, "delay@1", "not trusted"), SerializationFailed)
+    assert not marker.exists()
+
+
+# --- versions -----------------------------------------------------------------------------------
+
+
+def skewed(policy: str) -> TrustPolicy:
+    return TrustPolicy(classes=CLASSES, version_skew=policy)  # type: ignore[arg-type]
+
+
+def test_other_versions_are_told_as_the_operator_says(
+    folder: Any, sample: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = folder.open(SAFE).publish("delay", Scaled(1.0), sample)
+    rewrite(folder, manifest, libraries={"numpy": "1.0.0", "gone": "2.0", "python": "2.7.18"})
+    error = refused(folder.open(skewed("error")), "delay@1", "numpy 1.0.0 then, ")
+    assert isinstance(error, VersionSkew)
+    assert "gone 2.0 then, missing now" in error.versions
+    store = folder.open(skewed("warn"))
+    store.load(store.resolve("delay@1"))
+    assert "delay@1: other library versions: numpy 1.0.0 then, " in caplog.text
+    caplog.clear()
+    store = folder.open(skewed("allow"))
+    store.load(store.resolve("delay@1"))
+    assert not caplog.text
+
+
+def test_a_librarys_own_warning_counts(
+    folder: Any, sample: pd.DataFrame, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    manifest = folder.open(SAFE).publish("delay", Outdated(1.0), sample)
+    warning = InconsistentVersionWarning(
+        estimator_name="Tree", current_sklearn_version="1.9", original_sklearn_version="1.2"
+    )
+    monkeypatch.setattr(Outdated, "warning", warning)
+    refused(folder.open(skewed("error")), "delay@1", "InconsistentVersionWarning", "1.2")
+    folder.open(skewed("warn")).load(manifest)
+    assert "InconsistentVersionWarning" in caplog.text
+    folder.open(skewed("allow")).load(manifest)
+    monkeypatch.setattr(Outdated, "warning", UserWarning("something else"))
+    with pytest.warns(UserWarning, match="something else"):
+        folder.open(skewed("error")).load(manifest)
+
+
+# --- keys ---------------------------------------------------------------------------------------
+
+
+def test_a_key_goes_through_its_file(folder: Any, model: Model, sample: pd.DataFrame) -> None:
+    path = folder.options.cache_dir.parent / "key.pem"
+    KEY.save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    loaded = SigningKey.load(path)
+    assert loaded.public == KEY.public
+    store = folder.open(SIGNED)
+    store.load(store.publish("delay", model, sample, sign_with=loaded))
+    with pytest.raises(ConfigurationError, match="never overwritten"):
+        SigningKey.create().save(path)
+    assert SigningKey.load(path).public == KEY.public
+
+
+def test_a_key_does_not_show_itself(tmp_path: Path) -> None:
+    KEY.save(tmp_path / "key.pem")
+    secret = (tmp_path / "key.pem").read_text().splitlines()[1]
+    assert secret not in f"{KEY!r} {KEY} {vars(KEY)}"
+
+
+def test_what_is_no_key_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    with pytest.raises(ConfigurationError, match="nightshift keys create"):
+        SigningKey.load(path)
+    path.write_bytes(b"no key")
+    with pytest.raises(ConfigurationError, match="no key"):
+        SigningKey.load(path)
+    rsa = generate_private_key(public_exponent=65537, key_size=2048)
+    path.write_bytes(rsa.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(ConfigurationError, match="not an Ed25519 key"):
+        SigningKey.load(path)
+
+
+@pytest.mark.parametrize(
+    "public",
+    [
+        "",
+        "ed25519:",
+        "ed25519:!!!",
+        KEY.public[:-8],
+        KEY.public.removeprefix("ed25519:"),
+        "rsa:AAAA",
+    ],
+)
+def test_a_public_key_that_is_none_is_refused_at_once(public: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no public key"):
+        TrustPolicy(keys=(public,))
+
+
+def test_a_seal_is_plain_ed25519_over_the_canonical_form(
+    folder: Any, model: Model, sample: pd.DataFrame
+) -> None:
+    """So that anybody's tool can check it."""
+    private = Ed25519PrivateKey.generate()
+    key = SigningKey(private)
+    manifest = folder.open().publish("delay", model, sample, sign_with=key)
+    assert manifest.seal is not None
+    signature = base64.b64decode(manifest.seal.signature)
+    private.public_key().verify(signature, manifest.canonical())
+    fields: Mapping[str, Any] = json.loads(manifest.canonical())
+    assert "seal" not in fields
+    assert {**json.loads(manifest.to_json()), "seal": None} | {"created_at": ""} == {
+        **fields, "seal": None, "created_at": "",
+    }  # fmt: skip

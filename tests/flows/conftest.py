@@ -1,0 +1,81 @@
+"""Real PostgreSQL, S3 over HTTP, and one Prefect server per test run."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+import sqlalchemy as sa
+import yaml
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from project import MODEL_CODE, Project
+
+from flows.desk import create_key
+from flows.server import prefect_api
+from flows.settings import load_settings
+
+
+@pytest.fixture(scope="session")
+def prefect_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="session")
+def prefect_database(prefect_state: Path, prefect: str) -> Path:
+    """Where that server keeps what it knows, in SQLite."""
+    return prefect_state / "prefect" / "prefect.db"
+
+
+@pytest.fixture(scope="session")
+def prefect(prefect_state: Path) -> Iterator[str]:
+    """The URL of a real Prefect server's API."""
+    with prefect_api(prefect_state) as ready:
+        url = ready()
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield url
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The endpoint of an S3 server."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, database: sa.URL, engine: sa.Engine, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> Project:
+    """An empty project: a database, an empty bucket, a job file, and nothing scored yet."""
+    (tmp_path / "config" / "jobs").mkdir(parents=True)
+    (tmp_path / "doubler.py").write_text(MODEL_CODE)
+    trust = {"keys": ["keys/local.pub"], "sign_key": "keys/local.pem"}
+    settings = {"retries": 1, "retry_delay": 0.1, "database": {"lease": 5}, "trust": trust}
+    (tmp_path / "config" / "nightshift.yaml").write_text(yaml.safe_dump(settings))
+    bucket = f"models-{database.database}".replace("_", "-")
+    access = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+    client = boto3.client("s3", endpoint_url=s3, region_name="us-east-1", **access)
+    client.create_bucket(Bucket=bucket)
+    client.close()
+    for name, value in {
+        "CONFIG": str(tmp_path / "config" / "nightshift.yaml"),
+        "DATABASE__URL": database.render_as_string(hide_password=False),
+        "STORE__URL": f"s3://{bucket}/store",
+        "STORE__ENDPOINT_URL": s3,
+        "STORE__REGION": "us-east-1",
+        "STORE__KEY": "key",
+        "STORE__SECRET": "secret",
+    }.items():
+        monkeypatch.setenv(f"NIGHTSHIFT_{name}", value)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "doubler", raising=False)
+    create_key(load_settings())
+    project = Project(tmp_path, engine)
+    project.write_job()
+    return project

@@ -1,0 +1,296 @@
+"""The flow, end to end: S3, PostgreSQL and Prefect are real."""
+
+import threading
+from contextvars import copy_context
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from project import Project
+
+from adapters.errors import (
+    ConfigurationError,
+    InvalidPredictions,
+    KeyNotUnique,
+    Leakage,
+    ModelNotFound,
+    NightshiftError,
+    PartitionBusy,
+    PredictionFailed,
+    SignatureMismatch,
+    StoreUnavailable,
+    TableNotFound,
+)
+from flows.score import score
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+FIRST_DAY, SECOND_DAY = "id <= 500", "id > 500"
+
+
+def test_a_day_and_then_the_whole_table(project: Project) -> None:
+    project.fill()
+    project.publish()
+    result = score("orders", "2024-03-01")
+    assert (result.rows, result.model, result.resumed_rows) == (500, "doubler@1", 0)
+    assert project.scores() == project.expected(FIRST_DAY)
+    assert score("orders", "all").rows == 1000
+    assert project.scores() == project.expected()
+    assert project.states() == [("2024-03-01", "superseded"), ("all", "published")]
+
+
+def test_a_day_again_replaces_that_day_only(project: Project) -> None:
+    project.fill()
+    project.publish()
+    score("orders", "all")
+    project.sql("UPDATE orders SET x = 1000 + id")
+    score("orders", "2024-03-02")
+    old, new = project.scores(), project.expected(SECOND_DAY)
+    assert {key: old[key] for key in new} == new
+    assert all(value != 2000 + 2 * key for key, value in old.items() if key <= 500)
+    assert len(old) == 1000
+
+
+def test_the_same_partition_twice_leaves_one_published_copy(project: Project) -> None:
+    project.fill()
+    project.publish()
+    assert score("orders", "2024-03-01").run_id != score("orders", "2024-03-01").run_id
+    assert project.scores() == project.expected(FIRST_DAY)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 99, 100, 101, 200])
+def test_chunk_edges(project: Project, rows: int) -> None:
+    project.fill(rows, days=1)
+    project.publish()
+    assert score("orders", "2024-03-01").rows == rows
+    assert project.scores() == project.expected()
+    chunks = project.sql("SELECT rows FROM nightshift_chunks ORDER BY chunk")
+    assert sum(chunk.rows for chunk in chunks) == rows
+    assert len(chunks) == -(-rows // 100)
+
+
+def test_an_empty_partition_is_a_success(project: Project) -> None:
+    project.fill()
+    project.publish()
+    assert score("orders", "2031-01-01").rows == 0
+    assert project.states() == [("2031-01-01", "published")]
+
+
+def test_a_query_with_the_partition_as_parameters(project: Project) -> None:
+    project.fill()
+    project.publish()
+    query = """
+        SELECT id, placed_at, x + 0 AS x FROM orders -- 100% of them
+        WHERE placed_at >= :partition_start AND placed_at < :partition_end::timestamptz;"""
+    source = {"query": query, "key": ["id"], "time_column": "placed_at"}
+    project.write_job(source=source)
+    assert score("orders", "2024-03-02").rows == 500
+    assert project.scores() == project.expected(SECOND_DAY)
+
+
+def test_the_model_by_version_and_by_another_alias(project: Project) -> None:
+    project.fill()
+    project.publish()
+    project.publish()
+    project.store.promote("doubler", 1, "stable")
+    assert score("orders", "all", "doubler@stable").model == "doubler@1"
+    assert score("orders", "all").model == "doubler@2"
+    versions = project.sql("SELECT DISTINCT model_version, run_id FROM order_scores")
+    assert [tuple(row) for row in versions] == [(2, 2)]
+
+
+def test_a_failed_run_resumes_after_its_last_chunk(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.fill()
+    project.publish(behaviour="raise", after=3)
+    with pytest.raises(PredictionFailed, match=r"ValueError: cannot take it any more"):
+        score("orders", "all")
+    assert project.states() == [("all", "failed")]
+    assert project.scores() == {}
+    monkeypatch.setenv("DOUBLER_BEHAVES", "1")
+    result = score("orders", "all")
+    assert result.rows == 1000
+    assert result.resumed_rows in (100, 200, 300)
+    assert project.scores() == project.expected()
+    assert project.states() == [("all", "published")]
+
+
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM orders WHERE id = 7", "UPDATE orders SET id = 0 WHERE id = 700"]
+)
+def test_a_run_begins_anew_if_rows_came_or_went_behind_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    project.fill()
+    project.publish(behaviour="raise", after=3)
+    with pytest.raises(PredictionFailed):
+        score("orders", "all")
+    monkeypatch.setenv("DOUBLER_BEHAVES", "1")
+    project.sql(change)
+    result = score("orders", "all")
+    assert (result.run_id, result.resumed_rows) == (2, 0)
+    assert project.scores() == project.expected()
+    assert project.states() == [("all", "failed"), ("all", "published")]
+
+
+def test_another_model_does_not_resume_the_failed_run(project: Project) -> None:
+    project.fill()
+    project.publish(behaviour="raise", after=3)
+    with pytest.raises(PredictionFailed):
+        score("orders", "all")
+    project.publish()
+    assert score("orders", "all").resumed_rows == 0
+    assert project.scores() == project.expected()
+
+
+def test_two_at_once_score_a_partition_once(project: Project) -> None:
+    project.fill()
+    project.publish(seconds=0.5)
+    outcomes: list[Any] = []
+
+    def attempt() -> None:
+        try:
+            outcomes.append(score("orders", "all"))
+        except NightshiftError as error:
+            outcomes.append(error)
+
+    # The context tells Prefect in a new thread which server is meant.
+    threads = [threading.Thread(target=copy_context().run, args=(attempt,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+        PartitionBusy.__name__,
+        "ScoreResult",
+    ]
+    assert project.scores() == project.expected()
+    assert project.states() == [("all", "published")]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "error", "text"),
+    [
+        ("short", InvalidPredictions, r"100 predictions, but returned an array of shape \(99,\)"),
+        ("wide", InvalidPredictions, r"array of shape \(100, 2\)"),
+        ("nan", InvalidPredictions, "none in 'prediction' at row 7"),
+        ("text", InvalidPredictions, "float64 predictions"),
+        ("raise", PredictionFailed, r"rows with .*id.* from \(1,\) to \(100,\)"),
+    ],
+)
+def test_a_model_that_misbehaves_writes_nothing(
+    project: Project, behaviour: str, error: type[Exception], text: str
+) -> None:
+    project.fill()
+    project.sql("UPDATE orders SET x = id")
+    project.publish(behaviour=behaviour)
+    with pytest.raises(error, match=text):
+        score("orders", "all")
+    assert project.sql("SELECT count(*) FROM order_scores_runs") == [(0,)]
+    assert project.sql("SELECT count(*) FROM nightshift_chunks") == [(0,)]
+    assert [state for _, state in project.states()] == ["failed"]
+
+
+def _no_table(project: Project) -> None:
+    project.write_job(source={"table": "nope", "key": "id", "time_column": "placed_at"})
+
+
+def _no_column(project: Project) -> None:
+    project.sql("ALTER TABLE orders DROP COLUMN x")
+
+
+def _text_input(project: Project) -> None:
+    project.sql("ALTER TABLE orders ALTER COLUMN x TYPE text")
+
+
+def _no_unique_key(project: Project) -> None:
+    project.sql("ALTER TABLE orders DROP CONSTRAINT orders_pkey")
+
+
+def _duplicate_keys(project: Project) -> None:
+    query = "SELECT id / 2 AS id, placed_at, x FROM orders"
+    project.write_job(source={"query": query, "key": "id", "time_column": "placed_at"})
+
+
+def _no_model(project: Project) -> None:
+    project.write_job(model="nobody@champion")
+
+
+def _no_alias(project: Project) -> None:
+    project.write_job(model="doubler@challenger")
+
+
+def _unknown_key(project: Project) -> None:
+    project.write_job(chunk_size=100)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "text"),
+    [
+        (_no_table, TableNotFound, "no table 'nope': it has orders"),
+        (_no_column, NightshiftError, "no column 'x', needed as an input of the model"),
+        (_text_input, SignatureMismatch, "'x': the model's signature says float64.*text"),
+        (_no_unique_key, KeyNotUnique, "no primary key, unique constraint or unique index"),
+        (_duplicate_keys, KeyNotUnique, "is there twice"),
+        (_no_model, ModelNotFound, "nobody"),
+        (_no_alias, ModelNotFound, "challenger"),
+        (_unknown_key, ConfigurationError, r"orders.yaml: chunk_size: unknown key.*'chunk_rows'"),
+    ],
+)
+def test_bad_input_is_one_error_before_any_row(
+    project: Project, spoil: Any, error: type[Exception], text: str
+) -> None:
+    project.fill()
+    project.publish()
+    spoil(project)
+    with pytest.raises(error, match=text):
+        score("orders", "all")
+    tables = project.sql("SELECT tablename FROM pg_tables WHERE tablename = 'order_scores_runs'")
+    if tables:
+        assert project.sql("SELECT count(*) FROM order_scores_runs") == [(0,)]
+
+
+def test_what_the_model_was_trained_on_is_refused_unless_allowed(project: Project) -> None:
+    project.fill()
+    project.publish(trained_through=date(2024, 3, 1))
+    for partition in ("2024-03-01", "all"):
+        with pytest.raises(Leakage, match="trained through 2024-03-01"):
+            score("orders", partition)
+    assert score("orders", "2024-03-02").rows == 500
+    assert score("orders", "2024-03-01", allow_leakage=True).rows == 500
+    assert project.scores() == project.expected()
+
+
+def test_a_store_away_is_retried_and_then_told(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.fill()
+    monkeypatch.setenv("NIGHTSHIFT_STORE__ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        score("orders", "all")
+
+
+def test_what_prefect_shows(project: Project, prefect: str) -> None:
+    project.fill()
+    project.publish()
+    state = score("orders", "2024-03-01", return_state=True)
+    assert state.is_completed()
+    flow_run_id = state.state_details.flow_run_id
+    assert isinstance(flow_run_id, UUID)
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(flow_run_id)
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+        artifacts = {
+            artifact.type: artifact for artifact in client.read_artifacts(artifact_filter=of_run)
+        }
+    assert run.name == "orders 2024-03-01 v1"
+    assert set(run.tags) == {"orders", "doubler", "2024-03-01"}
+    assert artifacts["progress"].data == 100.0
+    assert "| rows read | 500 |" in str(artifacts["markdown"].data)
+    assert "secret" not in str(run) + str(artifacts)
+    rows = project.sql("SELECT flow_run_id FROM nightshift_runs")
+    assert rows == [(str(flow_run_id),)]

@@ -1,0 +1,193 @@
+"""A database with the classes under test, and short ways to use them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from adapters.database.ledger import Ledger, Run, RunRequest, new_owner
+from adapters.database.predictions import Predictions
+from adapters.database.source import Source, SourceSpec
+from adapters.signature import Column, Signature
+
+ALL_LANES = ("fast", "generic", "lite")
+
+Row = dict[str, Any]
+Model = Callable[[Row], Any]
+
+
+def sign(
+    inputs: Mapping[str, str] | None = None, outputs: Mapping[str, str] | None = None
+) -> Signature:
+    """A signature from names and types; every column may be NULL."""
+    return Signature(
+        inputs=tuple(_column(name, kind) for name, kind in (inputs or {"x": "float64"}).items()),
+        outputs=tuple(
+            _column(name, kind) for name, kind in (outputs or {"prediction": "float64"}).items()
+        ),
+    )
+
+
+def _column(name: str, kind: str) -> Column:
+    length = 2 if kind.endswith("[]") else None
+    made = {"name": name, "type": kind, "dtype": kind, "nullable": True, "length": length}
+    return Column.model_validate(made)
+
+
+@dataclass
+class Lane:
+    """One of: PostgreSQL's fast lane, the generic one on PostgreSQL, SQLite's."""
+
+    name: str
+    engine: sa.Engine
+    source_class: type[Source]
+    predictions_class: type[Predictions]
+    lease: float = 60
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    @property
+    def is_fast(self) -> bool:
+        return self.name == "fast"
+
+    def execute(self, *statements: str) -> None:
+        with self.engine.begin() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(statement)]
+
+    def table(
+        self, name: str, columns: Iterable[sa.Column[Any]], rows: Sequence[Row] = ()
+    ) -> sa.Table:
+        """A new table with these rows."""
+        table = sa.Table(name, sa.MetaData(), *columns)
+        table.create(self.engine)
+        self.insert(table, rows)
+        return table
+
+    def insert(self, table: sa.Table, rows: Sequence[Row]) -> None:
+        with self.engine.begin() as connection:
+            if rows:
+                connection.execute(sa.insert(table), list(rows))
+
+    def numbers(self, name: str, count: int, step: int = 1) -> sa.Table:
+        """A table of ids 0, step, 2 x step, ... with x = id / 2."""
+        columns = [sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("x", sa.Double)]
+        return self.table(
+            name, columns, [{"id": i * step, "x": i * step / 2} for i in range(count)]
+        )
+
+    def source(self, key: str | tuple[str, ...] = "id", **spec: Any) -> Source:
+        key = (key,) if isinstance(key, str) else key
+        return self.source_class(self.engine, SourceSpec(key=key, **spec))
+
+    def ledger(self, lease: float | None = None, schema: str | None = None) -> Ledger:
+        return Ledger(self.engine, schema, self.lease if lease is None else lease)
+
+    def predictions(
+        self,
+        source: Source,
+        target: str = "scores",
+        outputs: Mapping[str, str] | None = None,
+        ledger: Ledger | None = None,
+        index_key: bool = False,
+    ) -> Predictions:
+        columns = sign(outputs=outputs).outputs
+        lane = self.predictions_class
+        return lane(ledger or self.ledger(), source, target, columns, index_key)
+
+    # --- a run, as the flow does it ------------------------------------------------------------
+
+    def read(
+        self,
+        source: Source,
+        signature: Signature | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        after: tuple[Any, ...] | None = None,
+        rows: int = 1000,
+    ) -> list[pa.Table]:
+        """All chunks of one snapshot, which must hold as many rows as it counts."""
+        with source.snapshot(signature or sign(), start, end) as snapshot:
+            expected = snapshot.count(after)
+            chunks = list(snapshot.chunks(after, rows))
+        assert sum(chunk.num_rows for chunk in chunks) == expected
+        return chunks
+
+    def write(
+        self,
+        predictions: Predictions,
+        run: Run,
+        chunk: int,
+        values: pa.Table,
+        model: Model | None = None,
+    ) -> None:
+        """Predict a chunk, by the first input where no model is given, and write it."""
+        first = model or (lambda row: row["x"])
+        given = [first(row) for row in values.to_pylist()]
+        output = predictions.outputs[0]
+        rows = values.select(predictions.source.kept_columns)
+        rows = rows.append_column(output.name, pa.array(given, output.arrow_type))
+        predictions.write(run, chunk, rows)
+
+    def score(
+        self,
+        predictions: Predictions,
+        cell: RunRequest,
+        model: Model | None = None,
+        publish: bool = True,
+        rows: int = 1000,
+        owner: str | None = None,
+    ) -> Run:
+        """Begin or resume a run, score its rows and publish them."""
+        ledger, source = predictions.ledger, predictions.source
+        run = ledger.begin(cell, owner or new_owner())
+        if run.state != "scored":
+            after = None if run.last_key is None else source.decode_key(run.last_key)
+            with source.snapshot(sign(), cell.start, cell.end) as snapshot:
+                for number, values in enumerate(snapshot.chunks(after, rows), run.chunks):
+                    self.write(predictions, run, number, values, model)
+            ledger.score(run)
+        if publish:
+            ledger.publish(run)
+        return run
+
+    def view(self, target: str = "scores", key: str = "id", value: str = "prediction") -> Row:
+        """What readers see: key -> value. Fails if a key is there twice."""
+        quote = self.engine.dialect.identifier_preparer.quote
+        with self.engine.connect() as connection:
+            table = sa.table(target, sa.column(key), sa.column(value))
+            found = connection.execute(sa.select(table.c[key], table.c[value])).all()
+        seen = {row[0]: row[1] for row in found}
+        assert len(seen) == len(found), f"a key of {quote(target)} is there twice"
+        return seen
+
+
+def request_of(
+    partition: str = "all",
+    start: datetime | None = None,
+    end: datetime | None = None,
+    job: str = "job",
+    target: str = "scores",
+    fingerprint: str = "one",
+    version: int = 1,
+) -> RunRequest:
+    return RunRequest(
+        job=job,
+        target=target,
+        partition=partition,
+        start=start,
+        end=end,
+        model_name="model",
+        model_version=version,
+        model_digest="digest",
+        fingerprint=fingerprint,
+    )

@@ -1,0 +1,88 @@
+"""`nightshift serve` in a process of its own, and what the Prefect server says of its runs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import httpx
+from project import Project
+
+T = TypeVar("T")
+
+NIGHTSHIFT = [sys.executable, "-c", "from flows.cli import main; main()"]
+
+
+def start(project: Project, api: str, *arguments: str) -> "subprocess.Popen[str]":
+    """A nightshift command in the project's folder."""
+    return subprocess.Popen(
+        [*NIGHTSHIFT, *arguments],
+        env=os.environ | {"PREFECT_API_URL": api},
+        cwd=project.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def say(project: Project, api: str, *arguments: str) -> str:
+    """What a nightshift command printed that has succeeded."""
+    process = start(project, api, *arguments)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output
+
+
+@contextmanager
+def serving(project: Project, api: str) -> Iterator[None]:
+    """The project's deployments are served; stopped at the end as by Ctrl-C."""
+    process = start(project, api, "serve")
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, output
+        assert "Traceback" not in output, output
+
+
+def eventually(found: Callable[[], T], seconds: float = 120) -> T:
+    """The first thing found that is true."""
+    deadline = time.monotonic() + seconds
+    while not (thing := found()):
+        assert time.monotonic() < deadline, "it has not come"
+        time.sleep(0.5)
+    return thing
+
+
+def post(api: str, path: str, body: dict[str, Any], code: int | None = None) -> Any:
+    answer = httpx.post(f"{api}{path}", json=body, timeout=30)
+    assert code is None or answer.status_code == code, answer.text
+    return answer.json()
+
+
+def deployment(api: str, name: str) -> dict[str, Any]:
+    """`score/<job>` or `backfill/<job>`"""
+    found: dict[str, Any] = httpx.get(f"{api}/deployments/name/{name}", timeout=30).json()
+    return found
+
+
+def runs_of(api: str, deployment_id: str) -> list[dict[str, Any]]:
+    body = {"flow_runs": {"deployment_id": {"any_": [deployment_id]}}, "sort": "START_TIME_ASC"}
+    found: list[dict[str, Any]] = post(api, "/flow_runs/filter", body)
+    return found
+
+
+def ended(api: str, run_id: str) -> dict[str, Any]:
+    """The run, once it has ended."""
+    over = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+
+    def found() -> dict[str, Any] | None:
+        run: dict[str, Any] = httpx.get(f"{api}/flow_runs/{run_id}", timeout=30).json()
+        return run if run["state_type"] in over else None
+
+    return eventually(found)  # type: ignore[return-value]
