@@ -35,6 +35,10 @@
     │   ├── PartitionBusy           somebody alive is scoring this partition
     │   ├── AlreadyPublished        somebody published this partition with this model meanwhile
     │   ├── OwnershipLost           this run was taken over; nothing more may be written
+    │   ├── RunIncomplete           a run cannot end while one of its shards is not done
+    │   ├── RunUnknown              the ledger has no such run
+    │   ├── RunNotQuarantined       only what the audit has rejected can be released
+    │   ├── NothingToRollBackTo     no other run of that partition can be shown again
     │   ├── RowsMissing             the source gave another number of rows than its snapshot holds
     │   └── StatementFailed         any other refusal of the database, in its own words
     └── TransientError              what may succeed when tried again; only these are retried
@@ -473,6 +477,54 @@ class OwnershipLost(DatabaseError):
         return (
             f"Run {self.run_id} was taken over by another worker, or ended, while this one was "
             "away. Nothing was written; there is nothing to do here."
+        )
+
+
+class RunIncomplete(DatabaseError):
+    def __init__(self, run_id: int, shards: int) -> None:
+        super().__init__(run_id, shards)
+        self.run_id, self.shards = run_id, shards
+
+    def __str__(self) -> str:
+        return (
+            f"Run {self.run_id} cannot end: {self.shards} of its shards are not done. Run the "
+            "partition again; it goes on where they stopped."
+        )
+
+
+class RunUnknown(DatabaseError):
+    def __init__(self, run_id: int) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        return f"There is no run {self.run_id}. `nightshift runs` lists them."
+
+
+class RunNotQuarantined(DatabaseError):
+    def __init__(self, run_id: int, problem: str) -> None:
+        super().__init__(run_id, problem)
+        self.run_id, self.problem = run_id, problem
+
+    def __str__(self) -> str:
+        return (
+            f"Run {self.run_id} cannot be released: {self.problem}. Only a run that the audit has "
+            "rejected can; `nightshift rollback JOB --to RUN` shows a former one again."
+        )
+
+
+class NothingToRollBackTo(DatabaseError):
+    def __init__(self, job: str, partition: str, wanted: int | None, runs: tuple[str, ...]) -> None:
+        super().__init__(job, partition, wanted, runs)
+        self.job, self.partition, self.wanted, self.runs = job, partition, wanted, runs
+
+    def __str__(self) -> str:
+        what = "an earlier run" if self.wanted is None else f"run {self.wanted}"
+        there = ", ".join(self.runs)
+        choice = f"Name one of these with --to: {there}." if there else "No other run covers it."
+        return (
+            f"{self.job} {self.partition} cannot be rolled back to {what}: it was never "
+            f"published for all of this partition, or its rows are gone. {choice}"
         )
 
 

@@ -153,6 +153,7 @@ def runs(
     Example: `nightshift runs flight_delays --limit 5`
     """
     from adapters.database.engine import open_engine
+    from adapters.database.history import History
     from adapters.database.ledger import Ledger
     from flows.job import load_job
     from flows.settings import load_settings
@@ -161,7 +162,7 @@ def runs(
     engine = open_engine(settings.target_url())
     try:
         ledger = Ledger(engine, settings.database.schema_)
-        records = ledger.history(job, limit) if ledger.exists() else []
+        records = History(ledger).runs(job, limit) if ledger.exists() else []
     finally:
         engine.dispose()
     if as_json:

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
 from adapters.database.engine import translated
-from adapters.database.ledger import PUBLISHED, SUPERSEDED, Ledger, is_dead
+from adapters.database.ledger import Ledger, is_dead
+from adapters.database.moving import PUBLISHED, SUPERSEDED
 from adapters.database.schema import Instant
 from adapters.database.source import Source
 from adapters.database.times import BEGINNING, END

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters.database.engine import translated
-from adapters.database.intervals import Interval, carve
+from adapters.database.intervals import Interval
+from adapters.database.moving import PUBLISH, PUBLISHED, move
 from adapters.database.schema import Instant, LedgerTables
 from adapters.database.times import BEGINNING, END
 from adapters.errors import (
@@ -24,12 +25,15 @@ from adapters.errors import (
     DatabaseError,
     OwnershipLost,
     PartitionBusy,
+    RunIncomplete,
     TargetMismatch,
     TransientError,
 )
 
-RUNNING, SCORED, PUBLISHED = "running", "scored", "published"
-SUPERSEDED, FAILED = "superseded", "failed"
+RUNNING, SCORED, FAILED = "running", "scored", "failed"
+REJECTED = "rejected"
+"""By the audit: its rows are kept, and readers do not see them."""
+CHAMPION, CHALLENGER = "champion", "challenger"
 
 _CREATING = 10  # attempts; each one that fails leaves less to create
 
@@ -48,6 +52,8 @@ class RunRequest:
     model_digest: str
     fingerprint: str
     """Digest of all that decides a run's rows; only a run with the same one is resumed."""
+    role: str = CHAMPION
+    """A challenger's runs are scored beside the champion's and never published."""
     flow_run_id: str | None = None
     unless_published_since: datetime | None = None
     """Do not begin if the same model version was published for the partition after that."""
@@ -55,37 +61,42 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that this process owns, and how far it has come."""
+    """A run that this process owns, or one shard of it, and how far it has come."""
 
     run_id: int
     owner: str
     state: str
     chunks: int
     rows: int
+    """Predictions written so far."""
     last_key: str | None
     """The last committed key as the ledger's JSON, or None."""
+    rejected: int = 0
+    """Rows that got no prediction so far."""
+    profile: str | None = None
+    """What was entered with the last chunk: the profile of its rows so far."""
+    shard: int = 0
 
     @property
     def resumed(self) -> bool:
         return self.chunks > 0
 
+    @property
+    def seen(self) -> int:
+        """Source rows that it is done with."""
+        return self.rows + self.rejected
+
 
 @dataclass(frozen=True)
-class RunRecord:
-    """One line of a job's history."""
+class RejectedRow:
+    """A row that got no prediction, as the ledger keeps it."""
 
-    run_id: int
-    job: str
-    partition: str
-    model_name: str
-    model_version: int
-    state: str
-    rows: int
-    started_at: datetime
-    scored_at: datetime | None
-    published_at: datetime | None
-    flow_run_id: str | None
-    error: str | None
+    key: str
+    """Its key as the ledger's JSON."""
+    kind: str
+    error: str
+    inputs: str
+    """What the model was given, as JSON."""
 
 
 class Ledger:
@@ -135,6 +146,7 @@ class Ledger:
             if request.unless_published_since is not None:
                 self._refuse_published(connection, request, request.unless_published_since)
             mine = (runs.c.job == request.job) & (runs.c.partition == request.partition)
+            mine &= runs.c.role == request.role
             last = connection.scalar(sa.select(sa.func.max(runs.c.run_id)).where(mine))
             unfinished = connection.execute(
                 sa.select(runs).where(mine, runs.c.state.in_([RUNNING, SCORED, FAILED]))
@@ -142,12 +154,13 @@ class Ledger:
             resumable = None
             for row in unfinished.all():
                 if row["state"] == RUNNING and row["owner"] != owner:
-                    silent = (now - row["heartbeat_at"]).total_seconds()
+                    silent = self._silence(connection, row, now)
                     if self._is_alive(connection, row, silent):
                         raise PartitionBusy(
                             request.job, request.partition, row["run_id"], row["owner"], silent
                         )
                 if row["state"] != FAILED:  # or its owner could still publish it, after this one
+                    self._fence(connection, row["run_id"])
                     abandoned = sa.update(runs).where(runs.c.run_id == row["run_id"])
                     reason = f"abandoned by {row['owner']}"
                     connection.execute(abandoned.values(state=FAILED, error=reason))
@@ -157,6 +170,7 @@ class Ledger:
                 return self._take_over(connection, resumable, owner, now, request.flow_run_id)
             values = {
                 "job": request.job,
+                "role": request.role,
                 "partition": request.partition,
                 "partition_start": request.start or BEGINNING,
                 "partition_end": request.end or END,
@@ -172,26 +186,55 @@ class Ledger:
                 )
             )
             run_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
+            self._add_shard(connection, run_id, 0, owner, now)
             return Run(run_id, owner, RUNNING, chunks=0, rows=0, last_key=None)
 
+    def _add_shard(
+        self, connection: sa.Connection, run_id: int, shard: int, owner: str, now: datetime
+    ) -> None:
+        connection.execute(
+            sa.insert(self.tables.shards).values(
+                run_id=run_id,
+                shard=shard,
+                owner=owner,
+                written_at=now,
+                done=False,
+                chunks_written=0,
+                rows_written=0,
+                rows_rejected=0,
+            )
+        )
+
     def record_chunk(
-        self, connection: sa.Connection, run: Run, chunk: int, keys: tuple[str, str], rows: int
+        self,
+        connection: sa.Connection,
+        run: Run,
+        chunk: int,
+        keys: tuple[str, str],
+        rows: int,
+        rejects: Sequence[RejectedRow] = (),
+        profile: str | None = None,
     ) -> None:
         """Enter a chunk within the transaction that writes its rows. Raises OwnershipLost.
 
-        Comes first in it: the run's row stays locked until the commit, so an owner that was
+        Comes first in it: the shard's row stays locked until the commit, so an owner that was
         replaced meanwhile either committed before the new one looked, or fails here. A chunk
         out of its turn fails too: the committed ones are always the first ones, without a gap.
+        `profile` is that of all the shard's rows so far.
         """
         now = self.now(connection)
-        runs = self.tables.runs
+        shards = self.tables.shards
         statement = (
-            sa.update(runs)
-            .where(_owned(runs, run, RUNNING), runs.c.chunks_written == chunk)
+            sa.update(shards)
+            .where(shards.c.run_id == run.run_id, shards.c.shard == run.shard)
+            .where(shards.c.owner == run.owner, sa.not_(shards.c.done))
+            .where(shards.c.chunks_written == chunk)
             .values(
-                heartbeat_at=now,
                 chunks_written=chunk + 1,
-                rows_written=runs.c.rows_written + rows,
+                rows_written=shards.c.rows_written + rows,
+                rows_rejected=shards.c.rows_rejected + len(rejects),
+                written_at=now,
+                profile=profile,
             )
         )
         if connection.execute(statement).rowcount != 1:
@@ -199,67 +242,87 @@ class Ledger:
         connection.execute(
             sa.insert(self.tables.chunks).values(
                 run_id=run.run_id,
-                shard=0,
+                shard=run.shard,
                 chunk=chunk,
                 first_key=keys[0],
                 last_key=keys[1],
                 rows=rows,
+                rejected=len(rejects),
                 committed_at=now,
             )
         )
+        lines = [
+            {
+                "run_id": run.run_id,
+                "shard": run.shard,
+                "chunk": chunk,
+                "position": position,
+                "row_key": row.key,
+                "kind": row.kind,
+                "error": row.error,
+                "inputs": row.inputs,
+            }
+            for position, row in enumerate(rejects)
+        ]
+        if lines:
+            connection.execute(sa.insert(self.tables.rejects), lines)
 
     def score(self, run: Run) -> None:
-        """All rows are written. Raises OwnershipLost."""
+        """All rows are written. Raises OwnershipLost, RunIncomplete while a shard is not done."""
+        shards = self.tables.shards
+        mine = shards.c.run_id == run.run_id
         with translated(self.engine, "to end a run"), self.engine.begin() as connection:
             now = self.now(connection)
+            own = mine & (shards.c.owner == run.owner)
+            connection.execute(sa.update(shards).where(own).values(done=True))
             self._update_owned(connection, run, RUNNING, state=SCORED, scored_at=now, error=None)
+            left = sa.select(sa.func.count()).where(mine, sa.not_(shards.c.done))
+            if missing := connection.scalar(left):
+                raise RunIncomplete(run.run_id, missing)
 
     def fail(self, run: Run, reason: str) -> None:
         """The run stopped; what it wrote stays invisible, and the next one may resume it."""
         with translated(self.engine, "to fail a run"), self.engine.begin() as connection:
+            self._fence(connection, run.run_id, only=run.owner)
             self._update_owned(connection, run, RUNNING, state=FAILED, error=reason)
 
-    def publish(self, run: Run) -> None:
+    def note(self, run: Run, **documents: str) -> None:
+        """Keep a JSON document with the run: its `audit`, a challenger's `comparison`."""
+        runs = self.tables.runs
+        mine = sa.update(runs).where(runs.c.run_id == run.run_id, runs.c.owner == run.owner)
+        with translated(self.engine, "to note on a run"), self.engine.begin() as connection:
+            if connection.execute(mine.values(**documents)).rowcount != 1:
+                raise OwnershipLost(run.run_id)
+
+    def reject(self, run: Run, reason: str) -> None:
+        """The audit found it wrong: readers go on seeing what they saw. Raises OwnershipLost."""
+        runs = self.tables.runs
+        with translated(self.engine, "to reject a run"), self.engine.begin() as connection:
+            done = sa.select(runs.c.run_id).where(_owned(runs, run, REJECTED))
+            if connection.scalar(done) is None:
+                self._update_owned(connection, run, SCORED, state=REJECTED, error=reason)
+
+    def publish(self, run: Run, by: str | None = None) -> None:
         """Make the run's rows the ones that readers see, all at once. Raises OwnershipLost.
 
         One small transaction, whatever the number of rows. Published by this owner already, it
         changes nothing: a retry cannot know whether a broken connection still took the commit.
         """
-        runs, published = self.tables.runs, self.tables.published
+        runs = self.tables.runs
         with translated(self.engine, "to publish a run"), self.engine.begin() as connection:
-            mine = sa.select(runs.c.job, runs.c.partition_start, runs.c.partition_end)
+            mine = sa.select(runs.c.job, runs.c.partition_start, runs.c.partition_end, runs.c.role)
             found = connection.execute(mine.where(runs.c.run_id == run.run_id))
-            job, start, end = found.one()
+            job, start, end, role = found.one()
+            if role != CHAMPION:
+                raise ValueError("a challenger's run is never published")
             self.lock(connection, job)
             done = sa.select(runs.c.run_id).where(_owned(runs, run, PUBLISHED))
             if connection.scalar(done) is not None:
                 return
             now = self.now(connection)
             self._update_owned(connection, run, SCORED, state=PUBLISHED, published_at=now)
-            of_job = published.c.job == job
-            before = [
-                Interval(line["range_start"], line["range_end"], line["run_id"])
-                for line in connection.execute(sa.select(published).where(of_job)).mappings()
-            ]
-            after = carve(before, Interval(start, end, run.run_id))
-            for gone in set(before) - set(after):
-                connection.execute(
-                    sa.delete(published).where(of_job, published.c.range_start == gone.start)
-                )
-            for added in set(after) - set(before):
-                connection.execute(
-                    sa.insert(published).values(
-                        job=job,
-                        range_start=added.start,
-                        range_end=added.end,
-                        run_id=added.run_id,
-                    )
-                )
-            hidden = {line.run_id for line in before} - {line.run_id for line in after}
-            if hidden:
-                connection.execute(
-                    sa.update(runs).where(runs.c.run_id.in_(hidden)).values(state=SUPERSEDED)
-                )
+            interval = Interval(start, end, run.run_id)
+            move(connection, self.tables, job, interval, PUBLISH, now, by or run.owner, None)
 
     @contextmanager
     def kept_alive(self, run: Run) -> Iterator[None]:
@@ -282,19 +345,6 @@ class Ledger:
         finally:
             stopped.set()
             thread.join()
-
-    # --- history --------------------------------------------------------------------------------
-
-    def history(self, job: str | None = None, limit: int = 20) -> list[RunRecord]:
-        """The newest runs, newest first."""
-        runs = self.tables.runs
-        names = [name for name in RunRecord.__dataclass_fields__ if name != "rows"]
-        statement = sa.select(*(runs.c[name] for name in names), runs.c.rows_written.label("rows"))
-        if job is not None:
-            statement = statement.where(runs.c.job == job)
-        with translated(self.engine, "to list runs"), self.engine.connect() as connection:
-            found = connection.execute(statement.order_by(runs.c.run_id.desc()).limit(limit))
-            return [RunRecord(**row) for row in found.mappings()]
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -349,23 +399,52 @@ class Ledger:
         now: datetime,
         flow_run_id: str | None,
     ) -> Run:
-        runs, chunks = self.tables.runs, self.tables.chunks
-        run_id, state = row["run_id"], SCORED if row["scored_at"] else RUNNING
+        runs, run_id = self.tables.runs, row["run_id"]
+        state = SCORED if row["scored_at"] else RUNNING
+        self._fence(connection, run_id, owner)  # waits for a chunk that is still being committed
         connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == run_id)
             .values(owner=owner, state=state, heartbeat_at=now, flow_run_id=flow_run_id, error=None)
         )
-        # Only now: the update has waited for a chunk that the former owner was still committing.
-        done = connection.execute(
-            sa.select(runs.c.chunks_written, runs.c.rows_written).where(runs.c.run_id == run_id)
-        ).one()
-        last_key = connection.scalar(
-            sa.select(chunks.c.last_key).where(
-                chunks.c.run_id == run_id, chunks.c.chunk == done.chunks_written - 1
+        (run,) = self._shards(connection, run_id, state)
+        return run
+
+    def _shards(self, connection: sa.Connection, run_id: int, state: str) -> list[Run]:
+        """How far each shard of a run has come."""
+        shards, chunks = self.tables.shards, self.tables.chunks
+        last = (chunks.c.run_id == shards.c.run_id) & (chunks.c.shard == shards.c.shard)
+        last &= chunks.c.chunk == shards.c.chunks_written - 1
+        found = connection.execute(
+            sa.select(shards, chunks.c.last_key)
+            .outerjoin(chunks, last)
+            .where(shards.c.run_id == run_id)
+            .order_by(shards.c.shard)
+        ).mappings()
+        return [
+            Run(
+                run_id,
+                row["owner"],
+                state,
+                row["chunks_written"],
+                row["rows_written"],
+                row["last_key"],
+                row["rows_rejected"],
+                row["profile"],
+                row["shard"],
             )
-        )
-        return Run(run_id, owner, state, done.chunks_written, done.rows_written, last_key)
+            for row in found
+        ]
+
+    def _fence(
+        self, connection: sa.Connection, run_id: int, owner: str = "", only: str | None = None
+    ) -> None:
+        """Hand the run's shards to another owner, so that nobody else writes into them."""
+        shards = self.tables.shards
+        statement = sa.update(shards).where(shards.c.run_id == run_id)
+        if only is not None:
+            statement = statement.where(shards.c.owner == only)
+        connection.execute(statement.values(owner=owner))
 
     def _update_owned(
         self, connection: sa.Connection, run: Run, expected: str, **values: Any
@@ -375,16 +454,24 @@ class Ledger:
         if connection.execute(statement).rowcount != 1:
             raise OwnershipLost(run.run_id)
 
+    def _silence(self, connection: sa.Connection, row: sa.RowMapping, now: datetime) -> float:
+        """Seconds since the run's last sign of life: a heartbeat or a chunk."""
+        shards = self.tables.shards
+        last = sa.select(sa.func.max(shards.c.written_at)).where(shards.c.run_id == row["run_id"])
+        beat: datetime = row["heartbeat_at"]
+        return (now - max(connection.scalar(last) or beat, beat)).total_seconds()
+
     def _is_alive(self, connection: sa.Connection, row: sa.RowMapping, silent: float) -> bool:
         """Whether the owner of a running run is still at work, `silent` seconds after a sign."""
         if is_dead(row["owner"]):
             return False
         if silent < self.lease:
             return True
-        # A chunk that takes longer than the lease to commit keeps its run's row locked meanwhile.
-        runs = self.tables.runs
-        free = sa.select(runs.c.run_id).where(runs.c.run_id == row["run_id"])
-        return connection.scalar(free.with_for_update(skip_locked=True)) is None
+        # A chunk that takes longer than the lease to commit keeps its shard's row locked meanwhile.
+        shards = self.tables.shards
+        all_of_them = sa.select(shards.c.shard).where(shards.c.run_id == row["run_id"])
+        free = connection.execute(all_of_them.with_for_update(skip_locked=True)).all()
+        return len(free) < len(connection.execute(all_of_them).all())
 
     @property
     def _clock(self) -> "sa.ColumnElement[Any]":

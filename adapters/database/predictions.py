@@ -6,8 +6,9 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from adapters.database.columns import Key
 from adapters.database.engine import translated
-from adapters.database.ledger import Ledger, Run
+from adapters.database.ledger import Ledger, RejectedRow, Run
 from adapters.database.schema import RESERVED, CreateView, predictions_table, readers_view
 from adapters.database.source import Source
 from adapters.errors import KeyNotUnique, TargetMismatch
@@ -75,13 +76,24 @@ class Predictions:
                 if wanted != {c["name"] for c in inspector.get_columns(view, schema=schema)}:
                     raise self._not_ours()
 
-    def write(self, run: Run, chunk: int, rows: pa.Table) -> None:
+    def write(
+        self,
+        run: Run,
+        chunk: int,
+        rows: pa.Table,
+        rejects: Sequence[RejectedRow] = (),
+        profile: str | None = None,
+        keys: tuple[Key, Key] | None = None,
+    ) -> None:
         """Write one chunk, in one transaction with its ledger entry: all of it or nothing.
 
         `rows` has the key columns, `partition_time` where the job has a time column, and the
-        outputs, in key order. Raises OwnershipLost, KeyNotUnique, DatabaseUnavailable.
+        outputs, in key order; `keys` are the first and the last of the chunk as it was read, if
+        some of its rows are among the rejects. Raises OwnershipLost, KeyNotUnique,
+        DatabaseUnavailable.
         """
-        keys = self._key(rows, 0), self._key(rows, rows.num_rows - 1)
+        first, last = keys or (self._key(rows, 0), self._key(rows, rows.num_rows - 1))
+        texts = self.source.encode_key(first), self.source.encode_key(last)
         run_id = pa.array([run.run_id], pa.int64()).take(
             pa.nulls(rows.num_rows, pa.int8()).fill_null(0)
         )
@@ -89,12 +101,15 @@ class Predictions:
         with translated(self.engine, f"to write to {self.rows.name!r}"):
             try:
                 with self.engine.begin() as connection:
-                    self.ledger.record_chunk(connection, run, chunk, keys, rows.num_rows)
-                    self._insert(connection, stamped)
+                    self.ledger.record_chunk(
+                        connection, run, chunk, texts, rows.num_rows, rejects, profile
+                    )
+                    if rows.num_rows:
+                        self._insert(connection, stamped)
             except Exception as error:
                 if _violates_unique(error):
                     source = self.source.spec
-                    problem = f"a key between {keys[0]} and {keys[1]} is there twice"
+                    problem = f"a key between {texts[0]} and {texts[1]} is there twice"
                     remedy = "Make each key appear once in the source."
                     raise KeyNotUnique(str(source), source.key, problem, remedy) from error
                 raise
@@ -104,9 +119,8 @@ class Predictions:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _key(self, rows: pa.Table, index: int) -> str:
-        values = tuple(rows.column(name)[index].as_py() for name in self.source.spec.key)
-        return self.source.encode_key(values)
+    def _key(self, rows: pa.Table, index: int) -> Key:
+        return tuple(rows.column(name)[index].as_py() for name in self.source.spec.key)
 
     def _check_names(self, key: Sequence[str]) -> None:
         for output in self.outputs:

@@ -53,6 +53,7 @@ class LedgerTables:
             self.metadata,
             sa.Column("run_id", _RUN_ID, primary_key=True, autoincrement=True),
             sa.Column("job", _NAME, sa.ForeignKey(self.jobs.c.job), nullable=False),
+            sa.Column("role", _NAME, nullable=False),
             sa.Column("partition", _NAME, nullable=False),
             sa.Column("partition_start", Instant, nullable=False),
             sa.Column("partition_end", Instant, nullable=False),
@@ -63,14 +64,33 @@ class LedgerTables:
             sa.Column("state", _NAME, nullable=False),
             sa.Column("owner", _NAME, nullable=False),
             sa.Column("heartbeat_at", Instant, nullable=False),
-            sa.Column("chunks_written", sa.Integer, nullable=False, default=0),
-            sa.Column("rows_written", sa.BigInteger, nullable=False, default=0),
             sa.Column("started_at", Instant, nullable=False),
             sa.Column("scored_at", Instant),
             sa.Column("published_at", Instant),
+            sa.Column("cleaned_at", Instant),  # its predictions were deleted
             sa.Column("flow_run_id", _NAME),
             sa.Column("error", sa.Text),
+            sa.Column("audit", sa.Text),  # JSON of flows.checks.Audit
+            sa.Column(
+                "comparison", sa.Text
+            ),  # JSON of a challenger's Comparison
             sa.Index("ix_nightshift_runs_job_partition", "job", "partition"),
+        )
+        # How far each key range of a run has come, and who scores it.
+        self.shards = sa.Table(
+            "nightshift_shards",
+            self.metadata,
+            sa.Column("run_id", _RUN_ID, sa.ForeignKey(self.runs.c.run_id), primary_key=True),
+            sa.Column("shard", sa.Integer, primary_key=True),
+            sa.Column("after_key", sa.Text),  # its range: beyond this key, NULL for no bound,
+            sa.Column("through_key", sa.Text),  # up to this one, included
+            sa.Column("owner", _NAME, nullable=False),
+            sa.Column("written_at", Instant, nullable=False),
+            sa.Column("done", sa.Boolean, nullable=False),
+            sa.Column("chunks_written", sa.Integer, nullable=False),
+            sa.Column("rows_written", sa.BigInteger, nullable=False),
+            sa.Column("rows_rejected", sa.BigInteger, nullable=False),
+            sa.Column("profile", sa.Text),  # JSON of adapters.profile.Profile
         )
         self.chunks = sa.Table(
             "nightshift_chunks",
@@ -81,7 +101,21 @@ class LedgerTables:
             sa.Column("first_key", sa.Text, nullable=False),
             sa.Column("last_key", sa.Text, nullable=False),
             sa.Column("rows", sa.BigInteger, nullable=False),
+            sa.Column("rejected", sa.BigInteger, nullable=False),
             sa.Column("committed_at", Instant, nullable=False),
+        )
+        # Rows that got no prediction, with what they held.
+        self.rejects = sa.Table(
+            "nightshift_rejects",
+            self.metadata,
+            sa.Column("run_id", _RUN_ID, sa.ForeignKey(self.runs.c.run_id), primary_key=True),
+            sa.Column("shard", sa.Integer, primary_key=True),
+            sa.Column("chunk", sa.Integer, primary_key=True),
+            sa.Column("position", sa.Integer, primary_key=True),
+            sa.Column("row_key", sa.Text, nullable=False),
+            sa.Column("kind", _NAME, nullable=False),
+            sa.Column("error", sa.Text, nullable=False),
+            sa.Column("inputs", sa.Text, nullable=False),
         )
         # The pointer: which run readers see, for each range of the source's time. The ranges of a
         # job never overlap, so one run may cover a year while another has replaced a day of it.
@@ -93,6 +127,20 @@ class LedgerTables:
             sa.Column("range_end", Instant, nullable=False),
             sa.Column("run_id", _RUN_ID, sa.ForeignKey(self.runs.c.run_id), nullable=False),
             sa.Index("ix_nightshift_published_run", "run_id"),
+        )
+        # Each time the pointer moved: who moved it, when and why.
+        self.moves = sa.Table(
+            "nightshift_moves",
+            self.metadata,
+            sa.Column("move_id", _RUN_ID, primary_key=True, autoincrement=True),
+            sa.Column("job", _NAME, sa.ForeignKey(self.jobs.c.job), nullable=False, index=True),
+            sa.Column("range_start", Instant, nullable=False),
+            sa.Column("range_end", Instant, nullable=False),
+            sa.Column("run_id", _RUN_ID, sa.ForeignKey(self.runs.c.run_id), nullable=False),
+            sa.Column("action", _NAME, nullable=False),
+            sa.Column("moved_at", Instant, nullable=False),
+            sa.Column("moved_by", _NAME, nullable=False),
+            sa.Column("reason", sa.Text),
         )
 
 

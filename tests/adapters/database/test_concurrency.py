@@ -14,6 +14,7 @@ import pytest
 from lanes import Lane, request_of, sign
 
 from adapters.database.engine import open_engine
+from adapters.database.history import History
 from adapters.database.ledger import Ledger
 from adapters.errors import OwnershipLost, PartitionBusy, TargetMismatch
 
@@ -48,7 +49,7 @@ def test_one_of_many_gets_the_run(lane: Lane) -> None:
         got = [run for run in found if not isinstance(run, Exception)]
         assert len(got) == 1
         assert [type(lost) for lost in found if lost not in got] == [PartitionBusy] * (WORKERS - 1)
-    assert len(ledger.history(limit=100)) == 10
+    assert len(History(ledger).runs(limit=100)) == 10
 
 
 def test_one_of_many_takes_over(lane: Lane) -> None:
@@ -60,13 +61,14 @@ def test_one_of_many_takes_over(lane: Lane) -> None:
         lane.ledger(lease=-1).begin(cell, "elsewhere:1:dead")
         long_ago = "'2001-01-01 00:00:00.000000'"
         lane.execute(
-            f"UPDATE nightshift_runs SET heartbeat_at = {long_ago} WHERE state = 'running'"
+            f"UPDATE nightshift_runs SET heartbeat_at = {long_ago} WHERE state = 'running'",
+            f"UPDATE nightshift_shards SET written_at = {long_ago}",
         )
         found = at_once(lambda worker, cell=cell: ledger.begin(cell, f"elsewhere:1:{worker}"))
         got = [run for run in found if not isinstance(run, Exception)]
         assert len(got) == 1
         ledger.fail(got[0], "stopped")
-    assert len(ledger.history(limit=100)) == 5
+    assert len(History(ledger).runs(limit=100)) == 5
 
 
 _CHILD = """
@@ -199,4 +201,4 @@ def test_a_server_with_stricter_transactions(fast: Lane) -> None:
         cell = request_of(f"partition {number}")
         found = at_once(lambda worker, cell=cell: ledger.begin(cell, f"elsewhere:1:{worker}"))
         assert sum(not isinstance(run, Exception) for run in found) == 1
-    assert len(ledger.history(limit=100)) == 10
+    assert len(History(ledger).runs(limit=100)) == 10

@@ -16,6 +16,7 @@ from lanes import Lane, request_of, sign
 from wire import Wire
 
 from adapters.database.engine import open_engine
+from adapters.database.history import History
 from adapters.database.lanes import predictions_lane, source_lane
 from adapters.database.ledger import Run, new_owner
 from adapters.database.predictions import Predictions
@@ -62,15 +63,15 @@ def lane_of(predictions: Predictions) -> Lane:
 def check_all(lane: Lane) -> None:
     """Readers see each row once, and the ledger counts what is there."""
     assert lane.view() == {id_: id_ / 2 for id_ in range(ROWS)}
-    assert lane.rows("SELECT rows_written, chunks_written, state FROM nightshift_runs") == [
-        (ROWS, 3, "published")
-    ]
+    progress = "SELECT rows_written, chunks_written, state FROM nightshift_shards"
+    assert lane.rows(f"{progress} JOIN nightshift_runs USING (run_id)") == [(ROWS, 3, "published")]
     assert lane.rows("SELECT count(*), sum(rows) FROM nightshift_chunks") == [(3, ROWS)]
     assert lane.rows("SELECT count(*) FROM scores_runs") == [(ROWS,)]
 
 
 def clear(lane: Lane) -> None:
-    tables = ("nightshift_published", "nightshift_chunks", "nightshift_runs", "nightshift_jobs")
+    names = ("published", "moves", "rejects", "chunks", "shards", "runs", "jobs")
+    tables = (f"nightshift_{name}" for name in names)
     lane.execute(*(f"DELETE FROM {name}" for name in (*tables, "scores_runs")))
 
 
@@ -159,7 +160,7 @@ def test_a_server_that_is_gone(wired: Lane, wire: Wire, fast: Lane) -> None:
             lambda: ledger.publish(run),
             lambda: ledger.create(),
             lambda: ledger.exists(),
-            lambda: ledger.history(),
+            lambda: History(ledger).runs(),
             lambda: predictions.check(),
             lambda: predictions.create(),
             lambda: wired.source(table="t").check(sign()),
@@ -279,7 +280,7 @@ def test_a_backend_ended_while_writing(postgres_lane: Lane) -> None:
     with pytest.raises(DatabaseUnavailable):
         persist(predictions, owner)
     assert lane.view() == {}
-    assert lane.rows("SELECT chunks_written, rows_written FROM nightshift_runs") == [(1, 4)]
+    assert lane.rows("SELECT chunks_written, rows_written FROM nightshift_shards") == [(1, 4)]
     assert lane.rows("SELECT count(*) FROM scores_runs") == [(4,)]
     lane.execute("DROP TRIGGER die ON scores_runs")
     persist(predictions, owner)

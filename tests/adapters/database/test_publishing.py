@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lanes import Lane, request_of, sign
 
+from adapters.database.history import History
 from adapters.database.intervals import Interval, carve
-from adapters.database.ledger import PUBLISHED, SCORED, SUPERSEDED, RunRequest
+from adapters.database.ledger import SCORED, RunRequest
+from adapters.database.moving import PUBLISHED, SUPERSEDED
 from adapters.database.predictions import Predictions
 from adapters.database.times import BEGINNING, END
 from adapters.errors import OwnershipLost, StatementFailed
@@ -116,7 +118,7 @@ def test_the_view_is_as_a_dict_would_be(
     if not sa.inspect(lane.engine).has_table("t"):
         days_of(lane)
     lane.ledger().create()
-    ledger_tables = ("published", "chunks", "runs", "jobs")
+    ledger_tables = ("published", "moves", "chunks", "shards", "runs", "jobs")
     lane.execute(*(f"DELETE FROM nightshift_{name}" for name in ledger_tables))
     predictions = lane.predictions(lane.source(table="t", time_column="at"))
     predictions.create()
@@ -184,7 +186,7 @@ def test_a_run_of_no_rows(lane: Lane) -> None:
     assert len(lane.view()) == 3
     run = lane.score(predictions, cell_of((3, 4), 2))
     assert lane.view() == {}  # the rows are gone, and so are their predictions
-    (record, old) = predictions.ledger.history()
+    (record, old) = History(predictions.ledger).runs()
     assert (record.run_id, record.state, record.rows) == (run.run_id, PUBLISHED, 0)
     assert old.state == SUPERSEDED
 
@@ -225,7 +227,7 @@ def test_publishing_happens_wholly_or_not_at_all(lane: Lane) -> None:
         predictions.ledger.publish(run)
     assert lane.rows("SELECT * FROM nightshift_published ORDER BY 2") == before
     assert set(lane.view().values()) == {1}
-    assert predictions.ledger.history()[0].state == SCORED
+    assert History(predictions.ledger).runs()[0].state == SCORED
     table = "" if lane.is_sqlite else " ON nightshift_published"
     lane.execute(f"DROP TRIGGER stop{table}")
     predictions.ledger.publish(run)

@@ -118,7 +118,7 @@ def test_a_text_that_postgres_cannot_hold(postgres_lane: Lane) -> None:
     with pytest.raises(StatementFailed, match=r"(?i)nul|0x00"):
         write(postgres_lane, {"label": "string"}, {"label": ["fine", "a\0b"]})
     assert postgres_lane.rows("SELECT count(*) FROM scores_runs") == [(0,)]
-    assert postgres_lane.rows("SELECT rows_written FROM nightshift_runs") == [(0,)]
+    assert postgres_lane.rows("SELECT rows_written FROM nightshift_shards") == [(0,)]
 
 
 def test_a_number_that_sqlite_cannot_hold(lite: Lane) -> None:
