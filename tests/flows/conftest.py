@@ -1,5 +1,6 @@
 """Real PostgreSQL, S3 over HTTP, and one Prefect server per test run."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,11 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
 from project import MODEL_CODE, Project
 
 from flows.desk import create_key
@@ -33,7 +38,8 @@ def prefect(prefect_state: Path) -> Iterator[str]:
     """The URL of a real Prefect server's API."""
     with prefect_api(prefect_state) as ready:
         url = ready()
-        with temporary_settings({PREFECT_API_URL: url}):
+        # To end its heartbeat, each flow run in this process would wait for up to a second.
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             yield url
 
 
@@ -73,7 +79,7 @@ def project(
     }.items():
         monkeypatch.setenv(f"NIGHTSHIFT_{name}", value)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delitem(sys.modules, "doubler", raising=False)
     create_key(load_settings())
     project = Project(tmp_path, engine)
