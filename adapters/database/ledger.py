@@ -148,8 +148,11 @@ class Ledger:
             mine = (runs.c.job == request.job) & (runs.c.partition == request.partition)
             mine &= runs.c.role == request.role
             last = connection.scalar(sa.select(sa.func.max(runs.c.run_id)).where(mine))
+            open_states = [RUNNING, FAILED]
+            if request.role == CHAMPION:  # a challenger's run ends once it is scored
+                open_states.append(SCORED)
             unfinished = connection.execute(
-                sa.select(runs).where(mine, runs.c.state.in_([RUNNING, SCORED, FAILED]))
+                sa.select(runs).where(mine, runs.c.state.in_(open_states))
             ).mappings()
             resumable = None
             for row in unfinished.all():
