@@ -15,17 +15,23 @@ from adapters.errors import (
 )
 from adapters.manifest import Manifest
 from adapters.model import Model, Trust
+from adapters.profile import Profile
 from adapters.signature import Features, Predictions, Signature
+
+_SLICE = 50_000  # rows
 
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """A model that may be published: its bytes, and golden rows that they predict."""
+    """A model that may be published: its bytes, golden rows that they predict, and the profile of
+    the whole sample.
+    """
 
     data: bytes
     signature: Signature
     inputs: pa.Table
     predictions: pa.Table
+    profile: Profile
 
 
 def rehearse(model: Model, sample: pd.DataFrame, policy: Trust) -> Rehearsed:
@@ -57,7 +63,7 @@ def rehearse(model: Model, sample: pd.DataFrame, policy: Trust) -> Rehearsed:
         problem = f"read back from its own bytes it predicts otherwise: {changed}"
         remedy = "Its serialize or deserialize loses something, or its predictions are random."
         raise SerializationFailed(type(model).__name__, problem, remedy)
-    return Rehearsed(data, signature, inputs, predictions)
+    return Rehearsed(data, signature, inputs, predictions, _profile(signature, table, fed))
 
 
 def replay(model: Model, manifest: Manifest, inputs: pa.Table, then: pa.Table) -> None:
@@ -78,6 +84,15 @@ def predicted(model: Model, signature: Signature, inputs: pa.Table, place: str) 
     """
     predictions = _predict(model, signature.features(inputs), place)
     return signature.predictions(predictions, inputs.num_rows)
+
+
+def _profile(signature: Signature, inputs: pa.Table, predictions: pa.Table) -> Profile:
+    """Slice by slice, as a run is profiled; a sample may be the whole training frame."""
+    found = kinds = Profile.blank(signature)
+    for start in range(0, inputs.num_rows, _SLICE):
+        rows, told = (side.slice(start, _SLICE) for side in (inputs, predictions))
+        found = found.merged(Profile.of(rows, told, kinds))
+    return found
 
 
 def _predict(model: Model, features: Features, place: str) -> Predictions:

@@ -31,6 +31,7 @@ from adapters.errors import (
 from adapters.manifest import Alias, Blob, GoldenBlob, Manifest, Move, checked_name, is_name
 from adapters.model import Model
 from adapters.objects import FileObjects, Objects, StoreOptions
+from adapters.profile import Profile
 from adapters.rehearsal import predicted, rehearse, replay
 from adapters.trust import SigningKey, TrustPolicy
 
@@ -126,16 +127,19 @@ class ModelStore:
         """Keep the model as the next version of `name`, and give back that version's manifest.
 
         `sample` is (m, n) inputs, best the whole training frame: the signature is taken from it,
-        and golden rows. Nothing is written for a model that does not predict the sample, predicts
-        it otherwise after a database's types or after its own bytes, or does not become bytes:
-        PredictionFailed, InvalidPredictions, SignatureUndefined, SerializationFailed,
-        AdapterNotFound. Raises StoreUnsafe where two publishers could get the same number.
+        golden rows, and the profile that runs are compared with. Nothing is written for a model
+        that does not predict the sample, predicts it otherwise after a database's types or after
+        its own bytes, or does not become bytes: PredictionFailed, InvalidPredictions,
+        SignatureUndefined, SerializationFailed, AdapterNotFound. Raises StoreUnsafe where two
+        publishers could get the same number.
         """
         checked_name(name)
         adapter = self._trust.name_of(model)
         ready = rehearse(model, sample, self._trust)
         data = ready.data
         rows = golden.write_rows(ready.inputs, ready.predictions)
+        text = ready.profile.to_json().encode()
+        profile = Blob(digest=_digest(text), size=len(text))
         draft = {
             "name": name,
             "adapter": adapter,
@@ -149,11 +153,13 @@ class ModelStore:
             "description": description,
             "trained_through": trained_through,
             "token": uuid.uuid4().hex,
+            "profile": profile,
         }
         manifest = _draft(draft, 1)
         self._require_conditions()
         self._objects.write(manifest.blob.key, data)
         self._objects.write(manifest.golden.key, rows)
+        self._objects.write(profile.key, text)
         while True:
             manifest = _draft(draft, max(self.versions(name), default=0) + 1)
             if sign_with is not None:
@@ -198,6 +204,21 @@ class ModelStore:
         model = self._trust.open(manifest, adapter, data)
         replay(model, manifest, *self._golden(manifest, rows))
         return model
+
+    def reference(self, manifest: Manifest) -> Profile:
+        """The profile of the sample that the model was published with.
+
+        Of a version from before there were profiles it has no rows, only the columns' kinds.
+        Raises ModelUntrusted, BlobCorrupt, RecordInvalid, or what the registry raises.
+        """
+        if manifest.profile is None:
+            return Profile.blank(manifest.signature)
+        self._trust.admit(manifest)
+        data = self._bytes(manifest, manifest.profile)
+        try:
+            return Profile.from_json(data)
+        except ValueError as error:
+            raise RecordInvalid(self._objects.place(manifest.profile.key), str(error)) from error
 
     def diff(self, name: str, older: int, newer: int) -> Difference:
         """What changed between two versions, also in the predictions for the newer's golden rows.

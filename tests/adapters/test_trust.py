@@ -363,6 +363,7 @@ CHANGES: dict[str, Any] = {
     "description": "the best",
     "trained_through": "2012-01-01",
     "token": "another",
+    "profile": {"digest": "0" * 64, "size": 7},
 }
 
 
