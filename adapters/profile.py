@@ -199,8 +199,9 @@ def _to_data(column: ColumnProfile) -> dict[str, Any]:
     """Without what is empty, or 0."""
     data = {name: getattr(column, name) for name in _NAMES if name != "sketch"}
     data = {name: value for name, value in data.items() if value or name in ("low", "high")}
+    data["counts"] = dict(sorted(column.counts.items(), key=_rank))
     data["sketch"] = column.sketch.to_data()
-    return {name: value for name, value in data.items() if value is not None and value != []}
+    return {name: value for name, value in data.items() if value not in (None, [], {})}
 
 
 def _from_data(data: dict[str, Any]) -> ColumnProfile:
@@ -283,7 +284,7 @@ def _count_numbers(blank: ColumnProfile, array: pa.Array, known: ColumnProfile) 
         if not len(finite):
             return blank
         low, high = finite.min(), finite.max()
-        numbers = np.where(np.isfinite(numbers), numbers, low)
+        numbers = np.where(np.isfinite(numbers), numbers, np.nan)
     if known.low is not None and known.high is not None and (low < known.low or high > known.high):
         margin = (known.high - known.low) or abs(known.low)
         outside = (numbers < known.low) | (numbers > known.high)
@@ -348,6 +349,9 @@ def _count_categories(blank: ColumnProfile, array: pa.Array, known: ColumnProfil
 def _commonest(counts: Mapping[str, int]) -> dict[str, int]:
     """At most so many, by count; the same ones whatever the order."""
     if len(counts) > MOST_CATEGORIES:
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return dict(ranked[:MOST_CATEGORIES])
+        return dict(sorted(counts.items(), key=_rank)[:MOST_CATEGORIES])
     return dict(counts)
+
+
+def _rank(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]

@@ -11,6 +11,7 @@ the finer one is coarsened to the other's shift. (DDSketch, VLDB 2019, has such 
 relative accuracy; here the data choose it.)
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -88,7 +89,7 @@ class Sketch:
 
     def share_within(self, low: float, high: float) -> float:
         """The share of values from `low` to `high`, both included."""
-        below = self._below(np.array([low, np.nextafter(high, np.inf)]))
+        below = self._below(np.array([low, math.nextafter(high, math.inf)]))
         return float((below[1] - below[0]) / max(self.total, 1))
 
     def histogram(self, edges: Floats) -> Floats:
@@ -97,7 +98,7 @@ class Sketch:
         What lies on an edge counts above it, but on the last one below. Buckets that reach across
         an edge are divided in proportion.
         """
-        return np.diff(self._below(np.append(edges[:-1], np.nextafter(edges[-1], np.inf))))
+        return np.diff(self._below(np.append(edges[:-1], math.nextafter(edges[-1], math.inf))))
 
     def to_data(self) -> list[Any]:
         """For JSON: shift, zero bits that all buckets end with, first bucket, steps, counts."""
@@ -106,7 +107,8 @@ class Sketch:
         joined = int(np.bitwise_or.reduce(self.buckets))
         zeros = (joined & -joined).bit_length() - 1 if joined else 0
         short = self.buckets >> zeros
-        return [self.shift, zeros, int(short[0]), np.diff(short).tolist(), self.counts.tolist()]
+        steps = np.diff(short.view(np.uint64))  # from below 0 to far above, one may take 64 bits
+        return [self.shift, zeros, int(short[0]), steps.tolist(), self.counts.tolist()]
 
     @classmethod
     def from_data(cls, data: list[Any]) -> Self:
@@ -114,9 +116,10 @@ class Sketch:
         if not data:
             return cls()
         shift, zeros, first, steps, counts = data
-        buckets = np.cumsum(np.array([first, *steps], np.int64)) << zeros
+        walk = np.array([np.int64(first).view(np.uint64), *steps], np.uint64)
+        buckets = np.cumsum(walk, dtype=np.uint64).view(np.int64) << zeros
         found = cls(shift, buckets, np.array(counts, np.int64))
-        ascending = bool((np.diff(buckets) > 0).all()) and bool((found.counts > 0).all())
+        ascending = (buckets[1:] > buckets[:-1]).all() and (found.counts > 0).all()
         if not (0 <= shift < _WORD and 0 <= zeros < _WORD and ascending):
             raise ValueError("the buckets of a sketch are not in order")
         if not len(buckets) == len(counts) <= MOST_BUCKETS:
