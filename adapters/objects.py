@@ -35,6 +35,7 @@ class StoreOptions:
     cache_dir: Path
     endpoint_url: str | None = None
     region: str | None = None
+    ca_bundle: Path | None = None
     key: str | None = None  # None: found as every AWS tool finds it
     secret: str | None = field(default=None, repr=False)
     connect_timeout: float = 5

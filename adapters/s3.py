@@ -7,6 +7,7 @@ answer: s3fs makes one error type of many answers, and different types of the sa
 import errno
 import functools
 import os
+import ssl
 from pathlib import Path
 from typing import Any, Never
 
@@ -67,6 +68,8 @@ class S3Objects(Objects):
     def __init__(self, bucket: str, prefix: str, options: StoreOptions) -> None:
         self._path = f"{bucket}/{prefix}" if prefix else bucket
         super().__init__(f"s3://{self._path}", options)
+        if options.ca_bundle is not None:
+            _check_bundle(options.ca_bundle)
 
     def read(self, key: str) -> bytes | None:
         try:
@@ -146,6 +149,7 @@ class S3Objects(Objects):
             os.getpid(),
             options.endpoint_url,
             options.region,
+            options.ca_bundle,
             options.key,
             options.secret,
             options.connect_timeout,
@@ -163,6 +167,9 @@ class S3Objects(Objects):
             raise StoreAccessDenied(self._named(), str(error)) from error
         if isinstance(error, _WRONG_SETTING):
             remedy = "Correct url, endpoint_url or region."
+            raise ConfigurationError("store", self._named(), str(error), remedy) from error
+        if isinstance(error, botocore.exceptions.SSLError) and "CERTIFICATE" in str(error):
+            remedy = "Name the file with its authority's certificate in store.ca_bundle."
             raise ConfigurationError("store", self._named(), str(error), remedy) from error
         problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise StoreUnavailable(self._named(), problem) from error
@@ -189,6 +196,7 @@ def _connection(
     process: int,  # one that came through a fork cannot be used
     endpoint_url: str | None,
     region: str | None,
+    ca_bundle: Path | None,
     key: str | None,
     secret: str | None,
     connect_timeout: float,
@@ -196,11 +204,14 @@ def _connection(
     retries: int,
 ) -> S3FileSystem:
     """Connections to one server, shared by all stores on it: making a client takes 0.2 s."""
+    client: dict[str, Any] = {"region_name": region} if region else {}
+    if ca_bundle is not None:
+        client["verify"] = str(ca_bundle)
     files = S3FileSystem(
         endpoint_url=endpoint_url,
         key=key,
         secret=secret,
-        client_kwargs={"region_name": region} if region else {},
+        client_kwargs=client,
         config_kwargs={
             "connect_timeout": connect_timeout,
             "read_timeout": read_timeout,
@@ -215,3 +226,13 @@ def _connection(
     )
     files.retries = 1  # botocore does it; both would multiply
     return files
+
+
+def _check_bundle(path: Path) -> None:
+    """Raise ConfigurationError: a client would take a missing file for a missing object."""
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except (OSError, ssl.SSLError) as error:
+        problem = f"{path} holds no certificates ({error.strerror or error})"
+        remedy = "Name a file of PEM certificates."
+        raise ConfigurationError("store", "ca_bundle", problem, remedy) from error

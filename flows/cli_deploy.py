@@ -170,6 +170,7 @@ def _show(model: str, steps: Any, dry_run: bool, as_json: bool) -> None:
 def _required_api() -> str:
     """The Prefect API that others will use, too; a server for the time would be no use."""
     from adapters.errors import ConfigurationError
+    from flows.access import require_access
     from flows.server import known_api
     from flows.settings import load_settings
 
@@ -177,4 +178,4 @@ def _required_api() -> str:
     if api is None:
         remedy = "Start one with `nightshift up`, or name one in PREFECT_API_URL."
         raise ConfigurationError("Prefect", "", "there is no Prefect server", remedy)
-    return api
+    return require_access(api)

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from adapters.errors import ConfigurationError
+from flows.access import require_access
 
 STARTUP_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -32,12 +33,14 @@ def prefect_api(state_dir: Path, port: int | None = None) -> Iterator[Callable[[
     if port is None:
         configured = known_api(state_dir)
         if configured:
-            yield lambda: configured
+            yield lambda: require_access(configured)
             return
     home = (state_dir / "prefect").absolute()
     home.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(home)
     os.environ.pop("PREFECT_API_URL", None)
+    if password := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):  # so its clients need it
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", password)
     port = port or _free_port()
     url = f"http://127.0.0.1:{port}/api"
     with (home / "server.log").open("ab") as log:

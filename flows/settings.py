@@ -91,6 +91,8 @@ class StoreSettings(_Part):
     url: str = Field(".nightshift/store", min_length=1)
     endpoint_url: str | None = None
     region: str | None = None
+    ca_bundle: Path | None = None
+    """A file with the certificates that an https endpoint may be signed by; else the system's."""
     key: SecretStr | None = None
     secret: SecretStr | None = None
     connect_timeout: float = Field(5, gt=0)
@@ -113,6 +115,11 @@ class StoreSettings(_Part):
         if value.partition("/")[0].endswith(":"):
             raise refused("it is neither a URL nor a folder", "Write it like s3://bucket/prefix.")
         return str(_root(info) / value)
+
+    @field_validator("ca_bundle")
+    @classmethod
+    def _bundle_from_root(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return None if value is None else _root(info) / value
 
 
 class TrustSettings(_Part):
