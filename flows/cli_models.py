@@ -119,14 +119,35 @@ def promote(
     _say_moved(name, alias, _promote(name, version, alias, force), as_json)
 
 
-def rollback(name: Name, alias: AliasOption = "champion", as_json: AsJson = False) -> None:
-    """Move an alias back to the version that it named before.
+def rollback(
+    name: Annotated[str, typer.Argument(help="The model; with --partition, the job.")],
+    alias: AliasOption = "champion",
+    partition: Annotated[
+        str | None, typer.Option(help="A job's partition, to show its earlier predictions again.")
+    ] = None,
+    to: Annotated[
+        int | None, typer.Option(help="The run to go back to; else the one before.")
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Why; kept with who and when. Needed with --partition.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go back: a model's alias to the version before, or a job's partition to the run before.
 
-    Example: `nightshift rollback churn`
+    A model: the next run uses the version that the alias named before. A partition: readers see
+    the predictions of an earlier run at once; nothing is scored.
+
+    Example: `nightshift rollback churn`, or
+    `nightshift rollback flight_delays --partition 2013-10-01 --reason "too high"`
     """
+    from flows.cli_runs import roll_back
     from flows.desk import open_store
     from flows.settings import load_settings
 
+    if partition is not None:
+        roll_back(name, partition, to, reason, as_json)
+        return
     settings = load_settings()
     store = open_store(settings)
     moved = store.rollback(name, alias)

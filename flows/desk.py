@@ -1,5 +1,7 @@
 """What one run of one job works with: settings and job file turned into store, source, target."""
 
+import getpass
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,6 +61,25 @@ def open_desk(settings: Settings, job: Job) -> Iterator[Desk]:
         target.dispose()
 
 
+@contextmanager
+def open_ledger(settings: Settings) -> Iterator[Ledger]:
+    """The ledger by itself. Raises ConfigurationError if nothing was ever scored."""
+    engine = open_engine(settings.target_url())
+    try:
+        ledger = Ledger(engine, settings.database.schema_, settings.database.lease)
+        if not ledger.exists():
+            problem, remedy = "nothing was scored yet", "`nightshift run JOB` begins."
+            raise ConfigurationError("the ledger", "", problem, remedy)
+        yield ledger
+    finally:
+        engine.dispose()
+
+
+def person() -> str:
+    """Who is at work here, for the ledger: user@host."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
 def open_store(settings: Settings) -> ModelStore:
     """The model store of the settings. Raises ConfigurationError for what cannot be one."""
     store = settings.store
@@ -71,6 +92,7 @@ def open_store(settings: Settings) -> ModelStore:
         cache_dir=settings.state_dir / "models",
         endpoint_url=store.endpoint_url,
         region=store.region,
+        ca_bundle=store.ca_bundle,
         key=store.key.get_secret_value() if store.key else None,
         secret=store.secret.get_secret_value() if store.secret else None,
         connect_timeout=store.connect_timeout,

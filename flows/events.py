@@ -11,28 +11,42 @@ from flows.report import ScoreResult
 
 MODEL_PROMOTED = "nightshift.model.promoted"
 PARTITION_PUBLISHED = "nightshift.partition.published"
+RUN_QUARANTINED = "nightshift.run.quarantined"
 
 
 def emit_published(result: ScoreResult) -> None:
     """Readers see this partition's new predictions."""
+    emit_event(PARTITION_PUBLISHED, resource=_resource(result), payload=_payload(result))
+
+
+def emit_quarantined(result: ScoreResult, reason: str) -> None:
+    """The audit has rejected a run: readers do not see it, and somebody should look at it."""
     emit_event(
-        PARTITION_PUBLISHED,
-        resource={
-            "prefect.resource.id": f"nightshift.partition.{result.job}.{result.partition}",
-            "prefect.resource.name": f"{result.job} {result.partition}",
-            "nightshift.job": result.job,
-            "nightshift.partition": result.partition,
-            "nightshift.target": result.target,
-        },
-        payload={
-            "job": result.job,
-            "partition": result.partition,
-            "model": result.model,
-            "target": result.target,
-            "run_id": result.run_id,
-            "rows": result.rows,
-        },
+        RUN_QUARANTINED,
+        resource=_resource(result),
+        payload={**_payload(result), "reason": reason},
     )
+
+
+def _resource(result: ScoreResult) -> dict[str, str]:
+    return {
+        "prefect.resource.id": f"nightshift.partition.{result.job}.{result.partition}",
+        "prefect.resource.name": f"{result.job} {result.partition}",
+        "nightshift.job": result.job,
+        "nightshift.partition": result.partition,
+        "nightshift.target": result.target,
+    }
+
+
+def _payload(result: ScoreResult) -> dict[str, str | int]:
+    return {
+        "job": result.job,
+        "partition": result.partition,
+        "model": result.model,
+        "target": result.target,
+        "run_id": result.run_id,
+        "rows": result.rows,
+    }
 
 
 def emit_promoted(manifest: Manifest, alias: str) -> None:

@@ -3,6 +3,7 @@
 import difflib
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
@@ -20,6 +21,7 @@ from pydantic import (
 
 from adapters.database.source import SourceSpec
 from adapters.errors import ConfigurationError
+from flows.limits import Budget, Closeness, MaxRejects, Tolerance
 from flows.partitions import Grid, Partition, latest_partition, parse_partition, shifted
 from flows.schedule import Missed, cron_problem
 from flows.settings import first_problem, jobs_folder, read_yaml, refused
@@ -165,6 +167,32 @@ class On(_Part):
         return self
 
 
+class Challenger(_Part):
+    """Another model, scored beside the job's over the same rows and never shown to readers."""
+
+    model: _Name
+    """`name@challenger`, `name@alias` or `name@7`."""
+    tolerance: Closeness = Tolerance(share=Decimal("0.01"))
+    """How far two predictions may be apart and still agree: 0.05, or 1% for a share of them."""
+    agreement: float | None = Field(None, ge=0, le=1)
+    """The share of rows that must agree before its version may be promoted."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        return {"model": value} if isinstance(value, str) else value
+
+
+class Actuals(_Part):
+    """Where it is known later what happened; in the database of the predictions."""
+
+    table: _Name
+    schema_: _Name | None = Field(None, alias="schema")
+    column: _Name
+    output: _Name | None = None
+    """Which prediction to compare with it, if not the first."""
+
+
 class Job(_Part):
     """A table to be scored with a model, partition by partition."""
 
@@ -184,6 +212,15 @@ class Job(_Part):
     """Seconds before the first retry, if not as the settings say; doubled each time."""
     timeout: _Duration | None = None
     """How long scoring one partition may take; then the run fails, to be resumed."""
+    predict_timeout: _Duration | None = None
+    """How long one call of the model may take; then its chunk's rows are rejects."""
+    max_rejects: MaxRejects = Budget()
+    """How many rows may get no prediction, as a count or as a share like 0.1%, before the run is
+    quarantined."""
+    challenger: Challenger | None = None
+    actuals: Actuals | None = None
+    keep: int = Field(3, ge=1)
+    """How many of a partition's runs `nightshift clean` leaves, beside those that readers see."""
     max_parallel: int = Field(1, ge=1, le=16)
     """How many partitions a backfill scores side by side, if it does not say."""
     chunk_rows: int = Field(50_000, ge=1, le=10_000_000)

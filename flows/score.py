@@ -3,14 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
 
-import pyarrow as pa
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
@@ -19,7 +18,7 @@ from prefect.runtime import flow_run
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import Task
 
-from adapters.database.ledger import SCORED, Run, RunRequest, new_owner
+from adapters.database.ledger import CHALLENGER, CHAMPION, SCORED, Run, RunRequest, new_owner
 from adapters.database.predictions import Predictions
 from adapters.database.source import Source
 from adapters.errors import (
@@ -27,21 +26,24 @@ from adapters.errors import (
     NightshiftError,
     OwnershipLost,
     PartitionBusy,
-    PredictionFailed,
+    Quarantined,
     RowsMissing,
     RunTimedOut,
     TransientError,
 )
-from adapters.model import Model
 from adapters.store import Manifest
-from flows.desk import Desk, open_desk, open_store
+from flows.audit import audited, findings
+from flows.audit import FAIL, OK
+from flows.desk import Desk, open_desk
 from flows.endings import Held, Unwanted, told
-from flows.events import emit_published
+from flows.events import emit_published, emit_quarantined
 from flows.job import Job, load_job
 from flows.partitions import Partition
-from flows.pipeline import overlapped
 from flows.report import Progress, ScoreResult, label_run, show_result
+from flows.rival import Rival, reading
 from flows.schedule import is_late, newer_night, night_to_score, scheduled_time, why_unwanted
+from flows.scoring import stream
+from flows.served import Served, opened
 from flows.settings import Settings, load_settings
 
 P = ParamSpec("P")
@@ -54,10 +56,14 @@ class Prepared:
 
     desk: Desk
     predictions: Predictions
-    manifest: Manifest
-    model: Model
+    served: Served
+    challenger: Served | None = None
     unless_published_since: datetime | None = None
     """For a backfill: leave alone what somebody else published after it was planned."""
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.served.manifest
 
 
 shared: ContextVar[Prepared | None] = ContextVar("shared", default=None)
@@ -104,10 +110,25 @@ def score(
 @contextmanager
 def prepared(settings: Settings, job: Job, reference: str) -> Iterator[Prepared]:
     """Load the model that the reference names now, and have the places ready for it."""
-    manifest, model = _retried(load_model, settings, job)(settings, reference)
+    served = _retried(load_model, settings, job)(settings, reference)
     with open_desk(settings, job) as desk:
-        predictions = _retried(check_places, settings, job)(desk, manifest)
-        yield Prepared(desk, predictions, manifest, model)
+        predictions = _retried(check_places, settings, job)(desk, served.manifest)
+        yield Prepared(desk, predictions, served, _challenger(settings, desk))
+
+
+def _challenger(settings: Settings, desk: Desk) -> Served | None:
+    """The job's challenger; whatever is wrong with it, the night goes on without it."""
+    wanted = desk.job.challenger
+    if wanted is None:
+        return None
+    try:
+        served = opened(settings, wanted.model)
+        desk.source.check(served.manifest.signature)
+        desk.predictions(served.manifest.signature).check()
+    except Exception as error:  # a model that is opened may raise anything
+        get_run_logger().warning("Without the challenger %s: %s", wanted.model, error)
+        return None
+    return served
 
 
 def _wanted_partition(job: Job, label: str | None) -> Partition:
@@ -133,6 +154,7 @@ def _score_partition(
     scoring = _retried(score_rows, settings, job).with_options(timeout_seconds=seconds)
     try:
         run, result = scoring(common, cell, new_owner())
+        result = _retried(audit, settings, job)(common, cell, run, result)
         _retried(publish, settings, job)(desk, run, result)
     except TaskRunTimeoutError as error:
         raise RunTimedOut(job.name, cell.label, seconds or 0.0) from error
@@ -164,13 +186,11 @@ def _retried(step: Task[P, R], settings: Settings, job: Job) -> Task[P, R]:
 
 
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
-def load_model(settings: Settings, reference: str) -> tuple[Manifest, Model]:
+def load_model(settings: Settings, reference: str) -> Served:
     """Fetch the version that the reference names now, and open it."""
-    store = open_store(settings)
-    manifest = store.resolve(reference)
-    model = store.load(manifest)
-    get_run_logger().info("Model %s@%s (%s)", manifest.name, manifest.version, manifest.adapter)
-    return manifest, model
+    served = opened(settings, reference)
+    get_run_logger().info("Model %s (%s)", served.manifest.reference, served.manifest.adapter)
+    return served
 
 
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
@@ -185,45 +205,40 @@ def check_places(desk: Desk, manifest: Manifest) -> Predictions:
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
 def score_rows(common: Prepared, cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
     """Stream the partition through the model, one transaction per chunk."""
-    desk, manifest, model = common.desk, common.manifest, common.model
+    desk, manifest = common.desk, common.manifest
     log, ledger, source = get_run_logger(), desk.ledger, desk.source
-    request = _request(common, cell)
+    request = _request(common, cell, manifest)
     run = ledger.begin(request, owner)
-    log.info("Run %s begins after %s committed rows", run.run_id, f"{run.rows:,}")
+    log.info("Run %s begins after %s committed rows", run.run_id, f"{run.seen:,}")
     progress = None
     try:
         if run.state != SCORED:
             after = None if run.last_key is None else source.decode_key(run.last_key)
-            opened = source.snapshot(manifest.signature, cell.start, cell.end)
+            read = reading(manifest.signature, common.challenger)
             with ExitStack() as held:
                 held.enter_context(ledger.kept_alive(run))
-                snapshot = held.enter_context(opened)
+                snapshot = held.enter_context(source.snapshot(read, cell.start, cell.end))
                 expected = snapshot.count(after)
-                if after is not None and snapshot.count(None) - expected != run.rows:
+                if after is not None and snapshot.count(None) - expected != run.seen:
                     log.info("Rows came or went behind its last chunk, so a new run begins")
                     run = ledger.begin(request, owner, resume=False)
                     held.enter_context(ledger.kept_alive(run))
                     after, expected = None, snapshot.count(None)
+                rival = held.enter_context(_beside(common, cell, run))
                 alone = shared.get() is None  # a backfill has a picture of all its partitions
-                title, total = f"{desk.job.name} {cell.label}", run.rows + expected
-                progress = Progress(title, run.rows, total, at_once=alone)
-                with closing(snapshot.chunks(after, desk.job.chunk_rows)) as chunks:
-                    numbered = enumerate(chunks, start=run.chunks)
-                    pipeline = overlapped(
-                        numbered,
-                        lambda chunk: (chunk[0], _predict(manifest, model, desk, chunk[1])),
-                        lambda chunk: common.predictions.write(run, *chunk),
-                    )
-                    with closing(pipeline) as written:
-                        for _, rows in written:
-                            progress.advance(rows.num_rows)
+                title, total = f"{desk.job.name} {cell.label}", run.seen + expected
+                progress = Progress(title, run.seen, total, at_once=alone)
+                predictions, advance = common.predictions, progress.advance
+                stream(
+                    desk, common.served, predictions, snapshot, run, after, expected, advance, rival
+                )
                 progress.close()
-                _reconcile(source, expected, progress.done - run.rows)
+                _reconcile(source, expected, progress.done - run.seen)
             ledger.score(run)
     except BaseException as error:
         _note_failure(desk, run, error)
         raise
-    rows, seconds = (progress.done, progress.seconds) if progress else (run.rows, 0.0)
+    rows, seconds = (progress.done, progress.seconds) if progress else (run.seen, 0.0)
     log.info("Scored %s rows in %.1f s", f"{rows:,}", seconds)
     return run, ScoreResult(
         job=desk.job.name,
@@ -232,10 +247,41 @@ def score_rows(common: Prepared, cell: Partition, owner: str) -> tuple[Run, Scor
         model=f"{manifest.name}@{manifest.version}",
         target=desk.job.target.table,
         rows=rows,
-        resumed_rows=run.rows,
+        resumed_rows=run.seen,
         sql=desk.reading_sql(),
         seconds=seconds,
     )
+
+
+@contextmanager
+def _beside(common: Prepared, cell: Partition, run: Run) -> Iterator[Rival | None]:
+    """The challenger's run beside the champion's, if the job has one and it can be had."""
+    if common.challenger is None or common.desk.job.challenger is None:
+        yield None
+        return
+    request = _request(common, cell, common.challenger.manifest, CHALLENGER)
+    log = get_run_logger()
+    champion, challenger = common.served, common.challenger
+    with Rival.beside(common.desk, champion, challenger, request, run, log.warning) as rival:
+        yield rival
+
+
+@task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
+def audit(common: Prepared, cell: Partition, run: Run, result: ScoreResult) -> ScoreResult:
+    """Compare what was scored with what is usual; what fails is quarantined, not published."""
+    desk, log = common.desk, get_run_logger()
+    found = audited(desk, common.manifest, cell, run)
+    for check in found.results:
+        if check.level != OK:
+            log.warning("%s: %s", check.level, check.text)
+    desk.ledger.note(run, audit=found.to_json())
+    result = replace(result, **findings(desk, found, run))
+    if found.verdict == FAIL:
+        desk.ledger.reject(run, found.reason)
+        emit_quarantined(result, found.reason)
+        show_result(result, desk.job.source_spec())
+        raise Quarantined(desk.job.name, cell.label, run.run_id, found.reason)
+    return result
 
 
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
@@ -244,27 +290,6 @@ def publish(desk: Desk, run: Run, result: ScoreResult) -> None:
     desk.ledger.publish(run)
     emit_published(result)
     get_run_logger().info("Published %s rows in %s", f"{result.rows:,}", result.target)
-
-
-def _predict(manifest: Manifest, model: Model, desk: Desk, chunk: pa.Table) -> pa.Table:
-    """One chunk of the source -> its keys, times and predictions."""
-    signature = manifest.signature
-    features = signature.features(chunk)
-    try:
-        values = model.predict_batch(features)
-    except Exception as error:  # a model may raise anything
-        first, last = (
-            tuple(chunk.column(name)[row].as_py() for name in desk.job.source.key)
-            for row in (0, chunk.num_rows - 1)
-        )
-        place = f"the rows with {desk.job.source.key} from {first} to {last}"
-        problem = f"{type(error).__name__}: {error}"
-        raise PredictionFailed(f"{manifest.name}@{manifest.version}", place, problem) from error
-    predicted = signature.predictions(values, chunk.num_rows)
-    rows = chunk.select(desk.source.kept_columns)
-    for name in predicted.column_names:
-        rows = rows.append_column(name, predicted.column(name))
-    return rows
 
 
 def leaks(manifest: Manifest, start: datetime | None, zone: ZoneInfo) -> bool:
@@ -284,8 +309,10 @@ def _reconcile(source: Source, expected: int, found: int) -> None:
         raise RowsMissing(str(source.spec), expected, found)
 
 
-def _request(common: Prepared, cell: Partition) -> RunRequest:
-    desk, job, manifest = common.desk, common.desk.job, common.manifest
+def _request(
+    common: Prepared, cell: Partition, manifest: Manifest, role: str = CHAMPION
+) -> RunRequest:
+    desk, job = common.desk, common.desk.job
     names = [*job.source.key, *manifest.signature.input_names]
     decisive = {
         "model": manifest.blob.digest,
@@ -308,8 +335,9 @@ def _request(common: Prepared, cell: Partition) -> RunRequest:
         model_version=manifest.version,
         model_digest=manifest.blob.digest,
         fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+        role=role,
         flow_run_id=flow_run.id,
-        unless_published_since=common.unless_published_since,
+        unless_published_since=common.unless_published_since if role == CHAMPION else None,
     )
 
 

@@ -45,7 +45,8 @@ class Doubler(RegressorMixin, BaseEstimator):
 
     def predict(self, X):
         predictions = 2.0 * X["x"].to_numpy(dtype=float, na_value=np.nan)
-        if os.environ.get("DOUBLER_BEHAVES") or len(X) <= 32:  # golden rows
+        golden = len(X) <= 32 and not getattr(self, "angry", False)
+        if os.environ.get("DOUBLER_BEHAVES") or golden:
             return predictions
         self.after -= 1
         time.sleep(self.seconds)
@@ -53,6 +54,7 @@ class Doubler(RegressorMixin, BaseEstimator):
             return predictions
         match self.behaviour:
             case "raise":
+                self.angry = True
                 raise ValueError("cannot take it any more")
             case "short":
                 return predictions[:-1]

@@ -1,0 +1,127 @@
+"""The challenger's run beside the champion's: the same chunks, kept, compared, never published.
+
+Whatever goes wrong with it is its own end only: it is told, entered in the ledger, and the
+champion goes on as if it had never been there.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from adapters.database.ledger import Run, RunRequest, new_owner
+from adapters.database.predictions import Predictions
+from adapters.errors import NightshiftError
+from adapters.signature import Signature
+from flows.agreement import Comparison
+from flows.challenger import Challenged, Challenger
+from flows.desk import Desk
+from flows.prediction import Scored
+from flows.served import Served
+
+Warn = Callable[..., Any]
+
+
+def reading(signature: Signature, challenger: Served | None) -> Signature:
+    """What to read for both: the champion's inputs, and what the challenger has beside them."""
+    if challenger is None:
+        return signature
+    others = challenger.manifest.signature.inputs
+    more = [column for column in others if column.name not in signature.input_names]
+    return signature.model_copy(update={"inputs": (*signature.inputs, *more)})
+
+
+class Rival:
+    """One run of a challenger."""
+
+    def __init__(
+        self, predictions: Predictions, challenger: Challenger, run: Run, warn: Warn
+    ) -> None:
+        self.ledger, self.predictions = predictions.ledger, predictions
+        self.challenger, self.run, self.warn = challenger, run, warn
+        self.comparison = Comparison() if run.profile is None else Comparison.from_json(run.profile)
+        self._told = False
+
+    @classmethod
+    @contextmanager
+    def beside(
+        cls, desk: Desk, champion: Served, served: Served, request: RunRequest, run: Run, warn: Warn
+    ) -> "Iterator[Rival | None]":
+        """A run of the challenger that is as far as the champion's; None if there is none."""
+        rival = None
+        try:
+            rival = cls._begun(desk, champion, served, request, run, warn)
+        except NightshiftError as error:
+            warn("Without the challenger: %s", error)
+        if rival is None:
+            yield None
+            return
+        with rival.ledger.kept_alive(rival.run):
+            try:
+                yield rival
+            except BaseException:
+                rival.stop("the champion's run stopped")
+                raise
+        rival.finish()
+
+    @classmethod
+    def _begun(
+        cls, desk: Desk, champion: Served, served: Served, request: RunRequest, run: Run, warn: Warn
+    ) -> "Rival | None":
+        job, ledger = desk.job, desk.ledger
+        own = ledger.begin(request, new_owner(), resume=run.resumed)
+        if own.chunks != run.chunks:
+            reason = f"it has scored {own.chunks} chunks, and the champion {run.chunks}"
+            ledger.fail(own, reason)
+            warn("Without the challenger: %s", reason)
+            return None
+        seconds = None if job.predict_timeout is None else job.predict_timeout.total_seconds()
+        challenger = Challenger(
+            served.manifest,
+            served.model,
+            champion.manifest,
+            job.source.key,
+            desk.source.kept_columns,
+            None if job.challenger is None else job.challenger.tolerance,
+            seconds,
+        )
+        return cls(desk.predictions(served.manifest.signature), challenger, own, warn)
+
+    def compare(self, chunk: pa.Table, scored: Scored) -> Challenged:
+        """What the challenger makes of a chunk that the champion has scored. Never raises."""
+        return self.challenger.compare(chunk, scored)
+
+    def write(self, number: int, scored: Scored, challenged: Challenged) -> None:
+        """Keep its predictions, after the champion's are committed. Never raises an Exception."""
+        self.comparison = self.comparison.merged(challenged.comparison)
+        if self.challenger.failure is None and challenged.rows is not None:
+            text = self.comparison.to_json()
+            try:
+                rows, keys = challenged.rows, scored.keys
+                self.predictions.write(self.run, number, rows, (), text, keys)
+            except Exception as error:  # of whatever kind: the champion goes on
+                self.challenger.failure = str(error)
+        if self.challenger.failure is not None and not self._told:
+            self._told = True
+            self.warn("The challenger was switched off: %s", self.challenger.failure)
+
+    def finish(self) -> None:
+        """Enter how it compares, and that it is scored, or why not."""
+        self.challenger.close()
+        if self.challenger.failure is not None:
+            self.stop(self.challenger.failure)
+            return
+        try:
+            self.ledger.note(self.run, comparison=self.comparison.to_json())
+            self.ledger.score(self.run)
+        except NightshiftError as error:
+            self.warn("The challenger's run could not be entered: %s", error)
+
+    def stop(self, reason: str) -> None:
+        self.challenger.close()
+        try:
+            self.ledger.note(self.run, comparison=self.comparison.to_json())
+            self.ledger.fail(self.run, reason)
+        except NightshiftError as error:
+            self.warn("The challenger's failure could not be entered: %s", error)

@@ -1,0 +1,75 @@
+"""Streaming a partition through its model: read, predict, count, write. Free of Prefect."""
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+
+import pyarrow as pa
+
+from adapters.database.columns import Key
+from adapters.database.ledger import RejectedRow, Run
+from adapters.database.predictions import Predictions
+from adapters.database.snapshot import Snapshot
+from adapters.profile import Profile
+from flows.challenger import Challenged
+from flows.desk import Desk
+from flows.pipeline import overlapped
+from flows.prediction import Limits, Predictor, Scored
+from flows.rejects import Reject
+from flows.rival import Rival
+from flows.served import Served
+
+Item = tuple[int, pa.Table, Scored, Challenged | None]
+
+
+def stream(
+    desk: Desk,
+    served: Served,
+    predictions: Predictions,
+    snapshot: Snapshot,
+    run: Run,
+    after: Key | None,
+    expected: int,
+    advance: Callable[[int], None],
+    rival: Rival | None = None,
+) -> None:
+    """Score the snapshot's rows beyond a key, one transaction per chunk.
+
+    `expected` is how many there are; `advance` is told of the rows of each committed chunk.
+    """
+    job, signature, reference = desk.job, served.manifest.signature, served.reference
+    seconds = None if job.predict_timeout is None else job.predict_timeout.total_seconds()
+    limits = Limits(job.max_rejects, seconds, run.seen + expected, run.seen, run.rejected)
+    predictor = Predictor(
+        served.manifest, served.model, job.source.key, desk.source.kept_columns, limits
+    )
+    profile = Profile() if run.profile is None else Profile.from_json(run.profile)
+
+    def predict(numbered: tuple[int, pa.Table]) -> Item:
+        number, chunk = numbered
+        scored = predictor.score(chunk)
+        challenged = None if rival is None else rival.compare(chunk, scored)
+        return number, chunk, scored, challenged
+
+    def write(item: Item) -> None:
+        nonlocal profile
+        number, chunk, scored, challenged = item
+        inputs, outputs = chunk.select(signature.input_names), signature.output_names
+        part = Profile.of(inputs, scored.rows.select(outputs), reference)
+        profile = profile.merged(part)
+        rejects = [entered(desk, reject) for reject in scored.rejects]
+        predictions.write(run, number, scored.rows, rejects, profile.to_json(), scored.keys)
+        if rival is not None and challenged is not None:
+            rival.write(number, scored, challenged)
+
+    with closing(predictor), closing(snapshot.chunks(after, job.chunk_rows)) as chunks:
+        numbered = enumerate(chunks, start=run.chunks)
+        with closing(overlapped(numbered, predict, write)) as written:
+            for _, _, scored, _ in written:
+                advance(scored.read)
+
+
+def entered(desk: Desk, reject: Reject) -> RejectedRow:
+    """A reject as the ledger keeps it."""
+    inputs = json.dumps(reject.inputs, ensure_ascii=False)
+    return RejectedRow(desk.source.encode_key(reject.key), reject.kind, reject.error, inputs)
