@@ -11,6 +11,8 @@
     │   ├── SignatureUndefined      a sample does not say what the model's inputs or outputs are
     │   ├── SignatureMismatch       data does not fit the signature; names the column
     │   ├── PredictionFailed        predict_batch raised
+    │   ├── PredictionTimedOut      predict_batch did not answer in time, and cannot be waited for
+    │   ├── RejectsExceeded         more rows could not be scored than the job allows
     │   ├── InvalidPredictions      predict_batch returned the wrong number of rows, or no numbers
     │   ├── GoldenRowsDiffer        the model predicts otherwise here than when it was published
     │   ├── VersionSkew             other library versions here than when it was published
@@ -31,12 +33,14 @@
     │   ├── KeyNotUnique            the source's key is not unique, or not declared so
     │   ├── RowWithoutTime          a row with NULL in the time column belongs to no partition
     │   ├── ValueUnreadable         a value that no model can be given, such as an infinite time
+    │   ├── ValueUnstorable         a prediction that the target database cannot hold, such as NaN
     │   ├── TargetMismatch          the target table has other columns than this job would write
     │   ├── PartitionBusy           somebody alive is scoring this partition
     │   ├── AlreadyPublished        somebody published this partition with this model meanwhile
     │   ├── OwnershipLost           this run was taken over; nothing more may be written
     │   ├── RunIncomplete           a run cannot end while one of its shards is not done
     │   ├── RunUnknown              the ledger has no such run
+    │   ├── Quarantined             the audit found the run wrong; readers do not see it
     │   ├── RunNotQuarantined       only what the audit has rejected can be released
     │   ├── NothingToRollBackTo     no other run of that partition can be shown again
     │   ├── RowsMissing             the source gave another number of rows than its snapshot holds
@@ -160,6 +164,41 @@ class PredictionFailed(ModelError):
         return (
             f"{self.model} could not predict {self.place}: {' '.join(self.problem.split())}. "
             "Mend the model, or the rows it was given; readers see what they saw before."
+        )
+
+
+class PredictionTimedOut(ModelError):
+    def __init__(self, model: str, place: str, seconds: float, why: str) -> None:
+        super().__init__(model, place, seconds, why)
+        self.model, self.place, self.seconds, self.why = model, place, seconds, why
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model} did not predict {self.place} within {self.seconds:g} s, the job's "
+            f"predict_timeout, and the run stopped because {self.why}. Run it again to go on, with "
+            "a longer predict_timeout or a smaller chunk_rows, or mend the model."
+        )
+
+
+class RejectsExceeded(ModelError):
+    def __init__(
+        self,
+        model: str,
+        rejects: int,
+        rows: int,
+        budget: str,
+        examples: tuple[tuple[str, str], ...],
+    ) -> None:
+        super().__init__(model, rejects, rows, budget, examples)
+        self.model, self.rejects, self.rows = model, rejects, rows
+        self.budget, self.examples = budget, examples
+
+    def __str__(self) -> str:
+        told = "".join(f"; {key}: {error}" for key, error in self.examples[:3])
+        return (
+            f"{self.model} could not score {self.rejects:,} of {self.rows:,} rows, and max_rejects "
+            f"is {self.budget}{told}. Mend these rows or the model, or raise max_rejects; readers "
+            "see what they saw before."
         )
 
 
@@ -433,6 +472,20 @@ class ValueUnreadable(DatabaseError):
         )
 
 
+class ValueUnstorable(DatabaseError):
+    def __init__(self, target: str, column: str, row: str, value: str, database: str) -> None:
+        super().__init__(target, column, row, value, database)
+        self.target, self.column, self.row = target, column, row
+        self.value, self.database = value, database
+
+    def __str__(self) -> str:
+        return (
+            f"Target {self.target!r}: column {self.column!r} of the row {self.row} would be "
+            f"{self.value}, which {self.database} cannot hold. Nothing was written of its chunk. "
+            "Mend the model, or keep its predictions in another database."
+        )
+
+
 class TargetMismatch(DatabaseError):
     def __init__(self, target: str, problem: str, remedy: str) -> None:
         super().__init__(target, problem, remedy)
@@ -499,6 +552,20 @@ class RunUnknown(DatabaseError):
 
     def __str__(self) -> str:
         return f"There is no run {self.run_id}. `nightshift runs` lists them."
+
+
+class Quarantined(DatabaseError):
+    def __init__(self, job: str, partition: str, run_id: int, reason: str) -> None:
+        super().__init__(job, partition, run_id, reason)
+        self.job, self.partition, self.run_id, self.reason = job, partition, run_id, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.reason}. So run {self.run_id} of {self.job} {self.partition} is quarantined: "
+            "readers go on seeing what was published before. `nightshift report "
+            f"{self.run_id}` shows the checks, and `nightshift release {self.run_id} --reason "
+            '"..."` publishes it after all.'
+        )
 
 
 class RunNotQuarantined(DatabaseError):
