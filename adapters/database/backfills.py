@@ -11,9 +11,9 @@ from sqlalchemy.ext.compiler import compiles
 from adapters.database.engine import translated
 from adapters.database.ledger import Ledger, is_dead
 from adapters.database.moving import PUBLISHED, SUPERSEDED
-from adapters.database.schema import Instant
 from adapters.database.source import Source
 from adapters.database.times import BEGINNING, END
+from adapters.database.types import Instant, LongText, Name
 
 WAITING, RUNNING, DONE = "waiting", "running", "published"
 SKIPPED, FAILED = "skipped", "failed"
@@ -88,13 +88,13 @@ class Backfills:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.engine = ledger, ledger.engine
         metadata, key = ledger.tables.metadata, ledger.tables.runs.c.run_id.type
-        name = sa.String(255)
+        name, text = Name(), LongText()
         self.backfills = sa.Table(
             "nightshift_backfills",
             metadata,
             sa.Column("backfill_id", key, primary_key=True, autoincrement=True),
             sa.Column("job", name, nullable=False, index=True),
-            sa.Column("parameters", sa.Text, nullable=False),
+            sa.Column("parameters", text, nullable=False),
             sa.Column("model_name", name, nullable=False),
             sa.Column("model_version", sa.Integer, nullable=False),
             sa.Column("owner", name, nullable=False),
@@ -113,7 +113,7 @@ class Backfills:
             sa.Column("partition_start", Instant, nullable=False),
             sa.Column("partition_end", Instant, nullable=False),
             sa.Column("state", name, nullable=False),
-            sa.Column("reason", sa.Text, nullable=False),
+            sa.Column("reason", text, nullable=False),
             sa.Column("rows", sa.BigInteger),
             sa.Column("seconds", sa.Double),
             sa.Column("changed_at", Instant, nullable=False),

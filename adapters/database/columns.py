@@ -26,6 +26,8 @@ class SourceColumn:
     as_text: bool = False
     """Whether the database is asked to send it as text (UUIDs, enums, JSON)."""
     nullable: bool = True
+    or_number: bool = False
+    """Whether a boolean may be another number, as MariaDB's TINYINT(1) may."""
 
     @property
     def is_uuid(self) -> bool:
@@ -43,6 +45,8 @@ class SourceColumn:
 
         Exact decimals travel as text: Arrow's have one scale per column, a database's need not.
         """
+        if self.or_number and wanted != pa.bool_():
+            return pa.int8()
         if not pa.types.is_decimal(self.arrow):
             return self.arrow
         rounded = wanted is not None and pa.types.is_floating(wanted)

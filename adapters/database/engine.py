@@ -8,18 +8,32 @@ import psycopg
 import sqlalchemy as sa
 from adbc_driver_manager import Error as AdbcError
 
-from adapters.errors import DatabaseUnavailable, NightshiftError, StatementFailed
+from adapters.database.capabilities import CAPABILITIES, MYSQL
+from adapters.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    NightshiftError,
+    StatementFailed,
+)
 
 # SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which the same statement may
 # succeed: connection lost, server stopping or starting, too many connections, serialization
 # failure, deadlock, lock timeout.
 _TRANSIENT_STATES = ("08", "57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03")
+# MariaDB's and MySQL's numbers for the same (their SQLSTATE is HY000 for most): too many
+# connections, lock wait timeout, deadlock, cannot connect, gone away, connection lost, killed or
+# aborted, server shutting down, network read or write error, too many connections of this user.
+_TRANSIENT_NUMBERS = frozenset(
+    {1040, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
+)
 # The server answers these while connecting, where drivers give no SQLSTATE.
 _REFUSALS = (
     "authentication failed", "does not exist", "pg_hba.conf", "not permitted", "no password",
+    "certificate", "does not support SSL",
 )  # fmt: skip
 _AWAY = (
     "connect", "server closed", "terminating", "timeout", "timed out", "locked", "SSL", "resolve",
+    "Could not set lock", "Conflict on", "write-write conflict",
 )  # fmt: skip
 # As drivers and Arrow name them; a failure of another kind is an answer.
 _FAILURES = {"OperationalError", "InterfaceError", "InternalError", "OSError"}
@@ -35,31 +49,64 @@ _FOREIGN = (
     AdbcError,
     OverflowError,
 )
+_DRIVER_MODULES = ("sqlite3", "pymysql", "duckdb", "_duckdb")
+
+
+# MariaDB's and MySQL's settings of a connection: TIMESTAMPs come as UTC; what does not fit is
+# refused, not cut; a lock on a table is waited for as long as one on a row (not for a day); and
+# while a slow model holds up the reader, the server keeps on waiting (not for a minute).
+_MYSQL_SESSION = """SET SESSION time_zone = '+00:00', lock_wait_timeout = 60,
+    net_write_timeout = 86400, sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''),
+    'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO')"""
+
+_DRIVERS = {
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    **{name: f"{name}+pymysql" for name in MYSQL},
+}
 
 
 def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
     """An engine for one database. Nothing connects before the first use; dispose of it after.
 
-    `connect_timeout` is in seconds and bounds each attempt to reach a server.
+    `connect_timeout` is in seconds and bounds each attempt to reach a server. Raises
+    ConfigurationError if the database's driver is not installed.
     """
     parsed = sa.make_url(url)
-    if parsed.drivername in {"postgresql", "postgres"}:
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    if parsed.get_backend_name() != "sqlite":
-        arguments: dict[str, Any] = {"connect_timeout": connect_timeout}
+    parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+    backend = parsed.get_backend_name()
+    options: dict[str, Any] = {"max_overflow": _UNBOUNDED}
+    if backend not in {"sqlite", "duckdb"}:
+        options["pool_pre_ping"] = True
+    if backend == "postgresql" or backend in MYSQL:
+        options["connect_args"] = {"connect_timeout": connect_timeout}
         # A server's default may be stricter; but after waiting for a lock, the ledger must see
         # what its last holder committed.
-        return sa.create_engine(
-            parsed,
-            connect_args=arguments,
-            isolation_level="READ COMMITTED",
-            pool_pre_ping=True,
-            max_overflow=_UNBOUNDED,
-        )
-    engine = sa.create_engine(parsed, max_overflow=_UNBOUNDED)
-    sa.event.listen(engine, "connect", _configure_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
+        options["isolation_level"] = "READ COMMITTED"
+    if parsed.drivername.endswith("+pymysql"):
+        options["connect_args"]["local_infile"] = True  # and see _configure_mysql
+    try:
+        engine = sa.create_engine(parsed, **options)
+    except ModuleNotFoundError as error:
+        raise _driver_missing(parsed, str(error.name)) from error
+    if backend == "sqlite":
+        sa.event.listen(engine, "connect", _configure_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    if backend == "duckdb":
+        sa.event.listen(engine, "begin", _begin_duckdb)
+    if backend in MYSQL:
+        sa.event.listen(engine, "connect", _configure_mysql)
     return engine
+
+
+def _driver_missing(url: sa.URL, module: str) -> ConfigurationError:
+    known = CAPABILITIES.get(url.get_backend_name())
+    package, extra = (known and known.driver) or (module, "")
+    what = f"'nightshift[{extra}]'" if extra else package
+    problem = f"{url.drivername} needs the package {package}, which is not installed"
+    return ConfigurationError(
+        "nightshift.yaml", "database.url", problem, f"Install it with: pip install {what}"
+    )
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
@@ -69,8 +116,26 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    reading = connection.get_execution_options().get("nightshift_read_only", False)
+    reading = _only_reads(connection)
+    connection.exec_driver_sql(f"PRAGMA query_only = {int(reading)}")
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _begin_duckdb(connection: sa.Connection) -> None:
+    driver: Any = connection.connection.dbapi_connection
+    driver.begin(_only_reads(connection))
+
+
+def _only_reads(connection: sa.Connection) -> bool:
+    return bool(connection.get_execution_options().get("nightshift_read_only", False))
+
+
+def _configure_mysql(connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_MYSQL_SESSION)
+    # To any statement a server may answer by asking for a file of ours. It gets one only while the
+    # fast lane sends rows (mysql.py).
+    connection._local_infile = False  # noqa: SLF001
 
 
 def name_of(engine: sa.Engine) -> str:
@@ -87,8 +152,15 @@ def translated(engine: sa.Engine, doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except _FOREIGN as error:
+    except Exception as error:
+        if not _is_foreign(error):
+            raise
         raise foreign(engine, doing, error) from error
+
+
+def _is_foreign(error: Exception) -> bool:
+    package = type(error).__module__.partition(".")[0]
+    return isinstance(error, _FOREIGN) or package in _DRIVER_MODULES
 
 
 def foreign(engine: sa.Engine, doing: str, error: BaseException) -> NightshiftError:
@@ -105,6 +177,9 @@ def is_transient(cause: BaseException, text: str) -> bool:
     state = getattr(cause, "sqlstate", None)
     if state:
         return str(state).startswith(_TRANSIENT_STATES)
+    number = next(iter(cause.args), None)
+    if type(cause).__module__.startswith("pymysql") and isinstance(number, int):
+        return number in _TRANSIENT_NUMBERS or number == 0  # of a connection closed before
     if any(refusal in text for refusal in _REFUSALS):
         return False
     kinds = {kind.__name__ for kind in type(cause).__mro__}

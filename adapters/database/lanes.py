@@ -1,19 +1,33 @@
 """Which lane serves which database: one of its own where there is one, else the generic one."""
 
+from importlib import import_module
+
 import sqlalchemy as sa
 
-from adapters.database.postgres import PostgresPredictions, PostgresSource
+from adapters.database.capabilities import MYSQL
 from adapters.database.predictions import Predictions
 from adapters.database.source import Source
-from adapters.database.sqlite import SqliteSource
 
-SOURCES: dict[str, type[Source]] = {"postgresql": PostgresSource, "sqlite": SqliteSource}
-PREDICTIONS: dict[str, type[Predictions]] = {"postgresql": PostgresPredictions}
+# Module and classes, since some need a driver that is not everywhere installed.
+_LANES: dict[str, tuple[str, str, str]] = {
+    "postgresql": ("postgres", "PostgresSource", "PostgresPredictions"),
+    "sqlite": ("sqlite", "SqliteSource", "SqlitePredictions"),
+    "duckdb": ("duckdb", "DuckDBSource", "DuckDBPredictions"),
+    **dict.fromkeys(MYSQL, ("mysql", "MySQLSource", "MySQLPredictions")),
+}
 
 
 def source_lane(engine: sa.Engine) -> type[Source]:
-    return SOURCES.get(engine.dialect.name, Source)
+    return _found(engine, 1) or Source
 
 
 def predictions_lane(engine: sa.Engine) -> type[Predictions]:
-    return PREDICTIONS.get(engine.dialect.name, Predictions)
+    return _found(engine, 2) or Predictions
+
+
+def _found(engine: sa.Engine, which: int) -> type | None:
+    lane = _LANES.get(engine.dialect.name)
+    if lane is None:
+        return None
+    found: type = getattr(import_module(f"adapters.database.{lane[0]}"), lane[which])
+    return found

@@ -15,11 +15,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from adapters.database.capabilities import MYSQL, capabilities
 from adapters.database.engine import translated
 from adapters.database.intervals import Interval
 from adapters.database.moving import PUBLISH, PUBLISHED, move
-from adapters.database.schema import Instant, LedgerTables
+from adapters.database.schema import LedgerTables
 from adapters.database.times import BEGINNING, END
+from adapters.database.types import Instant
 from adapters.errors import (
     AlreadyPublished,
     DatabaseError,
@@ -116,10 +118,22 @@ class Ledger:
             for attempt in range(1, _CREATING + 1):
                 try:
                     self.tables.metadata.create_all(self.engine)
+                    self._complete()
                     break
                 except sa.exc.DBAPIError as error:  # another worker was creating one at this moment
                     if attempt == _CREATING or error.connection_invalidated:
                         raise
+
+    def _complete(self) -> None:
+        """Add the indexes that somebody left out who was killed between a table and its indexes."""
+        if capabilities(self.engine.dialect).transactional_ddl:
+            return
+        inspector = sa.inspect(self.engine)
+        for table in self.tables.metadata.sorted_tables:
+            there = {i["name"] for i in inspector.get_indexes(table.name, schema=table.schema)}
+            for index in table.indexes:
+                if index.name not in there:
+                    index.create(self.engine)
 
     def exists(self) -> bool:
         with translated(self.engine, "to look for the ledger's tables"):
@@ -479,9 +493,12 @@ class Ledger:
     @property
     def _clock(self) -> "sa.ColumnElement[Any]":
         """The database's clock, so that workers' clocks need not agree."""
-        if self.engine.dialect.name == "postgresql":
+        name = self.engine.dialect.name
+        if name == "postgresql":
             return sa.func.clock_timestamp(type_=Instant())
-        if self.engine.dialect.name == "sqlite":  # which is in this process; its own counts seconds
+        if name in MYSQL:  # of this moment, as against of the statement's beginning; in UTC
+            return sa.func.sysdate(sa.literal_column("6"), type_=Instant())
+        if name in {"sqlite", "duckdb"}:  # which are in this process
             return sa.literal(datetime.now(UTC), Instant())
         return sa.func.current_timestamp(type_=Instant())
 

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from adapters.database.capabilities import MYSQL, capabilities
 from adapters.database.columns import Key
 from adapters.database.engine import translated
 from adapters.database.ledger import Ledger, RejectedRow, Run
 from adapters.database.schema import RESERVED, CreateView, predictions_table, readers_view
 from adapters.database.source import Source
-from adapters.errors import KeyNotUnique, TargetMismatch
+from adapters.database.types import kept
+from adapters.errors import KeyNotUnique, TargetMismatch, ValueUnstorable
 from adapters.signature import Column
 
 
@@ -34,7 +37,7 @@ class Predictions:
         key = source.key_columns
         self._check_names([column.name for column in key])
         with_time = source.spec.time_column is not None
-        typed = [(column.name, column.sql) for column in key]
+        typed = [(column.name, kind) for column, kind in zip(key, kept(key), strict=True)]
         self.rows = predictions_table(ledger.tables, target, typed, with_time, outputs, index_key)
 
     def create(self) -> None:
@@ -90,8 +93,9 @@ class Predictions:
         `rows` has the key columns, `partition_time` where the job has a time column, and the
         outputs, in key order; `keys` are the first and the last of the chunk as it was read, if
         some of its rows are among the rejects. Raises OwnershipLost, KeyNotUnique,
-        DatabaseUnavailable.
+        ValueUnstorable, DatabaseUnavailable.
         """
+        self._refuse_unstorable(rows)
         first, last = keys or (self._key(rows, 0), self._key(rows, rows.num_rows - 1))
         texts = self.source.encode_key(first), self.source.encode_key(last)
         run_id = pa.array([run.run_id], pa.int64()).take(
@@ -128,12 +132,34 @@ class Predictions:
                 problem = f"the model's output {output.name!r} has the name of another column"
                 raise TargetMismatch(self.target, problem, "Publish it with another output name.")
 
+    def _refuse_unstorable(self, rows: pa.Table) -> None:
+        """NaN and infinity, where the database has no place for them."""
+        here = capabilities(self.engine.dialect)
+        if here.not_finite != "refused":
+            return
+        for output in self.outputs:
+            column = rows.column(output.name)
+            if pa.types.is_list(column.type):
+                column = pc.list_flatten(column)
+            if not pa.types.is_floating(column.type):
+                continue
+            finite = pc.fill_null(pc.is_finite(column), True)
+            at = pc.index(finite, False).as_py()
+            if at >= 0:
+                at //= output.length or 1
+                key = ", ".join(str(part) for part in self._key(rows, at))
+                value = str(rows.column(output.name)[at])
+                raise ValueUnstorable(self.target, output.name, f"({key})", value, here.title)
+
     def _check_lengths(self) -> None:
         """Databases cut names that are too long, and then find them under another name."""
-        longest = self.engine.dialect.max_identifier_length
+        here = capabilities(self.engine.dialect)
+        longest = here.longest_name or self.engine.dialect.max_identifier_length
+        in_bytes = here.name_unit == "bytes"
         for name in (self.rows.name, *self.rows.columns.keys()):
-            if len(name.encode()) > longest:
-                problem = f"the name {name!r} is longer than the {longest} bytes a name may have"
+            if len(name.encode() if in_bytes else name) > longest:
+                most = f"{longest} {here.name_unit}"
+                problem = f"the name {name!r} is longer than the {most} a name may have"
                 raise TargetMismatch(self.target, problem, "Give it a shorter one.")
 
     def _check_table(self, inspector: sa.Inspector) -> None:
@@ -164,6 +190,8 @@ class Predictions:
         exact = (sa.Float, sa.DateTime, sa.ARRAY)  # width, time zone, dimensions
         if isinstance(here, exact) or isinstance(kind, exact):
             return kind.compile(self.engine.dialect)
+        if isinstance(here, sa.Boolean) and self.engine.dialect.name in MYSQL:
+            return "Integer"  # where a BOOLEAN is a TINYINT(1)
         families = (sa.Boolean, sa.Integer, sa.Numeric, sa.Date, sa.Uuid)
         return next((f.__name__ for f in families if isinstance(here, f)), "String")
 
@@ -177,4 +205,4 @@ def _violates_unique(error: BaseException) -> bool:
     if getattr(cause, "sqlstate", None) == "23505":
         return True
     named = any(word in str(cause).lower() for word in ("unique", "duplicate"))
-    return named and isinstance(error, sa.exc.IntegrityError)
+    return named and "IntegrityError" in {kind.__name__ for kind in type(cause).__mro__}

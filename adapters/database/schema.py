@@ -1,13 +1,13 @@
 """The tables, once: the ledger's, and each job's predictions with the view that readers use."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
+from adapters.database.types import WHOLE_64, Instant, LongText, Name, double, numbers
 from adapters.signature import Column
 
 PARTITION_TIME = "partition_time"
@@ -15,26 +15,8 @@ RESERVED = ("run_id", PARTITION_TIME, "model_version", "scored_at")
 """Names that Nightshift gives to columns of the predictions; no key or output may have them."""
 
 
-class Instant(sa.types.TypeDecorator[datetime]):
-    """A point in time: timestamptz where there is one, else UTC without a zone."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        if value is None:
-            return None
-        value = value.astimezone(UTC)
-        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
-
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        if not isinstance(value, datetime):
-            return None
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-
-
 _RUN_ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite counts up INTEGER only
-_NAME = sa.String(255)
+_NAME, _TEXT = Name(), LongText()
 
 
 class LedgerTables:
@@ -69,11 +51,9 @@ class LedgerTables:
             sa.Column("published_at", Instant),
             sa.Column("cleaned_at", Instant),  # its predictions were deleted
             sa.Column("flow_run_id", _NAME),
-            sa.Column("error", sa.Text),
-            sa.Column("audit", sa.Text),  # JSON of flows.checks.Audit
-            sa.Column(
-                "comparison", sa.Text
-            ),  # JSON of a challenger's Comparison
+            sa.Column("error", _TEXT),
+            sa.Column("audit", _TEXT),  # JSON of flows.checks.Audit
+            sa.Column("comparison", _TEXT),  # JSON of a challenger's Comparison
             sa.Index("ix_nightshift_runs_job_partition", "job", "partition"),
         )
         # How far each key range of a run has come, and who scores it.
@@ -82,15 +62,15 @@ class LedgerTables:
             self.metadata,
             sa.Column("run_id", _RUN_ID, sa.ForeignKey(self.runs.c.run_id), primary_key=True),
             sa.Column("shard", sa.Integer, primary_key=True),
-            sa.Column("after_key", sa.Text),  # its range: beyond this key, NULL for no bound,
-            sa.Column("through_key", sa.Text),  # up to this one, included
+            sa.Column("after_key", _TEXT),  # its range: beyond this key, NULL for no bound,
+            sa.Column("through_key", _TEXT),  # up to this one, included
             sa.Column("owner", _NAME, nullable=False),
             sa.Column("written_at", Instant, nullable=False),
             sa.Column("done", sa.Boolean, nullable=False),
             sa.Column("chunks_written", sa.Integer, nullable=False),
             sa.Column("rows_written", sa.BigInteger, nullable=False),
             sa.Column("rows_rejected", sa.BigInteger, nullable=False),
-            sa.Column("profile", sa.Text),  # JSON of adapters.profile.Profile
+            sa.Column("profile", _TEXT),  # JSON of adapters.profile.Profile
         )
         self.chunks = sa.Table(
             "nightshift_chunks",
@@ -98,8 +78,8 @@ class LedgerTables:
             sa.Column("run_id", _RUN_ID, sa.ForeignKey(self.runs.c.run_id), primary_key=True),
             sa.Column("shard", sa.Integer, primary_key=True),
             sa.Column("chunk", sa.Integer, primary_key=True),
-            sa.Column("first_key", sa.Text, nullable=False),
-            sa.Column("last_key", sa.Text, nullable=False),
+            sa.Column("first_key", _TEXT, nullable=False),
+            sa.Column("last_key", _TEXT, nullable=False),
             sa.Column("rows", sa.BigInteger, nullable=False),
             sa.Column("rejected", sa.BigInteger, nullable=False),
             sa.Column("committed_at", Instant, nullable=False),
@@ -112,10 +92,10 @@ class LedgerTables:
             sa.Column("shard", sa.Integer, primary_key=True),
             sa.Column("chunk", sa.Integer, primary_key=True),
             sa.Column("position", sa.Integer, primary_key=True),
-            sa.Column("row_key", sa.Text, nullable=False),
+            sa.Column("row_key", _TEXT, nullable=False),
             sa.Column("kind", _NAME, nullable=False),
-            sa.Column("error", sa.Text, nullable=False),
-            sa.Column("inputs", sa.Text, nullable=False),
+            sa.Column("error", _TEXT, nullable=False),
+            sa.Column("inputs", _TEXT, nullable=False),
         )
         # The pointer: which run readers see, for each range of the source's time. The ranges of a
         # job never overlap, so one run may cover a year while another has replaced a day of it.
@@ -140,7 +120,7 @@ class LedgerTables:
             sa.Column("action", _NAME, nullable=False),
             sa.Column("moved_at", Instant, nullable=False),
             sa.Column("moved_by", _NAME, nullable=False),
-            sa.Column("reason", sa.Text),
+            sa.Column("reason", _TEXT),
         )
 
 
@@ -202,18 +182,13 @@ def readers_view(ledger: LedgerTables, rows: sa.Table) -> "sa.Select[Any]":
 def _output_type(output: Column) -> "sa.types.TypeEngine[Any]":
     arrow = output.arrow_type
     if pa.types.is_list(arrow):
-        number: sa.types.TypeEngine[float] = (
-            sa.REAL() if pa.types.is_float32(arrow.value_type) else sa.Double()
-        )
-        return sa.JSON().with_variant(sa.ARRAY(number), "postgresql")
+        return numbers(arrow)
     if pa.types.is_boolean(arrow):
         return sa.Boolean()
-    if pa.types.is_float32(arrow):  # elsewhere REAL is as wide as DOUBLE
-        return sa.Double().with_variant(sa.REAL(), "postgresql")
     if pa.types.is_floating(arrow):
-        return sa.Double()
-    if arrow == pa.uint64():  # as a decimal SQLite would round it
-        return sa.Numeric(20, 0).with_variant(sa.BigInteger(), "sqlite")
+        return double(arrow)
+    if arrow == pa.uint64():
+        return WHOLE_64
     if pa.types.is_integer(arrow):
         return sa.BigInteger()
-    return sa.Date() if pa.types.is_date(arrow) else sa.Text()
+    return sa.Date() if pa.types.is_date(arrow) else LongText()

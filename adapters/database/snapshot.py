@@ -1,14 +1,14 @@
 """A partition at one moment, as chunks; the generic lane streams it row by row."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
-from adapters.database.columns import Key
+from adapters.database.columns import Key, SourceColumn
 from adapters.database.schema import PARTITION_TIME
 from adapters.errors import ValueUnreadable
 from adapters.signature import Signature
@@ -22,9 +22,22 @@ Values = tuple[Any, ...]
 class Snapshot(ABC):
     """A partition at one moment: what `count` counts is what `chunks` reads."""
 
+    through: Key | None = None
+    """The last key to be read, where a shard ends."""
+    only: Sequence[Key] | None = None
+    """The only keys that `chunks` reads."""
+
     @abstractmethod
     def count(self, after: Key | None) -> int:
         """Rows whose key comes after `after`, or all of them."""
+
+    @abstractmethod
+    def bounds(self, parts: int) -> list[Key]:
+        """The last keys of the first `parts` - 1 of so many ranges with equal numbers of rows."""
+
+    @abstractmethod
+    def moment(self) -> str:
+        """What other connections can join this snapshot by, while it is open."""
 
     @abstractmethod
     def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
@@ -45,14 +58,36 @@ class StreamedSnapshot(Snapshot):
         self._source, self._connection = source, connection
         self._signature, self._start, self._end = signature, start, end
 
+    def statement(self, after: Key | None) -> "sa.Select[Any]":
+        """The SELECT of what `chunks` reads."""
+        source, bounds = self._source, (self._start, self._end)
+        return source.statement(self._signature, *bounds, after, self.through, self.only)
+
     def count(self, after: Key | None) -> int:
-        statement = self._source.counting(self._start, self._end, after)
+        statement = self._source.counting(self._start, self._end, after, self.through)
         with self._source.reading():
             return int(self._connection.execute(statement).scalar_one())
 
+    def moment(self) -> str:
+        return self._source.moment(self._connection)
+
+    def bounds(self, parts: int) -> list[Key]:
+        size = -(-self.count(None) // parts)
+        last: Key | None = None
+        found: list[Key] = []
+        while size and len(found) < parts - 1:
+            statement = self._source.keys(self._start, self._end, last)
+            with self._source.reading():
+                row = self._connection.execute(statement.offset(size - 1).limit(1)).first()
+            if row is None:
+                break
+            last = self._source.decode_key(self._source.encode_key(tuple(row)))
+            found.append(last)
+        return found
+
     def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
         source = self._source
-        statement = source.statement(self._signature, self._start, self._end, after)
+        statement = self.statement(after)
         streamed = {"stream_results": True}
         with (
             source.reading(),
@@ -86,12 +121,30 @@ class StreamedSnapshot(Snapshot):
                     raise ValueUnreadable(str(spec), field.name, f"({key})", problem) from error
             raise
 
+    def _of(self, name: str) -> SourceColumn:
+        """The source's column behind a column of the statement."""
+        of_time = name == PARTITION_TIME and self._source.spec.time_column is not None
+        return self._source.columns[str(self._source.spec.time_column) if of_time else name]
+
     def _arrow(self, name: str) -> pa.DataType:
         """The Arrow type of a column of the statement."""
         wanted = {column.name: column.arrow_type for column in self._signature.inputs}
-        of_time = name == PARTITION_TIME and self._source.spec.time_column is not None
-        column = self._source.columns[str(self._source.spec.time_column) if of_time else name]
-        return column.carried(wanted.get(name))
+        return self._of(name).carried(wanted.get(name))
+
+
+def sized(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of exactly `rows` rows, the last one shorter."""
+    held: list[pa.Table] = []
+    count = 0
+    for batch in batches:
+        held.append(pa.Table.from_batches([batch]))
+        count += batch.num_rows
+        while count >= rows:
+            table = pa.concat_tables(held)
+            yield table.slice(0, rows).combine_chunks()
+            held, count = [table.slice(rows)], count - rows
+    if count:
+        yield pa.concat_tables(held).combine_chunks()
 
 
 def _strict(values: Values, kind: pa.DataType) -> pa.Array:

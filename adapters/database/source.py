@@ -5,6 +5,7 @@ does better (postgres.py) or otherwise (sqlite.py). Types come from the database
 from a chunk's values.
 """
 
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from adapters.database.capabilities import capabilities
 from adapters.database.columns import Key, SourceColumn, decode_key, encode_key, reflected
 from adapters.database.engine import translated
 from adapters.database.query import bound_query
@@ -117,9 +119,15 @@ class Source:
 
     @contextmanager
     def snapshot(
-        self, signature: Signature, start: datetime | None, end: datetime | None
+        self,
+        signature: Signature,
+        start: datetime | None,
+        end: datetime | None,
+        moment: str | None = None,
     ) -> Iterator[Snapshot]:
         """The rows with start <= time < end, at one moment. None is no bound.
+
+        `moment` is another snapshot's, whose connection must still hold it.
 
         Each chunk has the key columns, the model's inputs and, where the job has a time column,
         `partition_time`: the row's time as an instant. Raises KeyNotUnique and RowWithoutTime
@@ -130,7 +138,10 @@ class Source:
                 connection = self.engine.connect()
                 opened.callback(_let_go, connection)
                 self._begin_snapshot(connection)
-                self._check_rows(connection, start, end)
+                if moment is None:
+                    self._check_rows(connection, start, end)
+                else:
+                    self._join(connection, moment)
                 snapshot = self._open(connection, signature, start, end)
             yield snapshot
 
@@ -140,8 +151,10 @@ class Source:
         start: datetime | None,
         end: datetime | None,
         after: Key | None,
+        through: Key | None = None,
+        only: Sequence[Key] | None = None,
     ) -> "sa.Select[Any]":
-        """The SELECT of the partition's rows after a key, in key order."""
+        """The SELECT of the partition's rows after a key and through another, in key order."""
         relation = self._relation(start, end)
         names = list(dict.fromkeys([*self.spec.key, *signature.input_names]))
         wanted = {column.name: column.arrow_type for column in signature.inputs}
@@ -150,17 +163,32 @@ class Source:
             selected.append(relation.c[self.spec.time_column].label(PARTITION_TIME))
         order = [relation.c[name] for name in self.spec.key]
         statement = sa.select(*selected).where(*self._in_range(relation, start, end))
-        if after is not None:
-            statement = statement.where(self._beyond(relation, after))
+        statement = statement.where(*self._between(relation, after, through))
+        if only is not None:
+            statement = statement.where(sa.or_(*(self._is(relation, key) for key in only)))
         return statement.order_by(*order)
 
     def counting(
-        self, start: datetime | None, end: datetime | None, after: Key | None
+        self,
+        start: datetime | None,
+        end: datetime | None,
+        after: Key | None,
+        through: Key | None = None,
     ) -> "sa.Select[Any]":
         relation = self._relation(start, end)
         statement = sa.select(sa.func.count()).select_from(relation)
         statement = statement.where(*self._in_range(relation, start, end))
-        return statement if after is None else statement.where(self._beyond(relation, after))
+        return statement.where(*self._between(relation, after, through))
+
+    def keys(
+        self, start: datetime | None, end: datetime | None, after: Key | None
+    ) -> "sa.Select[Any]":
+        """The SELECT of the partition's keys after a key, in order."""
+        relation = self._relation(start, end)
+        key = [self._sent(relation.c[name], None) for name in self.spec.key]
+        statement = sa.select(*key).where(*self._in_range(relation, start, end))
+        statement = statement.where(*self._between(relation, after, None))
+        return statement.order_by(*(relation.c[name] for name in self.spec.key))
 
     def reading(self) -> AbstractContextManager[None]:
         """Errors of the database met while reading, turned into ours."""
@@ -203,6 +231,19 @@ class Source:
         if "REPEATABLE READ" in connection.dialect.get_isolation_level_values(driver):
             connection.execution_options(isolation_level="REPEATABLE READ")
         connection.begin()
+
+    def moment(self, connection: sa.Connection) -> str:
+        """What other connections can join this one's snapshot by. Raises ConfigurationError."""
+        raise self._cannot_share()
+
+    def _join(self, connection: sa.Connection, moment: str) -> None:
+        """Have this connection see another's moment."""
+        raise self._cannot_share()
+
+    def _cannot_share(self) -> ConfigurationError:
+        name = capabilities(self.engine.dialect).title
+        problem = f"{name} cannot show one moment to several connections"
+        return ConfigurationError("the job", "shards", problem, "Score its tables in one shard.")
 
     def _declared_unique(self, table: str) -> tuple[list[str], list[list[str]]]:
         """The primary key's columns, and those of every other unique constraint or index."""
@@ -293,7 +334,10 @@ class Source:
         columns = [sa.column(c.name, c.sql) for c in self.columns.values()]
         if self.spec.table is not None:
             return sa.table(self.spec.table, *columns, schema=self.spec.schema)
-        return bound_query(self.spec.query or "", start, end).columns(*columns).subquery("source")
+        return self._query(start, end).columns(*columns).subquery("source")
+
+    def _query(self, start: datetime | None, end: datetime | None) -> sa.TextClause:
+        return bound_query(self.spec.query or "", start, end, self.engine.dialect.name)
 
     def _in_range(
         self, relation: sa.FromClause, start: datetime | None, end: datetime | None
@@ -312,15 +356,31 @@ class Source:
         """An instant as the time column would spell it."""
         return first_spelling(column.arrow, instant, ZoneInfo(self.spec.timezone))
 
-    def _beyond(self, relation: sa.FromClause, after: Key) -> sa.ColumnElement[bool]:
+    def _between(
+        self, relation: sa.FromClause, after: Key | None, through: Key | None
+    ) -> list[sa.ColumnElement[bool]]:
+        """Beyond the one key, and not beyond the other."""
         columns = [relation.c[name] for name in self.spec.key]
-        values = [
+        found = []
+        for key, compare in ((after, operator.gt), (through, operator.le)):
+            if key is not None:
+                values = self._bound(key)
+                one = len(columns) == 1
+                sides = (
+                    (columns[0], values[0]) if one else (sa.tuple_(*columns), sa.tuple_(*values))
+                )
+                found.append(compare(*sides))
+        return found
+
+    def _is(self, relation: sa.FromClause, key: Key) -> sa.ColumnElement[bool]:
+        pairs = zip(self.spec.key, self._bound(key), strict=True)
+        return sa.and_(*(relation.c[name] == value for name, value in pairs))
+
+    def _bound(self, key: Key) -> list[sa.BindParameter[Any]]:
+        return [
             sa.bindparam(None, value, column.sql)
-            for column, value in zip(self.key_columns, after, strict=True)
+            for column, value in zip(self.key_columns, key, strict=True)
         ]
-        if len(columns) == 1:
-            return columns[0] > values[0]
-        return sa.tuple_(*columns) > sa.tuple_(*values)
 
     def _sent(
         self, column: "sa.ColumnElement[Any]", wanted: pa.DataType | None

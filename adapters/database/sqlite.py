@@ -1,5 +1,6 @@
-"""SQLite's lane: the generic one, minded that SQLite keeps times as text and decimals as floats."""
+"""SQLite's lane: minded that SQLite keeps times as text and decimals as floats."""
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import DATETIME
 
 from adapters.database.columns import SourceColumn
+from adapters.database.predictions import Predictions
 from adapters.database.source import Source
 from adapters.errors import ColumnTypeUnsupported, ValueUnreadable
 from adapters.signature import Signature
@@ -55,3 +57,28 @@ class SqliteSource(Source):
             kind: sa.DateTime = DATETIME(truncate_microseconds=True)  # type: ignore[no-untyped-call]
             return sa.bindparam(None, value, kind)
         return super()._edge(column, value)
+
+
+class SqlitePredictions(Predictions):
+    def _insert(self, connection: sa.Connection, rows: pa.Table) -> None:
+        """The driver's own executemany: no SQLAlchemy between Arrow's values and SQLite's."""
+        quote = connection.dialect.identifier_preparer
+        names = ", ".join(map(quote.quote, rows.column_names))
+        marks = ", ".join("?" * rows.num_columns)
+        values = zip(*(_plain(column) for column in rows.columns), strict=True)
+        driver: Any = connection.connection.driver_connection
+        place = f"{quote.format_table(self.rows)} ({names})"
+        driver.executemany(f"INSERT INTO {place} VALUES ({marks})", values)  # noqa: S608 - quoted
+
+
+def _plain(column: pa.ChunkedArray) -> list[Any]:
+    """Values as SQLite keeps them: dates and times as text, lists as JSON."""
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        column = column.cast(pa.timestamp("us")).cast(pa.string())
+    elif pa.types.is_date(kind):
+        column = column.cast(pa.string())
+    values: list[Any] = column.to_pylist()
+    if pa.types.is_list(kind):
+        return [None if value is None else json.dumps(value) for value in values]
+    return values

@@ -1,14 +1,18 @@
-"""One contract over three lanes: PostgreSQL's, the generic one on PostgreSQL, and SQLite's.
+"""One contract over all lanes: PostgreSQL's, the generic one on PostgreSQL, SQLite's, MariaDB's and
+DuckDB's.
 
 The engines stay, with all that SQLAlchemy has compiled; each test finds their databases empty.
 """
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from lanes import ALL_LANES, Lane
+from lanes import ALL_LANES, CORE, OTHER_DATABASES, Lane
+from mariadb import MISSING, SERVER, MariaDB
 
 from adapters.database.engine import open_engine
 from adapters.database.lanes import predictions_lane, source_lane
@@ -85,12 +89,72 @@ def lite(sqlite: sa.Engine) -> Lane:
     return Lane("lite", sqlite, source_lane(sqlite), predictions_lane(sqlite))
 
 
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[sa.URL]:
+    """A MariaDB of this test run's own: its URL, without a database."""
+    if SERVER is None:
+        pytest.skip(MISSING)
+    folder = Path(tempfile.mkdtemp(prefix="nightshift-mariadb-"))
+    server = MariaDB(folder)
+    yield server.url
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def lasting_mariadb(mariadb_server: sa.URL) -> Iterator[sa.Engine]:
+    engine = open_engine(mariadb_server.set(database="lanes"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def mariadb(mariadb_server: sa.URL, lasting_mariadb: sa.Engine) -> Iterator[sa.Engine]:
+    """An empty database whose defaults are those of many an old one: Latin-1, case-insensitive."""
+    server = open_engine(mariadb_server)
+    with server.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE lanes CHARACTER SET latin1")
+    yield lasting_mariadb
+    lasting_mariadb.dispose()
+    with server.connect() as connection:
+        found = connection.exec_driver_sql("SHOW DATABASES").scalars().all()
+        for name in set(found) - {"information_schema", "performance_schema", "mysql", "sys"}:
+            connection.exec_driver_sql(
+                f"DROP DATABASE {server.dialect.identifier_preparer.quote(name)}"
+            )
+    server.dispose()
+
+
+@pytest.fixture
+def maria(mariadb: sa.Engine) -> Lane:
+    """MariaDB's lane."""
+    return Lane("maria", mariadb, source_lane(mariadb), predictions_lane(mariadb))
+
+
+@pytest.fixture
+def duckdb_file(tmp_path: Path) -> Iterator[sa.Engine]:
+    engine = open_engine(f"duckdb:///{tmp_path / 'lanes.duckdb'}")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def duck(duckdb_file: sa.Engine) -> Lane:
+    """DuckDB's lane."""
+    return Lane("duck", duckdb_file, source_lane(duckdb_file), predictions_lane(duckdb_file))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each lane in turn, unless the module says `LANES`, or the test itself."""
+    """Each lane in turn, unless the module says `LANES`, or the test itself.
+
+    MariaDB's and DuckDB's come to all, mostly in the heavy run.
+    """
     marked = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     if "lane" in metafunc.fixturenames and "lane" not in marked:
         lanes = getattr(metafunc.module, "LANES", ALL_LANES)
-        metafunc.parametrize("lane", lanes, indirect=True)
+        marks = () if metafunc.definition.originalname in CORE else (pytest.mark.heavy,)
+        others = [pytest.param(name, marks=marks) for name in OTHER_DATABASES]
+        metafunc.parametrize("lane", [*lanes, *others], indirect=True)
 
 
 @pytest.fixture
