@@ -271,7 +271,7 @@ class Signature(BaseModel):
         return pa.table(columns, names=self.output_names)
 
     def _values(self, table: pa.Table, column: Column) -> pa.Array:
-        if column.name not in table.column_names:
+        if table.schema.get_field_index(column.name) < 0:  # unlike column_names, at no cost
             raise _missing(column, table.column_names)
         values = table.column(column.name).combine_chunks()
         if not column.carries(values.type):
