@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from adapters.database.ledger import Run, RunRequest, new_owner
+from adapters.database.ledger import new_owner
 from adapters.database.predictions import Predictions
+from adapters.database.run import Run, RunRequest
 from adapters.errors import NightshiftError
 from adapters.signature import Signature
 from flows.agreement import Comparison

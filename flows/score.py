@@ -18,8 +18,9 @@ from prefect.runtime import flow_run
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import Task
 
-from adapters.database.ledger import CHALLENGER, CHAMPION, SCORED, Run, RunRequest, new_owner
+from adapters.database.ledger import new_owner
 from adapters.database.predictions import Predictions
+from adapters.database.run import CHALLENGER, CHAMPION, SCORED, Run, RunRequest
 from adapters.database.source import Source
 from adapters.errors import (
     Leakage,
@@ -32,8 +33,7 @@ from adapters.errors import (
     TransientError,
 )
 from adapters.store import Manifest
-from flows.audit import audited, findings
-from flows.audit import FAIL, OK
+from flows.audit import FAIL, OK, audited, findings
 from flows.desk import Desk, open_desk
 from flows.endings import Held, Unwanted, told
 from flows.events import emit_published, emit_quarantined

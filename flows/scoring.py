@@ -7,8 +7,8 @@ from contextlib import closing
 import pyarrow as pa
 
 from adapters.database.columns import Key
-from adapters.database.ledger import RejectedRow, Run
 from adapters.database.predictions import Predictions
+from adapters.database.run import RejectedRow, Run
 from adapters.database.snapshot import Snapshot
 from adapters.profile import Profile
 from flows.challenger import Challenged

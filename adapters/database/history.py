@@ -7,8 +7,9 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from adapters.database.engine import translated
-from adapters.database.ledger import CHAMPION, Ledger
+from adapters.database.ledger import Ledger
 from adapters.database.moving import PUBLISHED, SUPERSEDED
+from adapters.database.run import CHAMPION
 
 _WAS_PUBLISHED = (PUBLISHED, SUPERSEDED)
 

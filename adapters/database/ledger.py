@@ -9,7 +9,6 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +18,18 @@ from adapters.database.capabilities import MYSQL, capabilities
 from adapters.database.engine import translated
 from adapters.database.intervals import Interval
 from adapters.database.moving import PUBLISH, PUBLISHED, move
+from adapters.database.run import (
+    CHAMPION,
+    FAILED,
+    REJECTED,
+    RUNNING,
+    SCORED,
+    RejectedRow,
+    Run,
+    RunRequest,
+)
 from adapters.database.schema import LedgerTables
+from adapters.database.shards import Shard, shards_of, split, together
 from adapters.database.times import BEGINNING, END
 from adapters.database.types import Instant
 from adapters.errors import (
@@ -32,73 +42,7 @@ from adapters.errors import (
     TransientError,
 )
 
-RUNNING, SCORED, FAILED = "running", "scored", "failed"
-REJECTED = "rejected"
-"""By the audit: its rows are kept, and readers do not see them."""
-CHAMPION, CHALLENGER = "champion", "challenger"
-
 _CREATING = 10  # attempts; each one that fails leaves less to create
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What is to be scored, with what."""
-
-    job: str
-    target: str
-    partition: str
-    start: datetime | None
-    end: datetime | None
-    model_name: str
-    model_version: int
-    model_digest: str
-    fingerprint: str
-    """Digest of all that decides a run's rows; only a run with the same one is resumed."""
-    role: str = CHAMPION
-    """A challenger's runs are scored beside the champion's and never published."""
-    flow_run_id: str | None = None
-    unless_published_since: datetime | None = None
-    """Do not begin if the same model version was published for the partition after that."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that this process owns, or one shard of it, and how far it has come."""
-
-    run_id: int
-    owner: str
-    state: str
-    chunks: int
-    rows: int
-    """Predictions written so far."""
-    last_key: str | None
-    """The last committed key as the ledger's JSON, or None."""
-    rejected: int = 0
-    """Rows that got no prediction so far."""
-    profile: str | None = None
-    """What was entered with the last chunk: the profile of its rows so far."""
-    shard: int = 0
-
-    @property
-    def resumed(self) -> bool:
-        return self.chunks > 0
-
-    @property
-    def seen(self) -> int:
-        """Source rows that it is done with."""
-        return self.rows + self.rejected
-
-
-@dataclass(frozen=True)
-class RejectedRow:
-    """A row that got no prediction, as the ledger keeps it."""
-
-    key: str
-    """Its key as the ledger's JSON."""
-    kind: str
-    error: str
-    inputs: str
-    """What the model was given, as JSON."""
 
 
 class Ledger:
@@ -290,18 +234,61 @@ class Ledger:
         mine = shards.c.run_id == run.run_id
         with translated(self.engine, "to end a run"), self.engine.begin() as connection:
             now = self.now(connection)
-            own = mine & (shards.c.owner == run.owner)
-            connection.execute(sa.update(shards).where(own).values(done=True))
+            if len(shards_of(connection, self.tables, run.run_id, RUNNING)) == 1:
+                own = mine & (shards.c.owner == run.owner)
+                connection.execute(sa.update(shards).where(own).values(done=True))
             self._update_owned(connection, run, RUNNING, state=SCORED, scored_at=now, error=None)
             left = sa.select(sa.func.count()).where(mine, sa.not_(shards.c.done))
             if missing := connection.scalar(left):
                 raise RunIncomplete(run.run_id, missing)
 
-    def fail(self, run: Run, reason: str) -> None:
-        """The run stopped; what it wrote stays invisible, and the next one may resume it."""
+    def fail(self, run: Run, reason: str, resumable: bool = True) -> None:
+        """The run stopped; what it wrote stays invisible, and the next one may resume it.
+
+        Not `resumable`, the next one begins anew. Workers that score its shards are fenced out.
+        """
+        ended = {} if resumable else {"fingerprint": ""}
         with translated(self.engine, "to fail a run"), self.engine.begin() as connection:
-            self._fence(connection, run.run_id, only=run.owner)
-            self._update_owned(connection, run, RUNNING, state=FAILED, error=reason)
+            self._fence(connection, run.run_id)
+            self._update_owned(connection, run, RUNNING, state=FAILED, error=reason, **ended)
+
+    # --- shards ---------------------------------------------------------------------------------
+
+    def split(self, run: Run, bounds: Sequence[str]) -> list[Shard]:
+        """Divide a run into shards at these keys, if nothing of it is written yet; its shards.
+
+        `bounds` are the last keys of all shards but the last. Raises OwnershipLost.
+        """
+        with translated(self.engine, "to divide a run"), self.engine.begin() as connection:
+            self._update_owned(connection, run, RUNNING, heartbeat_at=self.now(connection))
+            split(connection, self.tables, run, bounds)
+            return shards_of(connection, self.tables, run.run_id, RUNNING)
+
+    def shards(self, run_id: int) -> list[Shard]:
+        """How far each shard has come."""
+        with translated(self.engine, "to look at a run"), self.engine.connect() as connection:
+            return shards_of(connection, self.tables, run_id, RUNNING)
+
+    def take(self, run: Run, shard: int, owner: str) -> Shard:
+        """Own one shard of a run, in place of whoever had it. `run` is as its coordinator has it.
+
+        Raises OwnershipLost if the run is no longer that coordinator's.
+        """
+        shards = self.tables.shards
+        with translated(self.engine, "to take a shard"), self.engine.begin() as connection:
+            of_run = (shards.c.run_id == run.run_id) & (shards.c.shard == shard)
+            connection.execute(sa.update(shards).where(of_run).values(owner=owner))
+            self._update_owned(connection, run, RUNNING, heartbeat_at=self.now(connection))
+            return shards_of(connection, self.tables, run.run_id, RUNNING)[shard]
+
+    def finish(self, run: Run) -> None:
+        """All rows of the shard that this worker owns are written. Raises OwnershipLost."""
+        shards = self.tables.shards
+        mine = (shards.c.run_id == run.run_id) & (shards.c.shard == run.shard)
+        statement = sa.update(shards).where(mine, shards.c.owner == run.owner).values(done=True)
+        with translated(self.engine, "to end a shard"), self.engine.begin() as connection:
+            if connection.execute(statement).rowcount != 1:
+                raise OwnershipLost(run.run_id)
 
     def note(self, run: Run, **documents: str) -> None:
         """Keep a JSON document with the run: its `audit`, a challenger's `comparison`."""
@@ -424,34 +411,7 @@ class Ledger:
             .where(runs.c.run_id == run_id)
             .values(owner=owner, state=state, heartbeat_at=now, flow_run_id=flow_run_id, error=None)
         )
-        (run,) = self._shards(connection, run_id, state)
-        return run
-
-    def _shards(self, connection: sa.Connection, run_id: int, state: str) -> list[Run]:
-        """How far each shard of a run has come."""
-        shards, chunks = self.tables.shards, self.tables.chunks
-        last = (chunks.c.run_id == shards.c.run_id) & (chunks.c.shard == shards.c.shard)
-        last &= chunks.c.chunk == shards.c.chunks_written - 1
-        found = connection.execute(
-            sa.select(shards, chunks.c.last_key)
-            .outerjoin(chunks, last)
-            .where(shards.c.run_id == run_id)
-            .order_by(shards.c.shard)
-        ).mappings()
-        return [
-            Run(
-                run_id,
-                row["owner"],
-                state,
-                row["chunks_written"],
-                row["rows_written"],
-                row["last_key"],
-                row["rows_rejected"],
-                row["profile"],
-                row["shard"],
-            )
-            for row in found
-        ]
+        return together(shards_of(connection, self.tables, run_id, state), owner)
 
     def _fence(
         self, connection: sa.Connection, run_id: int, owner: str = "", only: str | None = None

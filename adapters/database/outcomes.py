@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from adapters.database.engine import translated
 from adapters.database.history import History
-from adapters.database.ledger import REJECTED, SCORED
 from adapters.database.moving import PUBLISHED, SUPERSEDED
+from adapters.database.run import REJECTED, SCORED
 from adapters.errors import ColumnNotFound, TableNotFound
 
 

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from adapters.database.engine import translated
 from adapters.database.intervals import Interval
-from adapters.database.ledger import CHAMPION, REJECTED, Ledger
+from adapters.database.ledger import Ledger
 from adapters.database.moving import PUBLISHED, RELEASE, ROLLBACK, SUPERSEDED, move, visible
+from adapters.database.run import CHAMPION, REJECTED
 from adapters.database.times import BEGINNING, END
 from adapters.errors import NothingToRollBackTo, RunNotQuarantined, RunUnknown
 

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from adapters.database.capabilities import MYSQL, capabilities
 from adapters.database.columns import Key
 from adapters.database.engine import translated
-from adapters.database.ledger import Ledger, RejectedRow, Run
+from adapters.database.ledger import Ledger
+from adapters.database.run import RejectedRow, Run
 from adapters.database.schema import RESERVED, CreateView, predictions_table, readers_view
 from adapters.database.source import Source
 from adapters.database.types import kept

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from adapters.database.capabilities import MYSQL, Capabilities, capabilities
-from adapters.database.ledger import Ledger, Run, RunRequest, new_owner
+from adapters.database.ledger import Ledger, new_owner
 from adapters.database.predictions import Predictions
+from adapters.database.run import Run, RunRequest
 from adapters.database.source import Source, SourceSpec
-from adapters.database.types import LongText, Name
+from adapters.database.types import Instant, LongText, Name
 from adapters.signature import Column, Signature
 
 ALL_LANES = ("fast", "generic", "lite")
@@ -56,6 +57,15 @@ def _column(name: str, kind: str) -> Column:
     length = 2 if kind.endswith("[]") else None
     made = {"name": name, "type": kind, "dtype": kind, "nullable": True, "length": length}
     return Column.model_validate(made)
+
+
+class Timestamp(Instant):
+    """MariaDB's own type for instants, to the microsecond."""
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        return dialect.type_descriptor(mysql.TIMESTAMP(fsp=6))
 
 
 @dataclass
@@ -115,7 +125,7 @@ class Lane:
         if self.is_mysql or self.is_duckdb:
             column.autoincrement = False  # MariaDB would take a 0 for the next number
         if self.is_mysql and isinstance(column.type, sa.DateTime):
-            column.type = mysql.DATETIME(fsp=6)
+            column.type = Timestamp() if column.type.timezone else mysql.DATETIME(fsp=6)
         elif self.is_mysql and isinstance(column.type, sa.String):
             length = column.type.length
             in_key = column.primary_key or column.unique or length

@@ -74,7 +74,8 @@ def test_one_of_many_takes_over(lane: Lane) -> None:
 _CHILD = """
 import json, sys
 from adapters.database.engine import open_engine
-from adapters.database.ledger import Ledger, RunRequest, new_owner
+from adapters.database.ledger import Ledger, new_owner
+from adapters.database.run import RunRequest
 from adapters.errors import PartitionBusy
 
 engine = open_engine(sys.argv[1])

@@ -18,8 +18,9 @@ from wire import Wire
 from adapters.database.engine import open_engine
 from adapters.database.history import History
 from adapters.database.lanes import predictions_lane, source_lane
-from adapters.database.ledger import Run, new_owner
+from adapters.database.ledger import new_owner
 from adapters.database.predictions import Predictions
+from adapters.database.run import Run
 from adapters.errors import (
     DatabaseError,
     DatabaseUnavailable,

@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from lanes import ALL_LANES, Lane, request_of
 
 from adapters.database.history import History
-from adapters.database.ledger import FAILED, RUNNING, SCORED, Ledger, Run, new_owner
+from adapters.database.ledger import Ledger, new_owner
 from adapters.database.moving import PUBLISHED
 from adapters.database.predictions import Predictions
+from adapters.database.run import FAILED, RUNNING, SCORED, Run
 from adapters.errors import (
     KeyNotUnique,
     OwnershipLost,

@@ -9,13 +9,13 @@ from lanes import Lane, request_of
 
 from adapters.database import retention
 from adapters.database.history import History
-from adapters.database.ledger import CHALLENGER, FAILED, REJECTED, RejectedRow, Run, RunRequest
 from adapters.database.moving import PUBLISHED, SUPERSEDED
 from adapters.database.origin import origins
 from adapters.database.outcomes import outcomes
 from adapters.database.pointer import Pointer
 from adapters.database.predictions import Predictions
 from adapters.database.retention import Retention
+from adapters.database.run import CHALLENGER, FAILED, REJECTED, RejectedRow, Run, RunRequest
 from adapters.errors import (
     ColumnNotFound,
     NothingToRollBackTo,

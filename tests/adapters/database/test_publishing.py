@@ -16,9 +16,9 @@ from lanes import Lane, request_of, sign
 
 from adapters.database.history import History
 from adapters.database.intervals import Interval, carve
-from adapters.database.ledger import SCORED, RunRequest
 from adapters.database.moving import PUBLISHED, SUPERSEDED
 from adapters.database.predictions import Predictions
+from adapters.database.run import SCORED, RunRequest
 from adapters.database.times import BEGINNING, END
 from adapters.errors import OwnershipLost, StatementFailed
 

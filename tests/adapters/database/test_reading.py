@@ -135,6 +135,9 @@ POSTGRES_KEYS: dict[str, tuple[Any, list[Any]]] = {
 
 
 def keyed(lane: Lane, kind: Any, values: list[Any]) -> Source:
+    if lane.is_mysql:  # where no key is longer than 3072 bytes
+        values = [value for value in values if not isinstance(value, str) or len(value) < 255]
+        kind = sa.String(255) if isinstance(kind, sa.String) else kind
     exact = sa.Column("k", kind, primary_key=True, autoincrement=False)
     columns = [exact, sa.Column("n", sa.Integer, nullable=False)]
     lane.table("t", columns, [{"k": value, "n": n} for n, value in enumerate(values)])

@@ -93,7 +93,7 @@ def test_a_half_read_snapshot_leaves_nothing_open(lane: Lane) -> None:
         with pytest.raises(ZeroDivisionError):
             break_off(source)
     assert lane.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-    if not lane.is_sqlite:
+    if lane.is_postgres:
         open_now = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         assert lane.rows(f"{open_now} AND state LIKE 'idle in%%'") == [(0,)]
 

@@ -145,9 +145,10 @@ def test_the_same_values_in_every_lane(lane: Lane) -> None:
 
 def test_floats_to_the_last_bit(lane: Lane) -> None:
     columns = [sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("x", sa.Double)]
-    lane.table("t", columns, [{"id": id_, "x": x} for id_, x in enumerate(FLOATS)])
+    kept = lane.can.not_finite != "refused"
+    expected = [x for x in FLOATS if kept or x is None or math.isfinite(x)]
+    lane.table("t", columns, [{"id": id_, "x": x} for id_, x in enumerate(expected)])
     (chunk,) = lane.read(lane.source(table="t"))
-    expected = FLOATS
     if lane.is_sqlite:  # which keeps NaN as NULL, and a float without a fraction as an integer
         expected = [None if x is None or math.isnan(x) else x + 0.0 for x in FLOATS]
     found = chunk.column("x").to_pylist()
@@ -227,9 +228,8 @@ def test_a_type_that_does_not_fit_the_signature(lane: Lane) -> None:
     for wanted in ("float64", "int32", "bool", "timestamp", "date"):
         with pytest.raises(SignatureMismatch) as caught:
             source.check(sign({"x": wanted}))
-        assert (caught.value.column, caught.value.expected, caught.value.found) == (
-            "x", wanted, "TEXT" if not lane.is_fast else "text",
-        )  # fmt: skip
+        assert (caught.value.column, caught.value.expected) == ("x", wanted)
+        assert caught.value.found.upper() in {"TEXT", "VARCHAR"}
 
 
 def test_a_database_in_another_encoding(database: sa.URL, postgres: sa.URL) -> None:
