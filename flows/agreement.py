@@ -213,8 +213,11 @@ def compared(
         agreed &= same
         largest = np.maximum(largest, moved)
     differing = np.flatnonzero(largest > 0)
-    if len(differing) > _MOST_ROWS:  # of equals the first, as when merging
-        differing = differing[np.argsort(-largest[differing], kind="stable")[:_MOST_ROWS]]
+    if len(differing) > _MOST_ROWS:
+        least = np.partition(largest[differing], -_MOST_ROWS)[-_MOST_ROWS]
+        differing = differing[largest[differing] >= least]
+        ranked = np.argsort(-largest[differing], kind="stable")  # of equals the first, as merged
+        differing = differing[ranked[:_MOST_ROWS]]
     most = sorted(_differing(keys, champion, challenger, largest, differing), key=_rank)
     return Comparison(rows=rows, agreed=int(agreed.sum()), outputs=outputs, most=tuple(most))
 
@@ -244,7 +247,7 @@ def _numbers(pair: Paired, tolerance: Tolerance) -> _Found:
 
 def _labels(pair: Paired) -> _Found:
     one, other = pair
-    same = pc.fill_null(pc.equal(one, other), value=False).to_numpy(zero_copy_only=False)
+    same = pc.equal(one, other).fill_null(False).to_numpy(zero_copy_only=False)
     nothing = (
         one.is_null().to_numpy(zero_copy_only=False),
         other.is_null().to_numpy(zero_copy_only=False),
@@ -277,7 +280,8 @@ def _differences(moved: npt.NDArray[np.float64]) -> Differences:
         return Differences()
     size = np.clip(np.abs(moved), _SMALLEST, None)
     buckets = np.ceil(np.log10(size / _SMALLEST) * _PER_DECADE).clip(1, _BUCKETS)
-    numbers, counts = np.unique(buckets * np.sign(moved), return_counts=True)
+    counted = np.bincount((buckets * np.sign(moved)).astype(np.int64) + _BUCKETS)
+    there = np.flatnonzero(counted)
     with np.errstate(over="ignore"):
         total, absolute = moved.sum(), np.abs(moved).sum()
     return Differences(
@@ -286,7 +290,7 @@ def _differences(moved: npt.NDArray[np.float64]) -> Differences:
         absolute=float(absolute),
         low=float(moved.min()),
         high=float(moved.max()),
-        counts=dict(zip(numbers.astype(int).tolist(), counts.tolist(), strict=True)),
+        counts=dict(zip((there - _BUCKETS).tolist(), counted[there].tolist(), strict=True)),
     )
 
 

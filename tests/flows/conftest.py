@@ -16,6 +16,7 @@ from prefect.settings import (
     temporary_settings,
 )
 from project import MODEL_CODE, Project
+from watched import Hanging
 
 from flows.desk import create_key
 from flows.server import prefect_api
@@ -85,3 +86,13 @@ def project(
     project = Project(tmp_path, engine)
     project.write_job()
     return project
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
+    """What hangs until the test is over."""
+    hanging = Hanging()
+    monkeypatch.setattr("flows.timed.monotonic", lambda: hanging.now)
+    monkeypatch.setattr("flows.timed._GLANCE", 0.01)
+    yield hanging
+    hanging.end()

@@ -5,7 +5,7 @@ import math
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from sklearn.tree import DecisionTreeClassifier
 from watched import (
     WORDS,
+    Hanging,
     MeanOfWord,
     ThreadSafe,
     TreeOfWords,
@@ -478,39 +479,28 @@ def test_what_did_not_fit_is_let_go_before_the_next_try(timeout: float | None) -
 # --- calls that hang ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def release() -> Iterator[threading.Event]:
-    """Lets what hangs come to its end, with the test's."""
-    before, event = set(threading.enumerate()), threading.Event()
-    yield event
-    event.set()
-    for thread in set(threading.enumerate()) - before:
-        thread.join(10)
-        assert not thread.is_alive()
-
-
-def hanging(ids: Any, release: threading.Event) -> Callable[[Any], None]:
-    """Waits if an order of these is in the batch."""
+def hangs(hanging: Hanging, *ids: int) -> Callable[[Any], None]:
+    """Hangs if an order of these is in the batch."""
     raises = poisoned(ids, InterruptedError)
 
     def before(features: Any) -> None:
         try:
             raises(features)
         except InterruptedError:
-            release.wait(60)
+            hanging.here()
 
     return before
 
 
-def test_a_call_that_hangs_fails_its_chunk_and_no_other(release: threading.Event) -> None:
-    model = ThreadSafe(Twice(), hanging([150], release))
-    scorer = predictor(model, timeout=0.2)
+def test_a_call_that_hangs_fails_its_chunk_and_no_other(hanging: Hanging) -> None:
+    model = ThreadSafe(Twice(), hangs(hanging, 150))
+    scorer = predictor(model, timeout=60)
     for first in (0, 100, 200):
         scored = scorer.score(chunk(100, first))
         if first == 100:
             assert keys(scored) == list(range(100, 200))
             assert {reject.kind for reject in scored.rejects} == {"TimedOut"}
-            assert "no answer within 0.2 s" in scored.rejects[0].error
+            assert "no answer within 60 s" in scored.rejects[0].error
             assert scored.rows.schema == predictor(Twice()).score(chunk(1)).rows.schema
             assert scored.keys == ((100,), (199,))
         else:
@@ -519,14 +509,14 @@ def test_a_call_that_hangs_fails_its_chunk_and_no_other(release: threading.Event
     scorer.close()
 
 
-def test_what_was_scored_before_the_hang_is_kept(release: threading.Event) -> None:
-    poison, hang = poisoned([70]), hanging([90], release)
+def test_what_was_scored_before_the_hang_is_kept(hanging: Hanging) -> None:
+    poison, hang = poisoned([70]), hangs(hanging, 90)
 
     def before(features: Any) -> None:
         poison(features)
         hang(features)
 
-    scorer = predictor(ThreadSafe(Twice(), before), timeout=0.2)
+    scorer = predictor(ThreadSafe(Twice(), before), timeout=60)
     source = chunk(100)
     scored = scorer.score(source)
     kinds = {reject.key[0]: reject.kind for reject in scored.rejects}
@@ -546,18 +536,18 @@ def test_what_was_scored_before_the_hang_is_kept(release: threading.Event) -> No
     ],
 )
 def test_a_hang_that_stops_the_run(
-    release: threading.Event, kind: type[Watched], first: int, text: str
+    hanging: Hanging, kind: type[Watched], first: int, text: str
 ) -> None:
-    scorer = predictor(kind(Twice(), hanging([first], release)), timeout=0.05)
+    scorer = predictor(kind(Twice(), hangs(hanging, first)), timeout=60)
     if first:
         scorer.score(chunk(first))
-    with pytest.raises(PredictionTimedOut, match=rf"within 0.05 s, .* because .*{text}"):
+    with pytest.raises(PredictionTimedOut, match=rf"within 60 s, .* because .*{text}"):
         scorer.score(chunk(100, first))
     scorer.close()
 
 
-def test_the_third_hang_stops_the_run(release: threading.Event) -> None:
-    scorer = predictor(ThreadSafe(Twice(), hanging([10, 20, 30], release)), timeout=0.05)
+def test_the_third_hang_stops_the_run(hanging: Hanging) -> None:
+    scorer = predictor(ThreadSafe(Twice(), hangs(hanging, 10, 20, 30)), timeout=60)
     for first in (0, 10, 20):
         scorer.score(chunk(10, first))
     with pytest.raises(PredictionTimedOut, match="call number 3"):

@@ -1,5 +1,6 @@
 """Models that are watched at work, and misbehave on purpose; and the chunks they get."""
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -69,6 +70,26 @@ class TreeOfWords(RegressorMixin, BaseEstimator):
 
     def _numbers(self, X: pd.DataFrame) -> Any:  # noqa: N803
         return np.column_stack([X["x"], self.encoder_.transform(X[["word"]])])
+
+
+class Hanging:
+    """Calls that hang, on a clock that moves only while they do, so that no test waits for it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._release, self._before = threading.Event(), set(threading.enumerate())
+
+    def here(self, _: Any = None) -> None:
+        """Take a hundred seconds, and then as long as the test."""
+        self.now += 100.0
+        self._release.wait(60)
+
+    def end(self) -> None:
+        """Let what hangs come to its end. Fails if a thread is left."""
+        self._release.set()
+        for thread in set(threading.enumerate()) - self._before:
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def chunk(rows: int, first: int = 0, **columns: Any) -> pa.Table:
