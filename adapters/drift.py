@@ -55,16 +55,40 @@ def psi(
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def commonest(column: ColumnProfile) -> tuple[str, float] | None:
-    """The most frequent value, as text, and its share of all values; None if there are none.
-
-    Of numbers with more than 512 different values it is a bucket of neighbouring ones.
+def shares(column: ColumnProfile) -> dict[str, float]:
+    """The share of each value by its text: of the categories that were counted one by one, or of
+    each bucket of numbers, by its lowest.
     """
-    shares = _values(column)
-    if not shares:
+    if column.kind == "category":
+        total = max(sum(column.counts.values()) + column.other, 1)
+        return {name: count / total for name, count in column.counts.items()}
+    lows, _ = column.sketch.edges()
+    total = max(column.sketch.total, 1)
+    counts = column.sketch.counts.tolist()
+    return {f"{low:.12g}": count / total for low, count in zip(lows.tolist(), counts, strict=True)}
+
+
+def commonest(
+    column: ColumnProfile, reference: ColumnProfile | None = None
+) -> tuple[str, float, float] | None:
+    """The most frequent value, as text, its share, and its share in the reference (or 0).
+
+    Of numbers with more than 512 different values it is a bucket of neighbouring ones. None if
+    there are no values.
+    """
+    found = shares(column)
+    if not found:
         return None
-    name = max(shares, key=lambda name: shares[name])
-    return name, shares[name]
+    name = max(found, key=lambda name: found[name])
+    if reference is None or reference.kind != column.kind:
+        return name, found[name], 0.0
+    if column.kind == "category":
+        return name, found[name], shares(reference).get(name, 0.0)
+    shift = max(column.sketch.shift, reference.sketch.shift)
+    bucket = column.sketch.buckets[column.sketch.counts.argmax()] >> (shift - column.sketch.shift)
+    before = reference.sketch.coarsened(shift)
+    same = int(before.counts[before.buckets == bucket].sum())
+    return name, found[name], same / max(before.total, 1)
 
 
 def classes(column: ColumnProfile, most: int = 20) -> dict[str, float] | None:
@@ -77,8 +101,8 @@ def classes(column: ColumnProfile, most: int = 20) -> dict[str, float] | None:
             return None
     elif column.kind != "category" or column.other:
         return None
-    shares = _values(column)
-    return shares if 0 < len(shares) <= most else None
+    found = shares(column)
+    return found if 0 < len(found) <= most else None
 
 
 def histogram(
@@ -103,22 +127,11 @@ def histogram(
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, bars + 1)
     outer = np.concatenate([[-np.inf], edges[1:-1], [np.inf]])
-    shares = []
+    sides = []
     for side in (before, now):
         counts = side.sketch.histogram(outer)
-        shares.append(tuple((counts / max(counts.sum(), 1)).tolist()))
-    return Histogram((), tuple(edges.tolist()), *shares)
-
-
-def _values(column: ColumnProfile) -> dict[str, float]:
-    """The share of each category, or of each bucket of numbers."""
-    if column.kind == "category":
-        total = max(sum(column.counts.values()) + column.other, 1)
-        return {name: count / total for name, count in column.counts.items()}
-    lows, _ = column.sketch.edges()
-    total = max(column.sketch.total, 1)
-    counts = column.sketch.counts.tolist()
-    return {f"{low:.12g}": count / total for low, count in zip(lows.tolist(), counts, strict=True)}
+        sides.append(tuple((counts / max(counts.sum(), 1)).tolist()))
+    return Histogram((), tuple(edges.tolist()), *sides)
 
 
 # --- bins ---------------------------------------------------------------------------------------
@@ -141,12 +154,12 @@ def _number_shares(reference: ColumnProfile, column: ColumnProfile) -> tuple[Sha
             starts.append(bucket + 1)
             filled = 0
     ends = np.array(sorted(set(starts)), dtype=object).astype(np.int64)
-    shares = []
+    sides = []
     for sketch in (before, now):
         bins = np.searchsorted(ends, sketch.buckets, side="right")
         counts = np.bincount(bins, weights=sketch.counts, minlength=len(ends) + 1)
-        shares.append(counts / counts.sum())
-    return shares[0], shares[1]
+        sides.append(counts / counts.sum())
+    return sides[0], sides[1]
 
 
 def _category_shares(reference: ColumnProfile, column: ColumnProfile) -> tuple[Shares, Shares]:
@@ -173,14 +186,14 @@ def _category_shares(reference: ColumnProfile, column: ColumnProfile) -> tuple[S
 
 
 def _category_bars(reference: ColumnProfile, column: ColumnProfile, bars: int) -> Histogram:
-    before, now = _values(reference), _values(column)
+    before, now = shares(reference), shares(column)
     ranked = sorted(
         {*before, *now}, key=lambda name: (-before.get(name, 0), -now.get(name, 0), name)
     )
     shown = ranked if len(ranked) <= bars else ranked[: bars - 1]
     rest = reference.other + column.other > 0 or len(shown) < len(ranked)
     sides = []
-    for side, shares in ((reference, before), (column, now)):
-        heights = [shares.get(name, 0.0) for name in shown]
+    for side, found in ((reference, before), (column, now)):
+        heights = [found.get(name, 0.0) for name in shown]
         sides.append((*heights, *([max(0.0, bool(side.valid) - sum(heights))] if rest else [])))
     return Histogram((*shown, *(["other"] if rest else [])), (), *sides)

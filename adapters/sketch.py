@@ -85,7 +85,7 @@ class Sketch:
         reached = np.cumsum(self.counts)
         bucket = int(np.searchsorted(reached, share * reached[-1]))
         low, high = (edge[min(bucket, len(edge) - 1)] for edge in self.edges())
-        return float(low / 2 + high / 2)
+        return float(low if low == high else low / 2 + high / 2)
 
     def share_within(self, low: float, high: float) -> float:
         """The share of values from `low` to `high`, both included."""

@@ -354,8 +354,11 @@ def test_classes_and_the_commonest_value() -> None:
     assert classes(profile([0.5, 1.0])) is None
     assert classes(profile(range(21))) is None
     assert classes(profile(pa.nulls(3))) is None
-    assert commonest(profile([3, 4, 4])) == ("4", 2 / 3)
-    assert commonest(profile(["a", "a"])) == ("a", 1.0)
+    assert commonest(profile([3, 4, 4])) == ("4", 2 / 3, 0)
+    assert commonest(profile([3, 4, 4]), profile([4, 5])) == ("4", 2 / 3, 1 / 2)
+    assert commonest(profile(np.zeros(9)), profile([0.0, *range(999)])) == ("0", 1, 2 / 1000)
+    assert commonest(profile(["a", "a"]), profile(["a", "b"])) == ("a", 1.0, 0.5)
+    assert commonest(profile(["a"]), profile([1])) == ("a", 1.0, 0)
     assert commonest(profile(pa.nulls(3))) is None
 
 

@@ -1,0 +1,92 @@
+"""Drift: how far inputs and predictions have moved, and for how many nights. Pure.
+
+`drift` is the PSI against the reference, the sample that the model was published with; `jump` is
+the PSI against the last published run. Both are effect sizes with a minimum of rows. The customary
+limits, 0.1 and 0.25, are made for a whole portfolio; a single night strays more. Of the 365 days of
+flights in the demo, 61 are above 0.25 by weather alone, 5 above 0.5 and 1 above 1.
+
+One night above `fail` warns, the second in a row fails: weather passes, a broken feed stays. Once
+it has failed so, it fails until it is below `warn` again, so that a value near the level does not
+let every other night through. Above `at_once` the first night fails.
+"""
+
+from collections.abc import Iterator
+
+from adapters.drift import psi
+from adapters.profile import ColumnProfile, Profile
+from flows.checks_config import Checks, DriftLevels
+from flows.checks_result import Audit, CheckResult, Evidence, Level, graded
+
+
+def check_drift(checks: Checks, evidence: Evidence, side: str, name: str) -> Iterator[CheckResult]:
+    """`side` is "inputs" or "predictions"."""
+    column = _column(evidence.profile, side, name)
+    reference, last = (_column(known, side, name) for known in (evidence.reference, evidence.last))
+    title = f"input {name}" if side == "inputs" else f"prediction {name}"
+    if column is None or column.kind == "time":  # time goes on
+        return
+    single = side == "inputs" and _single(column)
+    if single and _single(last):
+        # As the weekday is in a partition of one day: it says which partition it is.
+        return
+    pairs = [("drift", reference, "the training sample")]
+    if side == "inputs" or evidence.last_has_same_model:
+        pairs.append(("jump", last, "the last published run"))
+    for check, known, words in pairs:
+        levels = checks.levels(side, name, check)
+        if not isinstance(levels, DriftLevels) or levels.off or known is None:
+            continue
+        if single and last is None:  # it may be such a one
+            levels = levels.model_copy(update={"at_once": None})
+        value = psi(known, column, checks.minimum_rows)
+        if value is None:
+            least = f"{checks.minimum_rows:,} values"
+            text = f"{title}: too little to compare with {words}, fewer than {least}"
+            yield CheckResult(
+                name=check, column=title, warn=levels.warn, fail=levels.fail, text=text
+            )
+        else:
+            text = f"{title}: its distribution differs from {words} by a PSI of {value:.2f}"
+            found = graded(check, title, value, levels, text)
+            yield judged(found, levels, evidence.previous)
+
+
+def judged(found: CheckResult, levels: DriftLevels, previous: Audit | None) -> CheckResult:
+    """The result's level, as the night before was."""
+    value = found.value or 0.0
+    before = None if previous is None else previous.result(found.name, found.column)
+    level: Level = found.reached
+    text = found.text
+    if levels.at_once is not None and value > levels.at_once:
+        level, text = "fail", f"{text}; over {levels.at_once:g} fails at once"
+    elif found.reached == "fail":
+        if before is not None and before.reached == "fail":
+            text = f"{text}, over {levels.fail:g} for the second time in a row"
+        else:
+            level, text = "warn", f"{text}; over {levels.fail:g} again next time fails"
+    elif found.reached == "warn":
+        if before is not None and before.level == "fail" and _gradual(before, levels):
+            level, text = "fail", f"{text}; having failed, it should come below {levels.warn:g}"
+        else:
+            text = f"{text}; over {levels.warn:g} warns"
+    return found.model_copy(update={"level": level, "text": text})
+
+
+def _gradual(before: CheckResult, levels: DriftLevels) -> bool:
+    """Whether it failed for going on, and not for one night that was beyond all."""
+    return levels.at_once is None or (before.value or 0.0) <= levels.at_once
+
+
+def _column(profile: Profile | None, side: str, name: str) -> ColumnProfile | None:
+    if profile is None:
+        return None
+    return (profile.inputs if side == "inputs" else profile.outputs).get(name)
+
+
+def _single(column: ColumnProfile | None) -> bool:
+    """Whether all its values are one."""
+    if column is None or not column.valid:
+        return False
+    if column.kind == "category":
+        return len(column.counts) == 1 and not column.other
+    return column.low is not None and column.low == column.high
