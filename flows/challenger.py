@@ -111,9 +111,7 @@ class Challenger:
         return Challenged(comparison.model_copy(update=measured), rows)
 
 
-def _spread_out(
-    predicted: pa.Table, there: npt.NDArray[np.int64], rows: int
-) -> pa.Table:
+def _spread_out(predicted: pa.Table, there: npt.NDArray[np.int64], rows: int) -> pa.Table:
     """The predictions of the rows that have one -> of all rows, with NULL where there is none."""
     if len(there) == rows:
         return predicted
