@@ -55,17 +55,18 @@ def judged(found: CheckResult, levels: DriftLevels, previous: Audit | None) -> C
     """The result's level, as the night before was."""
     value = found.value or 0.0
     before = None if previous is None else previous.result(found.name, found.column)
+    failing = before is not None and before.level == "fail" and _gradual(before, levels)
     level: Level = found.reached
     text = found.text
     if levels.at_once is not None and value > levels.at_once:
         level, text = "fail", f"{text}; over {levels.at_once:g} fails at once"
     elif found.reached == "fail":
-        if before is not None and before.reached == "fail":
-            text = f"{text}, over {levels.fail:g} for the second time in a row"
+        if failing or (before is not None and before.reached == "fail"):
+            text = f"{text}, over {levels.fail:g} again"
         else:
-            level, text = "warn", f"{text}; over {levels.fail:g} again next time fails"
+            level, text = "warn", f"{text}; over {levels.fail:g} in the next run as well fails"
     elif found.reached == "warn":
-        if before is not None and before.level == "fail" and _gradual(before, levels):
+        if failing:
             level, text = "fail", f"{text}; having failed, it should come below {levels.warn:g}"
         else:
             text = f"{text}; over {levels.warn:g} warns"
