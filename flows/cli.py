@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from adapters.errors import ConfigurationError, NightshiftError, TransientError
-from flows import cli_deploy, cli_doctor, cli_models, cli_runs, terminal
+from flows import cli_deploy, cli_doctor, cli_models, cli_report, cli_runs, terminal
 from flows.terminal import AsJson
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ cli_models.add_to(app)
 cli_deploy.add_to(app)
 cli_doctor.add_to(app)
 cli_runs.add_to(app)
+cli_report.add_to(app)
 
 EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_TRY_LATER = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it

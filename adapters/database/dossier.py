@@ -1,0 +1,266 @@
+"""All that the ledger knows of one run, for a report that is made later, or elsewhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from adapters.database.engine import translated
+from adapters.database.history import Former, History, RunRecord
+from adapters.database.ledger import Ledger
+from adapters.database.moving import PUBLISHED
+from adapters.database.pointer import Move
+from adapters.database.run import CHALLENGER, CHAMPION
+from adapters.errors import RunUnknown
+
+_MOST_KINDS = 10
+_MOST_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class RejectsOfKind:
+    """The rows that a run rejected for one kind of error, and the first of them."""
+
+    kind: str
+    rows: int
+    key: str
+    """The first row's key as the ledger's JSON."""
+    error: str
+    inputs: str
+    """What the model was given, as JSON."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A run whose rows readers see, and the range of the source's time where they do."""
+
+    run_id: int
+    partition: str
+    model: str
+    """`name@version`"""
+    range_start: datetime
+    range_end: datetime
+    published_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """One run: how it ended, and what it is to be compared with."""
+
+    run: RunRecord
+    start: datetime
+    end: datetime
+    """Of its partition; BEGINNING and END of adapters/database/times.py are no bounds."""
+    chunks: int
+    first_commit: datetime | None
+    last_commit: datetime | None
+    profiles: Sequence[str]
+    """JSON of each shard's profile, where one was kept."""
+    audit: str | None
+    """JSON of the audit's checks, once they were made."""
+    timings: Sequence[str]
+    """JSON of the seconds that each shard's stages took, where they were kept."""
+    rejects: Sequence[RejectsOfKind]
+    """The most frequent kinds first, at most 10."""
+    challenger: RunRecord | None
+    """The run of the challenger beside it."""
+    comparison: str | None
+    """JSON of how that one compares."""
+    earlier: RunRecord | None
+    """The run that was published before it: of the same partition, or else of the last one."""
+    earlier_profiles: Sequence[str]
+    shown: Sequence[Shown]
+    """What readers see in its partition's range now; at most 20 runs."""
+    moves: Sequence[Move]
+    """Who made it what they see, when and why; newest first."""
+    sql: str
+    """What shows its rows: in the readers' view, or beside it."""
+    cleaned: bool
+    """Its rows were deleted."""
+
+    @property
+    def replaced(self) -> RunRecord | None:
+        """The run that was published for the same partition before it."""
+        same = self.earlier is not None and self.earlier.partition == self.run.partition
+        return self.earlier if same else None
+
+
+def newest_run(ledger: Ledger, job: str) -> int | None:
+    """The number of a job's newest run; None if there is none."""
+    runs = ledger.tables.runs
+    newest = sa.select(sa.func.max(runs.c.run_id)).where(runs.c.job == job, runs.c.role == CHAMPION)
+    with translated(ledger.engine, "to find a run"), ledger.engine.connect() as connection:
+        found: int | None = connection.scalar(newest)
+        return found
+
+
+def dossier(ledger: Ledger, run_id: int) -> Dossier:
+    """What there is of the run; of a challenger's, that of the champion beside which it ran.
+
+    Raises RunUnknown.
+    """
+    history = History(ledger)
+    with translated(ledger.engine, "to read a run"), ledger.engine.connect() as connection:
+        reader = _Reader(ledger, connection)
+        run_id = reader.champion_of(run_id)
+        record = history.run(run_id)
+        if record is None:
+            raise RunUnknown(run_id)
+        row = reader.run(run_id)
+        challenger = reader.challenger_of(row)
+        chunks, first, last = reader.commits(run_id)
+        profiles, timings = reader.of_shards(run_id, "profile"), reader.of_shards(run_id, "timings")
+        rejects, target = reader.rejects(run_id), reader.target(record.job)
+        shown, moves = reader.shown(row), reader.moves(run_id)
+    start: datetime = row["partition_start"]
+    former = _former(history, record, start)
+    return Dossier(
+        run=record,
+        start=start,
+        end=row["partition_end"],
+        chunks=chunks,
+        first_commit=first,
+        last_commit=last,
+        profiles=profiles,
+        audit=row["audit"],
+        timings=timings,
+        rejects=rejects,
+        challenger=None if challenger is None else history.run(challenger["run_id"]),
+        comparison=None if challenger is None else challenger["comparison"],
+        earlier=None if former is None else history.run(former.run_id),
+        earlier_profiles=() if former is None else former.profiles,
+        shown=shown,
+        moves=moves,
+        sql=_sql(ledger, target, record),
+        cleaned=row["cleaned_at"] is not None,
+    )
+
+
+def _sql(ledger: Ledger, target: str, run: RunRecord) -> str:
+    """Readers' own view if they see the run there, else the table that keeps the rows of all."""
+    name = target if run.state == PUBLISHED else f"{target}_runs"
+    table = sa.table(name, schema=ledger.tables.runs.schema)
+    select = sa.select(sa.text("*")).select_from(table).limit(10)
+    select = select.where(sa.column("run_id", sa.BigInteger) == run.run_id)
+    text = select.compile(dialect=ledger.engine.dialect, compile_kwargs={"literal_binds": True})
+    return " ".join(str(text).split()) + ";"
+
+
+def _former(history: History, run: RunRecord, start: datetime) -> Former | None:
+    found = history.former(run.job, run.partition, start, run.run_id, limit=1)
+    return found[0] if found else None
+
+
+class _Reader:
+    """The statements, on one connection."""
+
+    def __init__(self, ledger: Ledger, connection: sa.Connection) -> None:
+        self.tables, self.connection = ledger.tables, connection
+
+    def run(self, run_id: int) -> sa.RowMapping:
+        runs = self.tables.runs
+        return self._rows(sa.select(runs).where(runs.c.run_id == run_id))[0]
+
+    def champion_of(self, run_id: int) -> int:
+        """The run itself, or the last one of its partition that began before it."""
+        runs, own = self.tables.runs, self.tables.runs.alias()
+        before = sa.select(sa.func.max(runs.c.run_id)).where(
+            runs.c.job == own.c.job, runs.c.partition == own.c.partition,
+            runs.c.run_id <= own.c.run_id, runs.c.role == CHAMPION, own.c.run_id == run_id,
+        )  # fmt: skip
+        return self.connection.scalar(before) or run_id
+
+    def challenger_of(self, run: sa.RowMapping) -> sa.RowMapping | None:
+        """The last one that began after the run, and before the partition's next run."""
+        runs = self.tables.runs
+        mine = (runs.c.job == run["job"]) & (runs.c.partition == run["partition"])
+        after = mine & (runs.c.run_id > run["run_id"])
+        following = self.connection.scalar(
+            sa.select(sa.func.min(runs.c.run_id)).where(after, runs.c.role == CHAMPION)
+        )
+        beside = sa.select(runs).where(after, runs.c.role == CHALLENGER)
+        if following is not None:
+            beside = beside.where(runs.c.run_id < following)
+        found = self._rows(beside.order_by(runs.c.run_id.desc()).limit(1))
+        return found[0] if found else None
+
+    def commits(self, run_id: int) -> tuple[int, datetime | None, datetime | None]:
+        chunks = self.tables.chunks
+        at = chunks.c.committed_at
+        counted = sa.select(sa.func.count(), sa.func.min(at), sa.func.max(at))
+        count, first, last = self.connection.execute(counted.where(chunks.c.run_id == run_id)).one()
+        return int(count), first, last
+
+    def of_shards(self, run_id: int, name: str) -> list[str]:
+        """The documents of that name, where there are such."""
+        shards = self.tables.shards
+        if name not in shards.c:
+            return []
+        kept = sa.select(shards.c[name]).where(
+            shards.c.run_id == run_id, shards.c[name].is_not(None)
+        )
+        return list(self.connection.scalars(kept.order_by(shards.c.shard)))
+
+    def target(self, job: str) -> str:
+        jobs = self.tables.jobs
+        found = self.connection.execute(sa.select(jobs.c.target).where(jobs.c.job == job))
+        return str(found.scalar_one())
+
+    def rejects(self, run_id: int) -> list[RejectsOfKind]:
+        rejects = self.tables.rejects
+        mine, rows = rejects.c.run_id == run_id, sa.func.count().label("rows")
+        counted = (
+            sa.select(rejects.c.kind, rows)
+            .where(mine)
+            .group_by(rejects.c.kind)
+            .order_by(rows.desc(), rejects.c.kind)
+            .limit(_MOST_KINDS)
+        )
+        found = []
+        for kind, count in self.connection.execute(counted).all():
+            of_kind = sa.select(rejects).where(mine, rejects.c.kind == kind)
+            order = rejects.c.shard, rejects.c.chunk, rejects.c.position
+            (first,) = self._rows(of_kind.order_by(*order).limit(1))
+            found.append(
+                RejectsOfKind(kind, count, first["row_key"], first["error"], first["inputs"])
+            )
+        return found
+
+    def shown(self, run: sa.RowMapping) -> list[Shown]:
+        published, runs = self.tables.published, self.tables.runs
+        overlapping = (
+            sa.select(published, runs)
+            .join(runs, runs.c.run_id == published.c.run_id)
+            .where(published.c.job == run["job"])
+            .where(published.c.range_start < run["partition_end"])
+            .where(published.c.range_end > run["partition_start"])
+            .order_by(published.c.range_start)
+            .limit(_MOST_SHOWN)
+        )
+        return [
+            Shown(
+                row[published.c.run_id],
+                row[runs.c.partition],
+                f"{row[runs.c.model_name]}@{row[runs.c.model_version]}",
+                row[published.c.range_start],
+                row[published.c.range_end],
+                row[runs.c.published_at],
+            )
+            for row in self._rows(overlapping)
+        ]
+
+    def moves(self, run_id: int) -> list[Move]:
+        moves, runs = self.tables.moves, self.tables.runs
+        statement = (
+            sa.select(moves, runs.c.model_name, runs.c.model_version)
+            .join(runs, runs.c.run_id == moves.c.run_id)
+            .where(moves.c.run_id == run_id)
+            .order_by(moves.c.move_id.desc())
+        )
+        names = list(Move.__dataclass_fields__)
+        return [Move(**{name: row[name] for name in names}) for row in self._rows(statement)]
+
+    def _rows(self, statement: "sa.Select[Any]") -> Sequence[sa.RowMapping]:
+        return self.connection.execute(statement).mappings().all()

@@ -1,0 +1,50 @@
+"""A run's report, made from what the ledger and the model store keep: now or later, anywhere."""
+
+import os
+from pathlib import Path
+
+from adapters.database.dossier import dossier
+from adapters.database.ledger import Ledger
+from adapters.errors import NightshiftError
+from adapters.profile import Profile
+from flows.desk import open_store
+from flows.page import Facts, facts_of, render
+from flows.server import known_api
+from flows.settings import Settings
+
+
+def facts_about(ledger: Ledger, settings: Settings, run_id: int) -> tuple[Facts, list[str]]:
+    """All that is known of the run, and what could not be had. Raises RunUnknown."""
+    found = dossier(ledger, run_id)
+    training, problem = _training(settings, found.run.model_name, found.run.model_version)
+    return facts_of(found, training), problem
+
+
+def html(facts: Facts, notes: list[str], settings: Settings) -> str:
+    """The report as one file's content."""
+    return render(facts, flow_run_url(settings, facts.found.run.flow_run_id), notes)
+
+
+def report_path(settings: Settings, run_id: int) -> Path:
+    """Where a run's report is kept, if nobody says otherwise."""
+    return settings.state_dir / "reports" / f"run-{run_id}.html"
+
+
+def flow_run_url(settings: Settings, flow_run_id: str | None) -> str | None:
+    """The flow run in Prefect's UI, if there is a server that has one."""
+    ui = os.environ.get("PREFECT_UI_URL")
+    if not ui:
+        api = known_api(settings.state_dir) or ""
+        ui = api.removesuffix("/api") if api.endswith("/api") else ""
+    if not ui or not flow_run_id:
+        return None
+    return f"{ui.rstrip('/')}/runs/flow-run/{flow_run_id}"
+
+
+def _training(settings: Settings, name: str, version: int) -> tuple[Profile | None, list[str]]:
+    """The profile of the sample that the model was published with; without it, why."""
+    try:
+        store = open_store(settings)
+        return store.reference(store.manifest(name, version)), []
+    except NightshiftError as error:  # the store may be elsewhere, or gone: the rest is still good
+        return None, [f"Without the training sample of {name}@{version}: {error}"]
