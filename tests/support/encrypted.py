@@ -1,0 +1,89 @@
+"""TLS in front of the embedded PostgreSQL, which is built without: spoken as a server speaks it.
+
+PostgreSQL's protocol (manual, "SSL Session Encryption"): the client asks with 8 bytes whether the
+server speaks TLS, is answered S or N, and then both speak TLS on the same connection.
+"""
+
+import asyncio
+import ssl
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_SSL_REQUEST, _GSS_REQUEST = 80877103, 80877104
+
+
+class EncryptedPostgres:
+    """Listens on 127.0.0.1 and passes on, decrypted, to the server's UNIX socket.
+
+    Who does not ask for TLS is hung up on, as by a pg_hba.conf of `hostssl` lines only. Without a
+    context it answers as a server that was built without TLS.
+    """
+
+    def __init__(self, server: Path, context: ssl.SSLContext | None) -> None:
+        self.port = 0
+        self.encrypted = 0
+        """Connections that spoke TLS."""
+        self._server, self._context = str(server), context
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        starting = asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._listener = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _stop(self) -> None:
+        self._listener.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while (asked := await self._asked(reader)) == _GSS_REQUEST:
+                writer.write(b"N")
+            if asked != _SSL_REQUEST:
+                return
+            if self._context is None:
+                writer.write(b"N")
+                return
+            writer.write(b"S")
+            await writer.drain()
+            await writer.start_tls(self._context)
+            self.encrypted += 1
+            to_server = await asyncio.open_unix_connection(self._server)
+            await asyncio.gather(_pump(reader, to_server[1]), _pump(to_server[0], writer))
+        except (OSError, asyncio.IncompleteReadError):  # the client does not trust us, say
+            return
+        finally:
+            writer.close()
+
+    @staticmethod
+    async def _asked(reader: asyncio.StreamReader) -> int:
+        header = await reader.readexactly(8)
+        return int.from_bytes(header[4:])
+
+
+async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(1 << 16):
+            target.write(data)
+            await target.drain()
+    finally:
+        target.close()
