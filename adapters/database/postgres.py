@@ -1,11 +1,14 @@
-"""The fast lane for PostgreSQL: binary COPY out through ADBC, COPY in through psycopg.
+"""The fast lane for PostgreSQL: binary COPY out, and in.
 
-ADBC (https://arrow.apache.org/adbc) runs `COPY (query) TO STDOUT (FORMAT binary)` and decodes it
-into Arrow in C++, as a stream, so memory does not grow with the table. Its connection joins the
-snapshot that the SQLAlchemy connection exports, so both see the same moment.
+Rows come as one `COPY (query) TO STDOUT (FORMAT binary)`, a stream, so memory does not grow with
+the table: straight from the socket (pgstream.py) into NumPy (pgcopy.py), or, where the connection
+is encrypted, through ADBC (https://arrow.apache.org/adbc), which takes about five times the CPU.
+The connection that reads joins the snapshot that the SQLAlchemy connection exports, so both see
+the same moment.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import adbc_driver_postgresql.dbapi
@@ -19,6 +22,8 @@ import sqlalchemy as sa
 
 from adapters.database.columns import Key, SourceColumn, decimal_type
 from adapters.database.engine import foreign
+from adapters.database.pgcopy import FIXED, CopyMalformed, Decoder, encoded, wire_order
+from adapters.database.pgstream import can_stream, copied_out
 from adapters.database.predictions import Predictions
 from adapters.database.query import bound_query
 from adapters.database.snapshot import StreamedSnapshot
@@ -39,6 +44,8 @@ _TYPES: dict[int, tuple[pa.DataType, "sa.types.TypeEngine[Any]"]] = {
     1114: (pa.timestamp("us"), sa.DateTime()),
     1184: (pa.timestamp("us", "UTC"), sa.DateTime(timezone=True)),
 }
+# What a column of such a type is on its way out of the server, and in.
+_ON_THE_WIRE = {**{oid: arrow for oid, (arrow, _) in _TYPES.items()}, 1042: pa.string()}
 _NUMERIC, _CHARACTER, _UUID, _BYTES = 1700, 1042, 2950, 17
 # pg_type.typcategory of what is no single value: arrays, composites, ranges, pseudo-types.
 _NESTED = "ACRP"
@@ -96,6 +103,14 @@ class PostgresSource(Source):
         # This connection only holds the snapshot, while the other one streams.
         connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
+    def moment(self, connection: sa.Connection) -> str:
+        with self.reading():
+            exported = connection.execute(sa.text("SELECT pg_export_snapshot()"))
+            return str(exported.scalar_one())
+
+    def _join(self, connection: sa.Connection, moment: str) -> None:
+        connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{moment}'")
+
     def _open(self, *arguments: Any) -> "CopiedSnapshot":
         return CopiedSnapshot(self, *arguments)
 
@@ -105,23 +120,72 @@ class CopiedSnapshot(StreamedSnapshot):
 
     def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
         source = self._source
-        statement = source.statement(self._signature, self._start, self._end, after)
+        statement = self.statement(after)
         fields = [(column.name, self._arrow(column.name)) for column in statement.selected_columns]
         with source.reading():
-            exported = self._connection.execute(sa.text("SELECT pg_export_snapshot()"))
-            joining = f"SET TRANSACTION SNAPSHOT '{exported.scalar_one()}'"
-            with (
-                adbc_driver_postgresql.dbapi.connect(_conninfo(self._connection)) as connection,
-                connection.cursor() as cursor,
-            ):
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                cursor.execute(joining)
-                cursor.execute(_rendered(self._connection, statement))
-                with cursor.fetch_record_batch() as reader:
-                    for chunk in _of_size(self._batches(reader), rows):
-                        columns = [chunk.column(name).cast(kind) for name, kind in fields]
+            joining = [
+                "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                f"SET TRANSACTION SNAPSHOT '{self.moment()}'",
+            ]
+            place = _conninfo(self._connection)
+            with psycopg.connect(place, autocommit=True) as connection:
+                for command in joining:
+                    connection.execute(command)
+                sent = self._sent(connection, statement)
+                if sent is None or not can_stream(connection):
+                    connection.close()
+                    found = self._through_adbc(place, joining, statement, rows)
+                else:
+                    found = self._streamed(connection, statement, sent, rows)
+                with closing(found):
+                    for chunk in found:
+                        columns = [_of_type(chunk.column(name), kind) for name, kind in fields]
                         named = pa.table(columns, names=[name for name, _ in fields])
                         yield source.finished(named)
+
+    def _sent(
+        self, connection: "psycopg.Connection[Any]", statement: "sa.Select[Any]"
+    ) -> dict[str, pa.DataType] | None:
+        """The columns' types as the server sends them, now that they can no longer change, or
+        None if one is not for our decoder.
+        """
+        described: Any = connection.execute(_rendered(self._connection, statement.limit(0)))
+        types = {c.name: _ON_THE_WIRE.get(c.type_code) for c in described.description}
+        return None if None in types.values() else types
+
+    def _streamed(
+        self,
+        connection: "psycopg.Connection[Any]",
+        statement: "sa.Select[Any]",
+        sent: dict[str, pa.DataType],
+        rows: int,
+    ) -> Generator[pa.Table, None, None]:
+        order, selected = wire_order(list(sent.items())), statement.selected_columns
+        ordered = statement.with_only_columns(
+            *(selected[name] for name in order), maintain_column_froms=True
+        )
+        decoder = Decoder([(name, sent[name]) for name in order], rows)
+        copy = f"COPY ({_rendered(self._connection, ordered)}) TO STDOUT (FORMAT binary)"
+        try:
+            with closing(copied_out(connection, copy)) as blocks:
+                for block in blocks:
+                    yield from decoder.add(block)
+                yield from decoder.rest()
+        except CopyMalformed as error:  # never yet: the types are the server's own
+            raise StatementFailed(f"to read {self._source.spec}", str(error)) from error
+
+    def _through_adbc(
+        self, place: str, joining: Sequence[str], statement: "sa.Select[Any]", rows: int
+    ) -> Generator[pa.Table, None, None]:
+        with (
+            adbc_driver_postgresql.dbapi.connect(place) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(joining[0].replace("BEGIN", "SET"))  # the driver has begun one
+            cursor.execute(joining[1])
+            cursor.execute(_rendered(self._connection, statement))
+            with cursor.fetch_record_batch() as reader:
+                yield from _of_size(self._batches(reader), rows)
 
     def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         try:
@@ -132,21 +196,46 @@ class CopiedSnapshot(StreamedSnapshot):
 
 class PostgresPredictions(Predictions):
     def _insert(self, connection: sa.Connection, rows: pa.Table) -> None:
-        """COPY in, as CSV: Arrow writes it and PostgreSQL reads it, floats to the last bit."""
-        columns = psycopg.sql.SQL(", ").join(map(psycopg.sql.Identifier, rows.column_names))
-        command = psycopg.sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, ENCODING 'UTF8')").format(
-            _identifier(self.rows.schema, self.rows.name), columns
-        )
-        buffer = pa.BufferOutputStream()
-        plain = pa.table([_plain(column) for column in rows.columns], names=rows.column_names)
-        pyarrow.csv.write_csv(plain, buffer, pyarrow.csv.WriteOptions(include_header=False))
+        """COPY in: binary where all is of fixed width, without NULLs, else as CSV."""
         driver: Any = connection.connection.driver_connection
+        columns = psycopg.sql.SQL(", ").join(map(psycopg.sql.Identifier, rows.column_names))
+        place = _identifier(self.rows.schema, self.rows.name)
         with driver.cursor() as cursor:
-            with cursor.copy(command) as copy:
-                copy.write(memoryview(buffer.getvalue()))
+            looked = psycopg.sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, place)
+            types = [_ON_THE_WIRE.get(c.type_code) for c in cursor.execute(looked).description]
+            data, form = _binary(rows, types), "binary"
+            if data is None:
+                data, form = _csv(rows), "csv, ENCODING 'UTF8'"
+            command = psycopg.sql.SQL(f"COPY {{}} ({{}}) FROM STDIN (FORMAT {form})")
+            with cursor.copy(command.format(place, columns)) as copy:
+                copy.write(data)
             if cursor.rowcount != rows.num_rows:  # never yet, but the ledger counts on it
                 problem = f"{cursor.rowcount:,} of {rows.num_rows:,} rows arrived"
                 raise StatementFailed(f"to write to {self.rows.name!r}", problem)
+
+
+def _binary(rows: pa.Table, types: Sequence[pa.DataType | None]) -> memoryview | None:
+    """The rows as a binary COPY into columns of these types, or None if they are not for it."""
+    if not all(kind in FIXED for kind in types):
+        return None
+    try:
+        columns = [_of_type(c, kind) for c, kind in zip(rows.columns, types, strict=True)]
+    except pa.ArrowException:  # the server says better what is wrong
+        return None
+    data = encoded(pa.table(columns, names=rows.column_names))
+    return None if data is None else data.data
+
+
+def _csv(rows: pa.Table) -> memoryview:
+    """Arrow writes it and PostgreSQL reads it, floats to the last bit."""
+    buffer = pa.BufferOutputStream()
+    plain = pa.table([_plain(column) for column in rows.columns], names=rows.column_names)
+    pyarrow.csv.write_csv(plain, buffer, pyarrow.csv.WriteOptions(include_header=False))
+    return memoryview(buffer.getvalue())
+
+
+def _of_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    return column if column.type == kind else column.cast(kind)
 
 
 def _identifier(schema: str | None, table: str) -> psycopg.sql.Identifier:

@@ -1,0 +1,97 @@
+"""What all contestants share: the task they are given, the model, the report they give back."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHUNK = 50_000
+"""Rows at a time, for all who work in chunks."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Score `table` and append (id, prediction) to `target`, which exists and is empty."""
+
+    url: str
+    """postgresql://user@/database?host=/folder&port=N: PostgreSQL on a Unix socket."""
+    table: str
+    columns: list[str]
+    """The model's inputs in the model's order, without the key `id`."""
+    target: str
+    model: str
+    folder: str
+    rows: int
+    mixed: bool
+    port: int
+    """On 127.0.0.1, for those who cannot use a Unix socket."""
+
+    @property
+    def select(self) -> str:
+        return f"SELECT id, {', '.join(self.columns)} FROM {self.table}"
+
+    @property
+    def host(self) -> str:
+        return self.url.partition("host=")[2].partition("&")[0]
+
+
+def task() -> Task:
+    return Task(**json.loads(sys.argv[1]))
+
+
+def load_model(given: Task) -> Any:
+    """The model as its library has it."""
+    file = Path(given.folder) / f"{given.model}.joblib"
+    if file.exists():
+        import joblib
+
+        return joblib.load(file)
+    import torch
+
+    return torch.load(file.with_suffix(".pt"), weights_only=False).eval()
+
+
+def predictor(given: Task) -> Callable[[Any], Any]:
+    """A function from a frame or matrix of the columns to predictions, (m,)."""
+    model = load_model(given)
+    if given.model != "network":
+        return model.predict  # type: ignore[no-any-return]
+    import numpy as np
+    import torch
+
+    def predict(features: Any) -> Any:
+        with torch.inference_mode():
+            matrix = np.ascontiguousarray(features, np.float32)
+            return model(torch.from_numpy(matrix)).numpy()[:, 0]
+
+    return predict
+
+
+class Stopwatch:
+    """Measures what is done inside `with`; the model and all libraries are there before."""
+
+    def __enter__(self) -> "Stopwatch":
+        self._cpu = _cpu()
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            seconds = time.perf_counter() - self._began
+            report(seconds=seconds, cpu_seconds=_cpu() - self._cpu)
+
+
+def report(**found: Any) -> None:
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, kB on Linux
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    print("\n" + json.dumps({"peak_mb": peak, **found}), flush=True)
+
+
+def _cpu() -> float:
+    """CPU seconds of this process; what it leaves to others, the one who started it counts."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
