@@ -251,7 +251,7 @@ class DuckDBDialect(default.DefaultDialect):
     default_paramstyle = "qmark"
     max_identifier_length = 10_000  # it has no limit
     supports_statement_cache = True
-    supports_native_boolean = supports_native_uuid = True
+    supports_native_boolean = supports_native_uuid = supports_native_decimal = True
     supports_sane_rowcount_returning = supports_sane_multi_rowcount = False
     supports_default_values = supports_multivalues_insert = True
     insert_returning = True

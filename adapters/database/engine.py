@@ -174,12 +174,12 @@ def foreign(engine: sa.Engine, doing: str, error: BaseException) -> NightshiftEr
 
 def is_transient(cause: BaseException, text: str) -> bool:
     """Whether the same statement may succeed later. `text` is the cause's message."""
-    state = getattr(cause, "sqlstate", None)
-    if state:
-        return str(state).startswith(_TRANSIENT_STATES)
     number = next(iter(cause.args), None)
     if type(cause).__module__.startswith("pymysql") and isinstance(number, int):
         return number in _TRANSIENT_NUMBERS or number == 0  # of a connection closed before
+    state = getattr(cause, "sqlstate", None)
+    if state:
+        return str(state).startswith(_TRANSIENT_STATES)
     if any(refusal in text for refusal in _REFUSALS):
         return False
     kinds = {kind.__name__ for kind in type(cause).__mro__}

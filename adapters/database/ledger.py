@@ -74,9 +74,10 @@ class Ledger:
             return
         inspector = sa.inspect(self.engine)
         for table in self.tables.metadata.sorted_tables:
-            there = {i["name"] for i in inspector.get_indexes(table.name, schema=table.schema)}
+            indexes = inspector.get_indexes(table.name, schema=table.schema)
+            there = [index["column_names"] for index in indexes]
             for index in table.indexes:
-                if index.name not in there:
+                if [column.name for column in index.columns] not in there:
                     index.create(self.engine)
 
     def exists(self) -> bool:

@@ -217,6 +217,9 @@ class MySQLPredictions(Predictions):
             problem = f"{arrived:,} of {rows.num_rows:,} rows arrived"
             raise StatementFailed(f"to write to {self.rows.name!r}", problem)
 
+    def _shown(self, inspector: sa.Inspector) -> set[str]:
+        return {name.replace("%%", "%") for name in super()._shown(inspector)}  # of views only
+
     def _loading(self, connection: sa.Connection, path: str, names: Sequence[str]) -> str:
         quote = connection.dialect.identifier_preparer
         place = "'" + path.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -77,7 +77,7 @@ class Predictions:
             if is_view:
                 select = readers_view(self.ledger.tables, self.rows)
                 wanted = {column.name for column in select.selected_columns}
-                if wanted != {c["name"] for c in inspector.get_columns(view, schema=schema)}:
+                if wanted != self._shown(inspector):
                     raise self._not_ours()
 
     def write(
@@ -195,6 +195,10 @@ class Predictions:
             return "Integer"  # where a BOOLEAN is a TINYINT(1)
         families = (sa.Boolean, sa.Integer, sa.Numeric, sa.Date, sa.Uuid)
         return next((f.__name__ for f in families if isinstance(here, f)), "String")
+
+    def _shown(self, inspector: sa.Inspector) -> set[str]:
+        """The columns of the view that is there."""
+        return {c["name"] for c in inspector.get_columns(self.target, schema=self.rows.schema)}
 
     def _is_view(self) -> bool:
         views = sa.inspect(self.engine).get_view_names(schema=self.rows.schema)

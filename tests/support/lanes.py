@@ -103,9 +103,19 @@ class Lane:
         return self.name == "fast"
 
     def execute(self, *statements: str) -> None:
+        if self.is_duckdb:  # within a transaction it forgets that referring rows are gone
+            for statement in statements:
+                with self.engine.begin() as connection:
+                    connection.exec_driver_sql(statement)
+            return
         with self.engine.begin() as connection:
             for statement in statements:
                 connection.exec_driver_sql(statement)
+
+    def quote(self, name: str) -> str:
+        """A name, in the quotes of this database, for a statement in plain SQL."""
+        preparer = self.engine.dialect.identifier_preparer
+        return preparer.quote_identifier(name)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         with self.engine.connect() as connection:
@@ -115,12 +125,12 @@ class Lane:
         self, name: str, columns: Iterable[sa.Column[Any]], rows: Sequence[Row] = ()
     ) -> sa.Table:
         """A new table with these rows."""
-        table = sa.Table(name, sa.MetaData(), *(self._spelt(column) for column in columns))
+        table = sa.Table(name, sa.MetaData(), *(self.spelt(column) for column in columns))
         table.create(self.engine)
         self.insert(table, rows)
         return table
 
-    def _spelt(self, column: sa.Column[Any]) -> sa.Column[Any]:
+    def spelt(self, column: sa.Column[Any]) -> sa.Column[Any]:
         """A column as somebody would declare it here who wants to keep what others keep."""
         if self.is_mysql or self.is_duckdb:
             column.autoincrement = False  # MariaDB would take a 0 for the next number

@@ -66,7 +66,9 @@ def check_all(lane: Lane) -> None:
     assert lane.view() == {id_: id_ / 2 for id_ in range(ROWS)}
     progress = "SELECT rows_written, chunks_written, state FROM nightshift_shards"
     assert lane.rows(f"{progress} JOIN nightshift_runs USING (run_id)") == [(ROWS, 3, "published")]
-    assert lane.rows("SELECT count(*), sum(rows) FROM nightshift_chunks") == [(3, ROWS)]
+    assert lane.rows(f"SELECT count(*), sum({lane.quote('rows')}) FROM nightshift_chunks") == [
+        (3, ROWS)
+    ]
     assert lane.rows("SELECT count(*) FROM scores_runs") == [(ROWS,)]
 
 

@@ -312,7 +312,8 @@ def test_what_a_chunk_leaves_in_the_ledger(lane: Lane, predictions: Predictions)
     predictions.write(run, 0, chunk_of(0, 1, 2))
     predictions.write(run, 1, chunk_of(5))
     found = lane.rows(
-        "SELECT run_id, shard, chunk, first_key, last_key, rows FROM nightshift_chunks ORDER BY 3"
+        f"SELECT run_id, shard, chunk, first_key, last_key, {lane.quote('rows')}"
+        " FROM nightshift_chunks ORDER BY 3"
     )
     assert found == [(run.run_id, 0, 0, "[0]", "[2]", 3), (run.run_id, 0, 1, "[5]", "[5]", 1)]
     assert lane.rows("SELECT chunks_written, rows_written FROM nightshift_shards") == [(2, 4)]

@@ -70,8 +70,9 @@ def test_what_makes_a_key_unique(lane: Lane) -> None:
         "CREATE UNIQUE INDEX i ON t (b, a)",
     ):
         unique(lane, enough)
-    if not lane.is_sqlite:
+    if lane.is_postgres:
         unique(lane, "CREATE UNIQUE INDEX i ON t (a, b) INCLUDE (c)")
+    if not lane.is_sqlite:
         unique(lane, "PRIMARY KEY (c)", key=("c",))
 
 
@@ -89,6 +90,10 @@ def test_what_makes_a_key_unique(lane: Lane) -> None:
 )
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 def test_what_does_not(lane: Lane, constraint: str, problem: str) -> None:
+    if (lane.is_mysql and "INDEX i ON t (a" in constraint and constraint[-2:] in {"))", " 0"}) or (
+        lane.is_duckdb and "WHERE" in constraint
+    ):
+        pytest.skip(f"{lane.can.title} has no such index")
     with pytest.raises(KeyNotUnique, match=problem) as caught:
         unique(lane, constraint)
     assert (caught.value.source, caught.value.key) == ("table 't'", ("a", "b"))
@@ -181,13 +186,13 @@ def test_names_that_are_taken(lane: Lane) -> None:
         lane.execute(
             "DROP TABLE IF EXISTS t",
             f"CREATE TABLE t ({name} int NOT NULL PRIMARY KEY, id int NOT NULL UNIQUE,"
-            " at timestamp, x float)",
+            " placed timestamp, x float)",
         )
         with pytest.raises(ColumnNameReserved, match=f"{name!r} cannot be a key column"):
             lane.source(name, table="t").check(sign())
         with pytest.raises(TargetMismatch, match=f"output {name!r}"):
             lane.predictions(lane.source(table="t"), outputs={name: "float64"})
-        as_input = lane.source(table="t", time_column="at")
+        as_input = lane.source(table="t", time_column="placed")
         if name == "partition_time":
             with pytest.raises(ColumnNameReserved, match="cannot be an input of the model"):
                 as_input.check(sign({name: "int64"}))
@@ -199,24 +204,24 @@ def test_names_that_are_taken(lane: Lane) -> None:
 
 
 def test_a_time_column_that_is_no_time(lane: Lane) -> None:
-    lane.execute("CREATE TABLE t (id int NOT NULL PRIMARY KEY, x float, at text, clock time)")
-    for name in ("at", "x", "id", "clock"):
+    lane.execute("CREATE TABLE t (id int NOT NULL PRIMARY KEY, x float, label text, clock time)")
+    for name in ("label", "x", "id", "clock"):
         with pytest.raises(ColumnTypeUnsupported, match="cannot serve as the time column"):
             lane.source(table="t", time_column=name).check(sign())
 
 
 def test_a_row_without_a_time(lane: Lane) -> None:
     lane.execute(
-        "CREATE TABLE t (id int NOT NULL PRIMARY KEY, x float, at timestamp)",
+        "CREATE TABLE t (id int NOT NULL PRIMARY KEY, x float, placed timestamp NULL)",
         "INSERT INTO t VALUES (1, 1, '2013-10-01 00:00:00'), (2, 2, NULL)",
     )
-    source = lane.source(table="t", time_column="at")
+    source = lane.source(table="t", time_column="placed")
     source.check(sign())
     day = datetime(2013, 10, 1, tzinfo=UTC), datetime(2013, 10, 2, tzinfo=UTC)
     for start, end in ((None, None), day):
-        with pytest.raises(RowWithoutTime, match=r"table 't'.*'at'.*source query"):
+        with pytest.raises(RowWithoutTime, match=r"table 't'.*'placed'.*source query"):
             lane.read(source, start=start, end=end)
-    lane.execute("DELETE FROM t WHERE at IS NULL")
+    lane.execute("DELETE FROM t WHERE placed IS NULL")
     assert len(lane.read(source)) == 1
 
 
@@ -275,7 +280,7 @@ def test_any_name_will_do(lane: Lane, name: str) -> None:
         schema = name
         with lane.engine.begin() as connection:
             connection.execute(sa.schema.CreateSchema(name))
-    table = sa.Table(name, sa.MetaData(schema=schema), *columns)
+    table = sa.Table(name, sa.MetaData(schema=schema), *map(lane.spelt, columns))
     table.create(lane.engine)
     lane.insert(table, rows)
     source = lane.source(name, table=name, schema=schema, time_column=time)
