@@ -225,14 +225,14 @@ def up(
             database = (shown if shown.password else shown.set(password=None)).render_as_string()
             url = ready()
             with announced(settings.state_dir, url):
-                from flows.deployments import job_deployments, serve_jobs
+                from flows.serving import serve_jobs
 
                 ui = url.removesuffix("/api")
                 terminal.console.print(f"Prefect UI  {ui}")
                 terminal.console.print(f"Backfill    {ui}/deployments, then Run > Custom run")
                 terminal.console.print(f"Database    {database}")
                 terminal.console.print("Press Ctrl-C to stop.")
-                serve_jobs(job_deployments(), limit=4)
+                serve_jobs(4, terminal.say)
     except KeyboardInterrupt:
         pass
     terminal.console.print("\nStopped.")

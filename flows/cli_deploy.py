@@ -32,28 +32,39 @@ def deploy(
 ) -> None:
     """Register each job with Prefect: its schedule, its triggers, its forms in the UI.
 
-    What has not changed is left alone, so that runs that are late stay.
+    What has not changed is left alone, so that runs that are late stay. A job file that is wrong
+    does not stand in the way of the others. `nightshift up` and `serve` do all this by themselves.
 
     Example: `nightshift deploy --work-pool kubernetes`
     """
     from dataclasses import asdict
 
     api = _required_api()
+    from flows.deployments import check_work_pool, wanted_deployments
     from flows.deployments import deploy as bring_about
-    from flows.deployments import job_deployments
 
+    if work_pool is not None:
+        check_work_pool(work_pool)
+    wanted = wanted_deployments(work_pool)
     outcomes = []
-    for deployed in bring_about(job_deployments(work_pool), remove):
+    for deployed in bring_about(wanted.deployments, remove):
         outcomes.append(deployed)
         if not as_json:
             terminal.console.print(f"{deployed.outcome:<10} {deployed.name}")
     if as_json:
-        terminal.print_json([asdict(outcome) for outcome in outcomes])
-        return
-    if any(outcome.outcome == "gone" for outcome in outcomes):
-        terminal.console.print("`nightshift deploy --remove` removes what is gone.")
-    where = f"workers of the pool {work_pool}" if work_pool else "`nightshift serve`"
-    terminal.console.print(f"At {api.removesuffix('/api')}, run by {where}")
+        wrong = [{"name": name, "outcome": "wrong"} for name in wanted.wrong]
+        terminal.print_json([*map(asdict, outcomes), *wrong])
+    else:
+        if any(outcome.outcome == "gone" for outcome in outcomes):
+            terminal.console.print("`nightshift deploy --remove` removes what is gone.")
+        if any(outcome.outcome == "unchanged" for outcome in outcomes):
+            terminal.console.print("What else a job file says, each run reads as it starts.")
+        where = f"workers of the pool {work_pool}" if work_pool else "`nightshift serve`"
+        terminal.console.print(f"At {api.removesuffix('/api')}, run by {where}")
+    for error in wanted.wrong.values():
+        terminal.errors.print(f"[bold red]Error:[/] {terminal.escaped(str(error))}")
+    if wanted.wrong:
+        raise typer.Exit(2)
 
 
 def serve(
@@ -61,17 +72,18 @@ def serve(
 ) -> None:
     """Register the jobs with Prefect and run what is scheduled, triggered or asked for.
 
-    Until Ctrl-C. Runs that fell due while nothing served are then late, and each job's
-    `missed:` says what becomes of them.
+    Until Ctrl-C. Job files that are added or changed meanwhile are taken in. Runs that fell due
+    while nothing served are late, and each job's `missed:` says what becomes of them.
 
     Example: `nightshift serve`
     """
     api = _required_api()
-    from flows.deployments import job_deployments, serve_jobs
+    from flows.serving import serve_jobs
 
-    deployments = job_deployments()
-    terminal.console.print(f"Serving {api.removesuffix('/api')}; press Ctrl-C to stop.")
-    serve_jobs(deployments, limit)
+    terminal.console.print(f"Prefect UI  {api.removesuffix('/api')}")
+    terminal.console.print("Press Ctrl-C to stop.")
+    serve_jobs(limit, terminal.say)
+    terminal.console.print("\nStopped.")
 
 
 def backfill(

@@ -6,14 +6,11 @@ Other tools find the same flows by the entrypoints `flows.score.score` and
 
 import hashlib
 import json
-import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from prefect import serve
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
@@ -23,13 +20,15 @@ from prefect.events import DeploymentEventTrigger
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
+from prefect.utilities.asyncutils import run_coro_as_sync
+from prefect.utilities.callables import ParameterSchema
 
+from adapters.errors import ConfigurationError
 from adapters.store import CHAMPION
 from flows.backfill import backfill
 from flows.events import MODEL_PROMOTED
 from flows.job import Job, job_names, load_job
 from flows.score import score
-from flows.settings import settings_file
 
 TAG = "nightshift"
 
@@ -44,26 +43,53 @@ class Deployed:
     """`gone`: its job file is no longer there."""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What the job files ask for."""
+
+    deployments: list["JobDeployment"]
+    wrong: dict[str, ConfigurationError]
+    """The jobs whose file cannot be read, and why. What is deployed of them stays as it is."""
+
+
+class ClosedSchema(ParameterSchema):
+    """Of a flow's parameters; others are refused by the server."""
+
+    additionalProperties: Literal[False] = False  # noqa: N815 - JSON schema's own word
+
+
 class JobDeployment(RunnerDeployment):
     """Left alone where it is unchanged: any update of a deployment deletes its late runs."""
 
     async def aapply(self, *arguments: Any, **options: Any) -> UUID:
         with get_client(sync_client=True) as client:
             found = find(client, self.full_name)
-        if found is not None and found.version == self.version:
+        if found is not None and self.is_that(found):
             return found.id
         return await super().aapply(*arguments, **options)
 
+    def is_that(self, found: DeploymentResponse) -> bool:
+        """Whether the server has it as it is wanted; it may have paused or added a schedule."""
+        there = [scheduled.schedule for scheduled in found.schedules]
+        wanted = [scheduled.schedule for scheduled in self.schedules or []]
+        return found.version == self.version and _ticks(wanted) <= _ticks(there)
 
-def job_deployments(work_pool: str | None = None) -> list[JobDeployment]:
-    """What the job files ask for. Raises ConfigurationError for the first one that is wrong."""
-    return [made for name in job_names() for made in _of_job(load_job(name), work_pool)]
+
+def wanted_deployments(work_pool: str | None = None) -> Wanted:
+    """What the job files ask for; one that is wrong does not stand in the way of the others."""
+    wanted = Wanted([], {})
+    for name in job_names():
+        try:
+            job = load_job(name)
+        except ConfigurationError as error:
+            wanted.wrong[name] = error
+        else:
+            wanted.deployments.extend(_of_job(job, work_pool))
+    return wanted
 
 
 def deploy(deployments: Sequence[JobDeployment], remove: bool = False) -> Iterator[Deployed]:
     """Bring the server to what is wanted, one deployment after the other."""
-    from prefect.utilities.asyncutils import run_coro_as_sync
-
     with get_client(sync_client=True) as client:
         for wanted in deployments:
             before = find(client, wanted.full_name)
@@ -71,27 +97,24 @@ def deploy(deployments: Sequence[JobDeployment], remove: bool = False) -> Iterat
             if before is None:
                 yield Deployed(wanted.full_name, "created")
             else:
-                same = before.version == wanted.version
+                same = wanted.is_that(before)
                 yield Deployed(wanted.full_name, "unchanged" if same else "changed")
-        for name, found in _gone(client, {wanted.full_name for wanted in deployments}):
+        for name, found in _gone(client, job_names()):
             if remove:
                 client.delete_deployment(found.id)
                 client.delete_resource_owned_automations(f"prefect.deployment.{found.id}")
             yield Deployed(name, "removed" if remove else "gone")
 
 
-def serve_jobs(deployments: Sequence[JobDeployment], limit: int) -> None:
-    """Register them and run here what falls due, until SIGINT or SIGTERM."""
-    # The flows' processes start wherever Prefect likes.
-    os.environ["NIGHTSHIFT_CONFIG"] = str(settings_file().absolute())
-    logging.getLogger("prefect.runner").setLevel(logging.WARNING)
-    serve(
-        *deployments,
-        # Paused, the server would schedule nothing meanwhile, and nobody would know of the nights.
-        pause_on_shutdown=False,
-        print_starting_message=False,
-        limit=limit,
-    )
+def check_work_pool(name: str) -> None:
+    """Raises ConfigurationError if the server has no such work pool."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(name)
+        except ObjectNotFound as error:
+            remedy = f"Make it with `prefect work-pool create {name} --type process`, say."
+            problem = f"the Prefect server has no work pool {name!r}"
+            raise ConfigurationError("--work-pool", "", problem, remedy) from error
 
 
 def find(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
@@ -101,29 +124,31 @@ def find(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
         return None
 
 
-def _gone(client: SyncPrefectClient, wanted: set[str]) -> Iterator[tuple[str, DeploymentResponse]]:
+def _gone(
+    client: SyncPrefectClient, jobs: Sequence[str]
+) -> Iterator[tuple[str, DeploymentResponse]]:
     """Deployments of ours whose job file is no longer there."""
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
     flows: dict[UUID, str] = {}
     for found in client.read_deployments(deployment_filter=ours):
-        if found.flow_id not in flows:
-            flows[found.flow_id] = client.read_flow(found.flow_id).name
-        name = f"{flows[found.flow_id]}/{found.name}"
-        if name not in wanted:
-            yield name, found
+        if found.name not in jobs:
+            if found.flow_id not in flows:
+                flows[found.flow_id] = client.read_flow(found.flow_id).name
+            yield f"{flows[found.flow_id]}/{found.name}", found
 
 
 def _of_job(job: Job, work_pool: str | None) -> Iterator[JobDeployment]:
     common: dict[str, Any] = {
         "name": job.name,
-        "tags": [TAG, job.name],
         "entrypoint_type": EntrypointType.MODULE_PATH,
         "work_pool_name": work_pool,
     }
-    yield _stamped(
+    yield _finished(
+        job,
         JobDeployment.from_flow(
             score,
             **common,
+            tags=[TAG, job.name],
             description=f"Score one partition of {job.name}: by schedule, event or hand.",
             parameters={"job": job.name},
             schedules=_schedules(job),
@@ -131,15 +156,17 @@ def _of_job(job: Job, work_pool: str | None) -> Iterator[JobDeployment]:
             concurrency_limit=ConcurrencyLimitConfig(
                 limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
             ),
-        )
+        ),
     )
-    yield _stamped(
+    yield _finished(
+        job,
         JobDeployment.from_flow(
             backfill,
             **common,
+            tags=[TAG, job.name, "backfill"],  # in a list, the two have the same name
             description=f"Score a range of partitions of {job.name}.",
             parameters={"job": job.name, "max_parallel": job.max_parallel},
-        )
+        ),
     )
 
 
@@ -148,6 +175,10 @@ def _schedules(job: Job) -> list[Any]:
     if plan is None:
         return []
     return [Cron(plan.cron, timezone=plan.timezone or job.timezone, active=plan.enabled)]
+
+
+def _ticks(schedules: Sequence[Any]) -> set[tuple[str | None, str | None]]:
+    return {(getattr(each, "cron", None), getattr(each, "timezone", None)) for each in schedules}
 
 
 def _triggers(job: Job) -> Iterator[DeploymentEventTrigger]:
@@ -176,9 +207,15 @@ def _template(text: str) -> dict[str, str]:
     return {"__prefect_kind": "jinja", "template": text}
 
 
-def _stamped(deployment: RunnerDeployment) -> JobDeployment:
-    """Give it a version that changes exactly with what it says."""
+def _finished(job: Job, deployment: RunnerDeployment) -> JobDeployment:
+    """Close its parameters, and give it a version that changes exactly with what it says."""
     assert isinstance(deployment, JobDeployment)  # noqa: S101 - from_flow says less than it does
+    open_schema = deployment._parameter_openapi_schema  # noqa: SLF001 - there is no other way
+    given = open_schema.model_dump(exclude_unset=True)
+    given["properties"]["job"] |= {"enum": [job.name], "readOnly": True}
+    deployment._parameter_openapi_schema = ClosedSchema(  # noqa: SLF001
+        **given, additionalProperties=False
+    )
     said = deployment.model_dump(mode="json", exclude={"version", "triggers"})
     said["schema"] = deployment._parameter_openapi_schema.model_dump()  # noqa: SLF001
     said["triggers"] = [

@@ -1,10 +1,12 @@
 """How a flow run ends: with a state whose message says the reason first."""
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect.client.schemas.objects import State
+from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Failed
 
 from adapters.errors import AlreadyPublished, NightshiftError
@@ -27,8 +29,25 @@ class Held(Unwanted):
     name = BUSY
 
 
+class _OneLine(logging.Filter):
+    """Where a flow runs in a process of its own, Prefect logs why with two tracebacks.
+
+    The line that says in which state the run has finished gives the reason; a failed step has
+    logged where it failed.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, CancelledRun | NightshiftError)
+
+
+_ONE_LINE = _OneLine()
+
+
 def told(flow: Callable[P, R]) -> Callable[P, R]:
     """Have the flow's errors become its state's message, without Prefect's words before them."""
+    for name in ("prefect.engine", "prefect.flow_runs"):
+        logging.getLogger(name).addFilter(_ONE_LINE)  # the same one twice is no matter
 
     @wraps(flow)
     def ending(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -29,8 +29,8 @@ def prefect_api(state_dir: Path, port: int | None = None) -> Iterator[Callable[[
     server of our own that ends with this context, on `port` or a free one. Call it before
     Prefect is imported: it sets PREFECT_ variables, which Prefect reads once.
     """
-    keep_console_quiet()
     if port is None:
+        keep_console_quiet()
         configured = known_api(state_dir)
         if configured:
             yield lambda: require_access(configured)

@@ -87,6 +87,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: st
     console.print(table)
 
 
+def say(text: str) -> None:
+    """A line as it is: brackets are no markup."""
+    console.print(Text(text), soft_wrap=True)
+
+
 def escaped(text: str) -> str:
     """Text in which square brackets are no markup."""
     return escape(text)

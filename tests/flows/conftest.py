@@ -9,6 +9,7 @@ import boto3
 import pytest
 import sqlalchemy as sa
 import yaml
+from command import Nightshift, Printed
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from prefect.settings import (
     PREFECT_API_URL,
@@ -18,6 +19,7 @@ from prefect.settings import (
 from project import MODEL_CODE, Project
 from watched import Hanging
 
+from flows.cli import main
 from flows.desk import create_key
 from flows.server import prefect_api
 from flows.settings import load_settings
@@ -96,3 +98,28 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
     monkeypatch.setattr("flows.timed._GLANCE", 0.01)
     yield hanging
     hanging.end()
+
+
+@pytest.fixture
+def nightshift(
+    project: Project,
+    prefect: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Nightshift:
+    """The command line in the project's folder, with the test run's Prefect server."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect)
+    monkeypatch.chdir(project.folder)
+
+    def call(*arguments: str, code: int = 0) -> Printed:
+        monkeypatch.setattr(sys, "argv", ["nightshift", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        printed = Printed(*capfd.readouterr())
+        assert (exit_.value.code or 0) == code, printed
+        assert "Traceback" not in printed.stdout + printed.stderr
+        assert "secret" not in printed.stdout + printed.stderr
+        return printed
+
+    return call

@@ -2,54 +2,19 @@
 
 import json
 import re
-import sys
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from command import Nightshift
 from project import Project
 from sklearn.linear_model import LogisticRegression
 
-from flows.cli import app, main
+from flows.cli import app
 
 COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands)  # type: ignore[union-attr]
-
-
-class Printed(NamedTuple):
-    stdout: str
-    stderr: str
-
-
-class Nightshift(Protocol):
-    def __call__(self, *arguments: str, code: int = 0) -> Printed: ...
-
-
-@pytest.fixture
-def nightshift(
-    project: Project,
-    prefect: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> Nightshift:
-    """Call the command line; what it printed, once its exit code is the one expected."""
-    monkeypatch.setenv("PREFECT_API_URL", prefect)
-    monkeypatch.chdir(project.folder)
-
-    def call(*arguments: str, code: int = 0) -> Printed:
-        monkeypatch.setattr(sys, "argv", ["nightshift", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        printed = Printed(*capfd.readouterr())
-        assert (exit_.value.code or 0) == code, printed
-        assert "Traceback" not in printed.stdout + printed.stderr
-        assert "secret" not in printed.stdout + printed.stderr
-        return printed
-
-    return call
 
 
 @pytest.fixture

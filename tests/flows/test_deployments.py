@@ -1,47 +1,76 @@
 """Deployments: registered once, left alone when unchanged, run through every door, over REST."""
 
-from typing import Any
+import signal
 
+import httpx
 import pytest
+from command import Nightshift
 from project import Project
 from served import deployment, ended, eventually, post, runs_of, say, serving
 
-pytestmark = pytest.mark.heavy
+from flows.deployments import deploy as bring_about
+from flows.deployments import wanted_deployments
 
 RANGE = {"start": "2024-03-01", "end": "2024-03-02"}
 
 
+def deploy(remove: bool = False) -> dict[str, str]:
+    """Bring the server to what the job files ask for; what became of each deployment.
+
+    The same server has those of other tests.
+    """
+    outcomes = bring_about(wanted_deployments().deployments, remove)
+    return {deployed.name: deployed.outcome for deployed in outcomes}
+
+
 @pytest.fixture
 def deployed(project: Project, prefect: str) -> Project:
-    project.fill()
-    project.publish()
-    say(project, prefect, "deploy")
+    deploy(remove=True)
     return project
 
 
 def test_deploy_is_idempotent_and_tells_what_is_gone(deployed: Project, prefect: str) -> None:
-    before = deployment(prefect, "score/orders")
-    assert "unchanged  score/orders" in say(deployed, prefect, "deploy")
-    assert deployment(prefect, "score/orders")["updated"] == before["updated"]
+    assert deploy() == {"score/orders": "unchanged", "backfill/orders": "unchanged"}
     deployed.write_job(schedule={"cron": "0 3 * * *", "timezone": "Europe/Berlin"})
-    assert "changed    score/orders" in say(deployed, prefect, "deploy")
+    assert deploy() == {"score/orders": "changed", "backfill/orders": "unchanged"}
     (schedule,) = deployment(prefect, "score/orders")["schedules"]
     assert (schedule["schedule"]["cron"], schedule["active"]) == ("0 3 * * *", True)
     assert schedule["schedule"]["timezone"] == "Europe/Berlin"
+    found = deployment(prefect, "score/orders")["id"]
+    httpx.delete(f"{prefect}/deployments/{found}/schedules/{schedule['id']}", timeout=30)
+    assert deploy()["score/orders"] == "changed"  # it is there again
+    assert deploy()["score/orders"] == "unchanged"
     deployed.write_job()
-    say(deployed, prefect, "deploy")
+    deploy()
     assert deployment(prefect, "score/orders")["schedules"] == []
     (deployed.folder / "config" / "jobs" / "orders.yaml").rename(
         deployed.folder / "config" / "jobs" / "others.yaml"
     )
-    assert "gone       score/orders" in say(deployed, prefect, "deploy")
-    assert "removed    backfill/orders" in say(deployed, prefect, "deploy", "--remove")
+    assert deploy()["score/orders"] == "gone"
+    assert deploy(remove=True)["backfill/orders"] == "removed"
     assert deployment(prefect, "score/orders") == {"detail": "Deployment not found"}
 
 
-@pytest.mark.parametrize(
-    ("wrong", "text"),
-    [
+def test_a_job_file_that_is_wrong_does_not_stop_the_others(
+    deployed: Project, prefect: str, nightshift: Nightshift
+) -> None:
+    deployed.write_job(schedule={"cron": "0 3 * *"})
+    deployed.write_job("good", target={"table": "good_scores"})
+    printed = nightshift("deploy", "--remove", code=2)
+    assert "created    backfill/good" in printed.stdout
+    assert "orders.yaml: schedule.cron: '0 3 * *' has 4 fields, not 5" in printed.stderr
+    assert deployment(prefect, "score/orders")["name"] == "orders"  # what there was of it
+
+
+def test_a_work_pool_that_is_not_there(nightshift: Nightshift) -> None:
+    error = nightshift("deploy", "--work-pool", "nowhere", code=2).stderr
+    assert "no work pool 'nowhere'. Make it with `prefect work-pool create nowhere" in error
+
+
+def test_the_server_refuses_bad_values(deployed: Project, prefect: str) -> None:
+    for wrong, text in [
+        ({"stat": "2024-03-01"}, "'stat' was unexpected"),
+        ({"job": "others"}, "'others' is not one of ['orders']"),
         ({"start": "2024-13-01"}, "2024-13-01"),
         ({"start": "2024-02-31"}, "2024-02-31"),
         ({"end": "yesterday"}, "yesterday"),
@@ -51,14 +80,10 @@ def test_deploy_is_idempotent_and_tells_what_is_gone(deployed: Project, prefect:
         ({"max_parallel": 0}, "max_parallel"),
         ({"max_parallel": 17}, "max_parallel"),
         ({"dry_run": "perhaps"}, "dry_run"),
-    ],
-)
-def test_the_server_refuses_bad_values(
-    deployed: Project, prefect: str, wrong: dict[str, Any], text: str
-) -> None:
-    path = f"/deployments/{deployment(prefect, 'backfill/orders')['id']}/create_flow_run"
-    answer = post(prefect, path, {"parameters": {**RANGE, **wrong}}, code=409)
-    assert text in answer["detail"]
+    ]:
+        path = f"/deployments/{deployment(prefect, 'backfill/orders')['id']}/create_flow_run"
+        answer = post(prefect, path, {"parameters": {**RANGE, **wrong}}, code=409)
+        assert text in answer["detail"]
 
 
 def test_every_field_of_the_form_has_a_sentence(deployed: Project, prefect: str) -> None:
@@ -71,8 +96,11 @@ def test_every_field_of_the_form_has_a_sentence(deployed: Project, prefect: str)
     assert schema["properties"]["reprocess"]["enum"] == ["missing", "failed", "stale_model", "all"]
 
 
+@pytest.mark.heavy
 def test_runs_over_rest(deployed: Project, prefect: str) -> None:
     """A scoring run, the same again by its idempotency key, and a backfill, in their processes."""
+    deployed.fill()
+    deployed.publish()
     scoring = deployment(prefect, "score/orders")["id"]
     body = {"parameters": {"partition": "2024-03-01"}, "idempotency_key": "march-1"}
     with serving(deployed, prefect):
@@ -87,6 +115,22 @@ def test_runs_over_rest(deployed: Project, prefect: str) -> None:
     assert deployed.states() == [("2024-03-01", "published"), ("2024-03-02", "published")]
 
 
+@pytest.mark.heavy
+def test_a_job_that_is_added_while_serving_is_served(project: Project, prefect: str) -> None:
+    project.fill()
+    project.publish()
+    with serving(project, prefect, ending=signal.SIGTERM) as printed:
+        project.write_job("later", target={"table": "later_scores"})
+        found = eventually(lambda: deployment(prefect, "score/later").get("id"))
+        body = {"parameters": {"partition": "2024-03-02"}}
+        run = post(prefect, f"/deployments/{found}/create_flow_run", body)
+        assert ended(prefect, run["id"])["state_name"] == "Completed"
+        project.write_job("later", model=None)
+        eventually(lambda: any("later.yaml: model: " in line for line in printed))
+    assert "score/later was created" in printed
+
+
+@pytest.mark.heavy
 def test_one_promotion_scores_and_then_what_waits_for_it(project: Project, prefect: str) -> None:
     """Promote -> event -> score -> event -> the next job scores the same partition."""
     project.fill()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,25 +30,38 @@ def start(project: Project, api: str, *arguments: str) -> "subprocess.Popen[str]
     )
 
 
-def say(project: Project, api: str, *arguments: str) -> str:
-    """What a nightshift command printed that has succeeded."""
+def say(project: Project, api: str, *arguments: str, code: int = 0) -> str:
+    """What a nightshift command printed, which ended with the exit code expected."""
     process = start(project, api, *arguments)
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+    assert process.returncode == code, output
     return output
 
 
 @contextmanager
-def serving(project: Project, api: str) -> Iterator[None]:
-    """The project's deployments are served; stopped at the end as by Ctrl-C."""
+def serving(
+    project: Project, api: str, ending: signal.Signals = signal.SIGINT
+) -> Iterator[list[str]]:
+    """The project's deployments are served; ended as by Ctrl-C. Gives the lines it prints."""
     process = start(project, api, "serve")
+    printed: list[str] = []
+    reader = threading.Thread(target=_read, args=(process, printed))
+    reader.start()
     try:
-        yield
+        eventually(lambda: process.poll() or any(line.startswith("Jobs") for line in printed))
+        yield printed
     finally:
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
-        assert process.returncode == 0, output
-        assert "Traceback" not in output, output
+        process.send_signal(ending)
+        reader.join(60)
+        assert process.wait(10) == 0, printed
+        problems = [line for line in printed if "Traceback" in line or "Warning:" in line]
+        assert not problems, printed
+
+
+def _read(process: "subprocess.Popen[str]", printed: list[str]) -> None:
+    assert process.stdout is not None
+    with process.stdout as lines:
+        printed.extend(line.rstrip() for line in lines)
 
 
 def eventually(found: Callable[[], T], seconds: float = 120) -> T:
@@ -55,7 +69,7 @@ def eventually(found: Callable[[], T], seconds: float = 120) -> T:
     deadline = time.monotonic() + seconds
     while not (thing := found()):
         assert time.monotonic() < deadline, "it has not come"
-        time.sleep(0.5)
+        time.sleep(0.1)
     return thing
 
 
