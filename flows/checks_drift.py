@@ -1,9 +1,10 @@
 """Drift: how far inputs and predictions have moved, and for how many nights. Pure.
 
 `drift` is the PSI against the reference, the sample that the model was published with; `jump` is
-the PSI against the last published run. Both are effect sizes with a minimum of rows. The customary
-limits, 0.1 and 0.25, are made for a whole portfolio; a single night strays more. Of the 365 days of
-flights in the demo, 61 are above 0.25 by weather alone, 5 above 0.5 and 1 above 1.
+the PSI against the last published run that was steady, unless the values are like the reference's:
+to come back is no jump. Both are effect sizes with a minimum of rows. The customary limits, 0.1
+and 0.25, are made for a whole portfolio; a single night strays more. Of the 365 days of flights in
+the demo, 61 are above 0.25 by weather alone, 5 above 0.5 and 1 above 1.
 
 One night above `fail` warns, the second in a row fails: weather passes, a broken feed stays. Once
 it has failed so, it fails until it is below `warn` again, so that a value near the level does not
@@ -32,6 +33,7 @@ def check_drift(checks: Checks, evidence: Evidence, side: str, name: str) -> Ite
     pairs = [("drift", reference, "the training sample")]
     if side == "inputs" or evidence.last_has_same_model:
         pairs.append(("jump", last, "the last published run"))
+    like_reference = False
     for check, known, words in pairs:
         levels = checks.levels(side, name, check)
         if not isinstance(levels, DriftLevels) or levels.off or known is None:
@@ -47,29 +49,36 @@ def check_drift(checks: Checks, evidence: Evidence, side: str, name: str) -> Ite
             )
         else:
             text = f"{title}: its distribution differs from {words} by a PSI of {value:.2f}"
-            found = graded(check, title, value, levels, text)
-            yield judged(found, levels, evidence.previous)
+            height = 0.0 if like_reference else value
+            found = judged(
+                graded(check, title, value, levels, text, height), height, levels, evidence.previous
+            )
+            yield found
+            like_reference = check == "drift" and found.reached == "ok"
 
 
-def judged(found: CheckResult, levels: DriftLevels, previous: Audit | None) -> CheckResult:
-    """The result's level, as the night before was."""
-    value = found.value or 0.0
+def judged(
+    found: CheckResult, height: float, levels: DriftLevels, previous: Audit | None
+) -> CheckResult:
+    """The result with its level, as the night before was. `height` is what the levels are for."""
+    if levels.at_once is not None and height > levels.at_once:
+        text = f"{found.text}; over {levels.at_once:g} fails at once"
+        return found.model_copy(update={"level": "fail", "reached": "fail", "text": text})
+    if found.reached == "ok":
+        return found
     before = None if previous is None else previous.result(found.name, found.column)
     failing = before is not None and before.level == "fail" and _gradual(before, levels)
     level: Level = found.reached
     text = found.text
-    if levels.at_once is not None and value > levels.at_once:
-        level, text = "fail", f"{text}; over {levels.at_once:g} fails at once"
-    elif found.reached == "fail":
+    if found.reached == "fail":
         if failing or (before is not None and before.reached == "fail"):
             text = f"{text}, over {levels.fail:g} again"
         else:
-            level, text = "warn", f"{text}; over {levels.fail:g} in the next run as well fails"
-    elif found.reached == "warn":
-        if failing:
-            level, text = "fail", f"{text}; having failed, it should come below {levels.warn:g}"
-        else:
-            text = f"{text}; over {levels.warn:g} warns"
+            level, text = "warn", f"{text}; over {levels.fail:g} twice in a row fails"
+    elif failing:
+        level, text = "fail", f"{text}; having failed, it should come below {levels.warn:g}"
+    else:
+        text = f"{text}; over {levels.warn:g} warns"
     return found.model_copy(update={"level": level, "text": text})
 
 

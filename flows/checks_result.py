@@ -14,6 +14,9 @@ Level = Literal["ok", "warn", "fail"]
 _GRAVITY: dict[Level, int] = {"fail": 0, "warn": 1, "ok": 2}
 _MOST_RESULTS = 1000
 
+DISTRIBUTIONS = ("drift", "jump")
+"""The checks of flows/checks_drift.py."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +69,11 @@ class Audit(_Record):
     def warnings(self) -> tuple[CheckResult, ...]:
         return tuple(result for result in self.results if result.level == "warn")
 
+    @property
+    def steady(self) -> bool:
+        """Whether nothing had moved: only such a run is what later ones should be like."""
+        return all(r.reached == "ok" for r in self.results if r.name in DISTRIBUTIONS)
+
     def result(self, name: str, column: str | None = None) -> CheckResult | None:
         """The result of that check, if it was made."""
         for result in self.results:
@@ -104,7 +112,8 @@ class Evidence:
     reference: Profile | None = None
     """Of the sample that the model was published with."""
     last: Profile | None = None
-    """Of the job's last published run, of the partition before if there is one."""
+    """Of the last published run before this partition (or before now) that was `steady`, or that a
+    person released: after one odd night, ordinary ones would all look odd beside it."""
     last_has_same_model: bool = True
     previous: Audit | None = None
     """Of the partition before, published or not; of the job's run before, where there are none.
