@@ -80,7 +80,8 @@ class DatabaseSettings(_Part):
         if url.password is not None:  # SQLAlchemy took an @ further on for the one before a host
             raise wrong
         name = url.database or ":memory:"
-        if url.get_backend_name() != "sqlite" or name.startswith((":memory:", "file:")):
+        in_file = url.get_backend_name() in {"sqlite", "duckdb"}
+        if not in_file or name.startswith((":memory:", "file:")):
             return value
         return url.set(database=str(_root(info) / name)).render_as_string()
 

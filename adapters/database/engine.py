@@ -52,12 +52,13 @@ _FOREIGN = (
 _DRIVER_MODULES = ("sqlite3", "pymysql", "duckdb", "_duckdb")
 
 
-# MariaDB's and MySQL's settings of a connection: TIMESTAMPs come as UTC; what does not fit is
-# refused, not cut; a lock on a table is waited for as long as one on a row (not for a day); and
-# while a slow model holds up the reader, the server keeps on waiting (not for a minute).
-_MYSQL_SESSION = """SET SESSION time_zone = '+00:00', lock_wait_timeout = 60,
-    net_write_timeout = 86400, sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''),
-    'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO')"""
+# MariaDB's and MySQL's settings of a connection: TIMESTAMPs come as UTC; tables have transactions;
+# what does not fit is refused, not cut; a lock on a table is waited for as long as one on a row
+# (not for a day); and while a slow model holds up the reader, the server keeps on waiting (not for
+# a minute).
+_MYSQL_SESSION = """SET SESSION time_zone = '+00:00', default_storage_engine = InnoDB,
+    lock_wait_timeout = 60, net_write_timeout = 86400,
+    sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION')"""
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",

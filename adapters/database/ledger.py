@@ -458,7 +458,7 @@ class Ledger:
         if name == "postgresql":
             return sa.func.clock_timestamp(type_=Instant())
         if name in MYSQL:  # of this moment, as against of the statement's beginning; in UTC
-            return sa.func.sysdate(sa.literal_column("6"), type_=Instant())
+            return sa.literal_column("SYSDATE(6)", Instant())
         if name in {"sqlite", "duckdb"}:  # which are in this process
             return sa.literal(datetime.now(UTC), Instant())
         return sa.func.current_timestamp(type_=Instant())

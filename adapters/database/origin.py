@@ -11,6 +11,7 @@ from adapters.database.columns import encode_key
 from adapters.database.engine import translated
 from adapters.database.history import History, RunRecord
 from adapters.database.schema import PARTITION_TIME
+from adapters.database.types import table_there
 from adapters.errors import StatementFailed
 
 
@@ -41,7 +42,7 @@ def origins(
     engine, tables = history.engine, history.tables
     schema = tables.runs.schema
     with translated(engine, f"to look for the key {', '.join(texts)}"), engine.connect() as c:
-        rows = sa.Table(f"{target}_runs", sa.MetaData(), schema=schema, autoload_with=engine)
+        rows = table_there(engine, f"{target}_runs", schema)
         view = sa.table(target, sa.column("run_id"), *map(sa.column, key), schema=schema)
         wanted = [_typed(rows.c[name], text) for name, text in zip(key, texts, strict=True)]
         mine = sa.and_(*(rows.c[name] == value for name, value in zip(key, wanted, strict=True)))

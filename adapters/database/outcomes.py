@@ -9,6 +9,7 @@ from adapters.database.engine import translated
 from adapters.database.history import History
 from adapters.database.moving import PUBLISHED, SUPERSEDED
 from adapters.database.run import REJECTED, SCORED
+from adapters.database.types import table_there
 from adapters.errors import ColumnNotFound, TableNotFound
 
 
@@ -54,13 +55,11 @@ def outcomes(
     name = str(actuals.fullname)
     with translated(engine, f"to compare with {name!r}"), engine.connect() as connection:
         try:
-            known = sa.Table(
-                actuals.name, sa.MetaData(), schema=actuals.schema, autoload_with=engine
-            )
+            known = table_there(engine, actuals.name, actuals.schema)
         except sa.exc.NoSuchTableError as error:
             there = sa.inspect(engine).get_table_names(schema=actuals.schema)
             raise TableNotFound(name, tuple(sorted(there))) from error
-        rows = sa.Table(f"{target}_runs", sa.MetaData(), schema=schema, autoload_with=engine)
+        rows = table_there(engine, f"{target}_runs", schema)
         for wanted in (*key, column):
             if wanted not in known.c:
                 needed = "an actual" if wanted == column else "the key"

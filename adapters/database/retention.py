@@ -94,7 +94,7 @@ class Retention:
 
     def _delete(self, target: str, key: Sequence[str], run_id: int) -> None:
         schema = self.tables.runs.schema
-        rows = sa.Table(f"{target}_runs", sa.MetaData(), schema=schema, autoload_with=self.engine)
+        rows = table_there(self.engine, f"{target}_runs", schema)
         parts = [rows.c[name] for name in key]
         mine = rows.c.run_id == run_id
         last = sa.select(*parts).where(mine).order_by(*parts).offset(BATCH - 1).limit(1)

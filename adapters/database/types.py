@@ -109,6 +109,20 @@ def numbers(arrow: pa.DataType) -> AnyType:
     return sa.JSON().with_variant(arrays, "postgresql", "duckdb")
 
 
+def table_there(engine: sa.Engine, name: str, schema: str | None) -> sa.Table:
+    """A table as the database describes it, its floats as floats. Raises NoSuchTableError."""
+    metadata = sa.MetaData()
+    sa.event.listen(metadata, "column_reflect", _read_floats)
+    return sa.Table(name, metadata, schema=schema, autoload_with=engine)
+
+
+def _read_floats(_inspector: object, _table: object, column: Any) -> None:
+    """SQLAlchemy would make rounded decimals of what MariaDB calls a DOUBLE."""
+    if isinstance(column["type"], sa.Float):
+        column["type"] = column["type"].as_generic()
+        column["type"].asdecimal = False
+
+
 def kept(key: Sequence[SourceColumn]) -> list[AnyType]:
     """The types in which the parts of a row's key are kept with its prediction."""
     texts = sum(_is_text(column) for column in key)

@@ -70,7 +70,7 @@ class Timestamp(Instant):
 
 @dataclass
 class Lane:
-    """One of: PostgreSQL's fast lane, the generic one on PostgreSQL, SQLite's, MariaDB's, DuckDB's."""
+    """A lane: PostgreSQL's, the generic one on PostgreSQL, SQLite's, MariaDB's or DuckDB's."""
 
     name: str
     engine: sa.Engine
