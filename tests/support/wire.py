@@ -47,7 +47,12 @@ class Wire:
             except OSError:
                 return
             server = socket.socket(socket.AF_UNIX)
-            server.connect(self._server)
+            try:
+                server.connect(self._server)
+            except OSError:  # it is being restarted
+                server.close()
+                _close(client)
+                continue
             self._open += [client, server]
             lost = threading.Event()
             for pump in (self._to_server, self._to_client):

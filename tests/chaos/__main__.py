@@ -1,0 +1,49 @@
+"""Break the world in every way that is listed, and report what readers saw."""
+
+import argparse
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from tests.chaos.report import Report
+from tests.chaos.suite import FAULTS, run
+from tests.chaos.world import world
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="decides all that happens by chance")
+    parser.add_argument("--few", action="store_true", help="a few trials of each fault only")
+    parser.add_argument("--trials", type=int, help="so many of each fault in place of its own")
+    parser.add_argument("--only", default="", help="faults whose name has this text")
+    parser.add_argument("--trial", type=int, help="only the trial of that number")
+    parser.add_argument("--list", action="store_true", help="list the faults and end")
+    parser.add_argument("--json", type=Path, help="write the report there, too")
+    parser.add_argument("--markdown", type=Path, help="write the table there, too")
+    given = parser.parse_args()
+    faults = [fault for fault in FAULTS if given.only in fault.name]
+    if given.list:
+        print(*(f"{fault.trials:4}  {fault.name}" for fault in faults), sep="\n")
+        return 0
+    if not faults:
+        parser.error(f"no fault has {given.only!r} in its name")
+    begun, results = time.monotonic(), []
+    with world() as place:
+        for result in run(faults, place, given.seed, given.few, given.trials, given.trial):
+            results.append(result)
+            told = result.problem or f"{result.recovered or 0:.1f} s"
+            print(f"{result.fault} {result.number}: {told}", file=sys.stderr, flush=True)
+    command = shlex.join(["python", "-m", "tests.chaos", *sys.argv[1:]])
+    report = Report.of(command, given.seed, time.monotonic() - begun, results)
+    print(report.text())
+    print(*report.problems, sep="\n")
+    if given.json:
+        given.json.write_text(report.json() + "\n", encoding="utf-8")
+    if given.markdown:
+        given.markdown.write_text(report.markdown() + "\n", encoding="utf-8")
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""One night in a process of its own: it scores a partition as the flow does, and may be killed.
+
+The processes are forked from one that has imported everything, so each begins in milliseconds.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+JOB = "orders"
+PUBLISHED, KILLED = "published", "killed"
+PATIENCE = 120.0
+"""Seconds after which a night that has not ended counts as hanging: a failure of the suite."""
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    ["tests.chaos.night", "flows.score", "adapters.database.postgres", "adapters.libraries.sklearn"]
+)
+
+# Threads that libraries keep for the life of a process.
+_LASTING = ("MainThread", "fsspecIO", "IOThread", "asyncio_", "AnyIO")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a night ended."""
+
+    name: str
+    """`published`, `killed`, or the name of the error's class."""
+    text: str = ""
+    seconds: float = 0.0
+    """From its first step to its end."""
+    attempts: int = 0
+    """Steps that were tried again."""
+    left: tuple[str, ...] = ()
+    """Threads that were still there at its end, and connections that were not given back."""
+
+
+@dataclass
+class Night:
+    """A process that scores; begun by its constructor."""
+
+    environment: Mapping[str, str]
+    partition: str
+    model: str | None = None
+    """In place of the job's."""
+    api: str | None = None
+    """The Prefect server to run the whole flow with; without one, its steps are taken alone."""
+    _ended: Outcome | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._told, say = _FORKS.Pipe(duplex=False)
+        arguments = dict(self.environment), self.partition, self.model, self.api, say
+        self.process = _FORKS.Process(target=_work, args=arguments, daemon=True)
+        self.process.start()
+        say.close()
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    @property
+    def over(self) -> bool:
+        return not self.process.is_alive()
+
+    def outcome(self, patience: float = PATIENCE) -> Outcome:
+        """Wait for its end."""
+        if self._ended is None:
+            self.process.join(patience)
+            if self.process.is_alive():
+                self.process.kill()
+                raise AssertionError(f"a night did not end within {patience:.0f} s")
+            try:
+                self._ended = self._told.recv() if self._told.poll() else Outcome(KILLED)
+            except EOFError:
+                self._ended = Outcome(KILLED)
+            self._told.close()
+        return self._ended
+
+
+def _work(
+    environment: dict[str, str],
+    partition: str,
+    model: str | None,
+    api: str | None,
+    say: Connection,
+) -> None:
+    """The child: score, then tell how it ended."""
+    os.environ.update(environment)
+    folder = os.path.dirname(os.path.dirname(environment["NIGHTSHIFT_CONFIG"]))  # noqa: PTH120
+    sys.path.insert(0, folder)  # the model's own module is there
+    begun, attempts = time.monotonic(), [0]
+    left: tuple[str, ...] = ()
+    try:
+        with ExitStack() as opened:
+            _disturbed(environment.get("CHAOS_CLOCK"), opened)
+            if api is None:
+                left = _steps(partition, model, attempts)
+            else:
+                _flow(partition, model, api)
+        name, text = PUBLISHED, ""
+    except BaseException as error:
+        name, text = type(error).__name__, str(error)
+    threads = (t.name for t in threading.enumerate() if not t.name.startswith(_LASTING))
+    left += () if api else tuple(threads)
+    say.send(Outcome(name, text, time.monotonic() - begun, attempts[0], left))
+
+
+def _steps(partition: str, model: str | None, attempts: list[int]) -> tuple[str, ...]:
+    """What `flows.score.score` does, with its own steps and their retries, without Prefect's."""
+    from prefect.logging import disable_run_logger
+
+    from adapters.database.ledger import new_owner
+    from adapters.errors import TransientError
+    from flows.desk import open_desk
+    from flows.job import load_job
+    from flows.prepared import Prepared, sharing
+    from flows.score import audit, check_places, load_model, score_rows
+    from flows.settings import load_settings
+
+    settings, spec = load_settings(), load_job(JOB)
+
+    def again(step: Callable[[], T]) -> T:
+        for retry in range(settings.retries):
+            try:
+                return step()
+            except TransientError:
+                attempts[0] += 1
+                time.sleep(settings.retry_delay * 2**retry)
+        return step()
+
+    with disable_run_logger():
+        served = again(lambda: load_model.fn(settings, model or spec.model))
+        with open_desk(settings, spec) as desk:
+            predictions = again(lambda: check_places.fn(desk, served.manifest))
+            common = Prepared(desk, predictions, served, alone=False)  # no artifacts
+            cell, owner = spec.partition_of(partition), new_owner()
+            with sharing(common):
+                run, result = again(lambda: score_rows.fn(cell, owner))
+                again(lambda: audit.fn(cell, run, result))
+            again(lambda: desk.ledger.publish(run))
+            pool: Any = desk.ledger.engine.pool
+            return ("a connection that was not given back",) * pool.checkedout()
+
+
+def _flow(partition: str, model: str | None, api: str) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.score import score
+
+    with temporary_settings({PREFECT_API_URL: api}):
+        score(JOB, partition, model)
+
+
+def _disturbed(clock: str | None, opened: ExitStack) -> None:
+    """Have this process's clock jump by so many seconds, back and forth, four times a second."""
+    if clock is None:
+        return
+    from tests.chaos.clock import jumping
+
+    opened.enter_context(jumping(float(clock)))

@@ -1,0 +1,36 @@
+"""All faults, carried out one after the other."""
+
+from collections.abc import Iterator, Sequence
+
+from tests.chaos import processes
+from tests.chaos.trial import Fault, Result, attempt
+from tests.chaos.world import World
+
+FAULTS: tuple[Fault, ...] = (*processes.FAULTS,)
+
+
+def numbers(fault: Fault, world: World, few: bool, trials: int | None, only: int | None) -> range:
+    """Which of a fault's trials to carry out: the first ones, or a few that are far apart."""
+    if only is not None:
+        return range(only, only + 1)
+    count = trials or (fault.few if few else fault.trials)
+    step = max(fault.trials // count, 1)
+    return range(0, count * step, step)
+
+
+def run(
+    faults: Sequence[Fault],
+    world: World,
+    seed: int,
+    few: bool = False,
+    trials: int | None = None,
+    only: int | None = None,
+) -> Iterator[Result]:
+    """Each trial's result as it comes."""
+    for fault in faults:
+        missing = fault.needs(world)
+        if missing is not None:
+            yield Result(fault.name, -1, 0, None, None, 0, f"not run: {missing}")
+            continue
+        for number in numbers(fault, world, few, trials, only):
+            yield attempt(fault, number, world, seed)

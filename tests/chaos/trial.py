@@ -1,0 +1,128 @@
+"""One trial of a fault, and what came of it."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.chaos.night import KILLED, PUBLISHED, Night, Outcome
+from tests.chaos.oracle import Disagreement, Reader, check_leftovers, check_ledger, wrong_rows
+from tests.chaos.world import Stage, World
+
+BOUND = 60.0
+"""Seconds within which a night must have given up, or be through."""
+
+
+@dataclass
+class Trial:
+    """What a fault has to work with."""
+
+    stage: Stage
+    number: int
+    told: list[float] = field(default_factory=list)
+    """Seconds from the fault until a night ended with an error."""
+    recovered: float | None = None
+    """Seconds from the fault's end until readers saw the wanted predictions."""
+    worst: int = 0
+    """The most wrong rows that were there at any moment."""
+
+    @property
+    def world(self) -> World:
+        return self.stage.world
+
+    @property
+    def chance(self) -> random.Random:
+        return self.stage.chance
+
+    def check(self) -> None:
+        """Readers see the previous publication or the wanted one, and the ledger agrees."""
+        stage = self.stage
+        self.worst = max(self.worst, wrong_rows(stage.view(), stage.previous, stage.wanted))
+        check_ledger(stage)
+
+    def dies(self, night: Night) -> None:
+        """It was killed, or was through before that."""
+        outcome = night.outcome()
+        if outcome.name not in {KILLED, PUBLISHED}:
+            raise Disagreement(f"a night that was to be killed: {outcome}")
+        self.check()
+
+    def gives_up(self, night: Night, since: float, *errors: str) -> Outcome:
+        """It ends with one of these errors, in bounded time."""
+        outcome = night.outcome()
+        self.told.append(time.monotonic() - since)
+        if outcome.name not in errors:
+            raise Disagreement(f"not {' or '.join(errors)}: {outcome}")
+        if self.told[-1] > BOUND:
+            raise Disagreement(f"it gave up only after {self.told[-1]:.0f} s")
+        self.check()
+        return outcome
+
+    def rides_out(self, night: Night, since: float) -> Outcome:
+        """The same night is through in spite of it, by trying again."""
+        outcome = night.outcome()
+        if outcome.name != PUBLISHED:
+            raise Disagreement(f"it was to go on by itself: {outcome}")
+        self.recovered = time.monotonic() - since
+        return outcome
+
+    def resumes(self, since: float | None = None, **environment: str) -> Outcome:
+        """Another night, undisturbed, is through."""
+        begun = time.monotonic() if since is None else since
+        return self.rides_out(self.stage.night(**environment), begun)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way to break the world."""
+
+    name: str
+    strike: Callable[[Trial], None]
+    """Breaks it, mends it, and sees to it that a night gets through in the end."""
+    trials: int
+    few: int = 1
+    """Trials of a bounded run."""
+    needs: Callable[[World], str | None] = lambda _: None
+    """What is missing for it here, if anything."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one trial."""
+
+    fault: str
+    number: int
+    wrong_rows: int
+    told: float | None
+    recovered: float | None
+    looks: int
+    """How often a reader looked meanwhile."""
+    problem: str | None = None
+
+
+def attempt(fault: Fault, number: int, world: World, seed: int) -> Result:
+    """Carry out one trial. What it does by chance depends on nothing but these arguments."""
+    chance = random.Random(f"{seed}/{fault.name}/{number}")
+    problem, trial, reader = None, None, None
+    try:
+        with world.stage(f"trial_{abs(hash((fault.name, number)))}", chance) as stage:
+            trial = Trial(stage, number)
+            with Reader(stage) as reader:
+                fault.strike(trial)
+                trial.check()
+                trial.worst = max(trial.worst, wrong_rows(stage.view(), stage.wanted))
+            check_leftovers(stage)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        if reader is not None and reader.worst:
+            problem += f" (a reader saw {reader.example})"
+    wrong = max(trial.worst if trial else 0, reader.worst if reader else 0)
+    return Result(
+        fault.name,
+        number,
+        wrong,
+        max(trial.told, default=None) if trial else None,
+        trial.recovered if trial else None,
+        reader.looks if reader else 0,
+        f"{wrong} wrong rows" if wrong and problem is None else problem,
+    )

