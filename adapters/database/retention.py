@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from adapters.database.engine import translated
 from adapters.database.ledger import Ledger
 from adapters.database.run import RUNNING
+from adapters.database.types import table_there
 
 BATCH = 50_000  # rows per transaction
 
