@@ -10,7 +10,7 @@ from adapters.database.columns import Key, SourceColumn, decimal_type
 from adapters.database.duckdb_dialect import type_of
 from adapters.database.predictions import Predictions
 from adapters.database.query import bound_query
-from adapters.database.snapshot import StreamedSnapshot, sized
+from adapters.database.snapshot import StreamedSnapshot, rendered, sized
 from adapters.database.source import Source
 
 # DuckDB's names of types -> Arrow. Those with brackets or parentheses, and the rest, in `_column`.
@@ -53,9 +53,8 @@ class DuckDBSource(Source):
                 inspector = sa.inspect(connection)
                 columns = inspector.get_columns(spec.table, schema=spec.schema)
                 required = {column["name"] for column in columns if not column["nullable"]}
-            compiled = statement.compile(dialect=connection.dialect)
-            values = tuple(compiled.params[name] for name in compiled.positiontup or ())
-            described = connection.exec_driver_sql(f"DESCRIBE {compiled.string}", values).all()
+            text, values = rendered(connection.dialect, statement)
+            described = connection.exec_driver_sql(f"DESCRIBE {text}", tuple(values)).all()
         return [_column(row[0], row[1], row[0] not in required) for row in described]
 
     def _begin_snapshot(self, connection: sa.Connection) -> None:
@@ -73,13 +72,10 @@ class ArrowSnapshot(StreamedSnapshot):
         source = self._source
         statement = self.statement(after)
         fields = [(column.name, self._arrow(column.name)) for column in statement.selected_columns]
-        compiled = statement.compile(
-            dialect=self._connection.dialect, compile_kwargs={"render_postcompile": True}
-        )
-        values = [compiled.params[name] for name in compiled.positiontup or ()]
+        text, values = rendered(self._connection.dialect, statement)
         driver: Any = self._connection.connection.dbapi_connection
         with source.reading():
-            for chunk in sized(driver.stream(compiled.string, values, rows), rows):
+            for chunk in sized(driver.stream(text, values, rows), rows):
                 columns = [chunk.column(name).cast(kind) for name, kind in fields]
                 yield source.finished(pa.table(columns, names=[name for name, _ in fields]))
 

@@ -6,7 +6,8 @@ Their texts for numbers, dates and times are exact, to the last bit of a float.
 """
 
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -15,10 +16,11 @@ import pyarrow.csv
 import pymysql
 import sqlalchemy as sa
 from pymysql.constants import ER, FIELD_TYPE, FLAG
+from pymysql.cursors import SSCursor
 
 from adapters.database.columns import Key, SourceColumn, decimal_type
 from adapters.database.predictions import Predictions
-from adapters.database.snapshot import StreamedSnapshot
+from adapters.database.snapshot import StreamedSnapshot, rendered
 from adapters.database.source import Source
 from adapters.database.types import Instant
 from adapters.errors import ConfigurationError, StatementFailed, ValueUnreadable
@@ -55,14 +57,19 @@ _KEEPS_NO_SNAPSHOT = """
     WHERE t.table_schema = coalesce(:schema, database()) AND t.table_name = :table
       AND e.transactions <> 'YES'"""
 
+_UNIQUE = """
+    SELECT index_name, coalesce(column_name, '') FROM information_schema.statistics
+    WHERE table_schema = coalesce(:schema, database()) AND table_name = :table AND non_unique = 0
+    ORDER BY index_name, seq_in_index"""
+
 
 class MySQLSource(Source):
     def check(self, signature: Signature) -> None:
         super().check(signature)
         if self.spec.table is None:
             return
+        place = {"schema": self.spec.schema, "table": self.spec.table}
         with self.reading(), self.engine.connect() as connection:
-            place = {"schema": self.spec.schema, "table": self.spec.table}
             engine = connection.scalar(sa.text(_KEEPS_NO_SNAPSHOT), place)
         if engine is not None:
             problem = f"{self.spec} is kept by {engine}, which cannot show it at one moment"
@@ -79,6 +86,14 @@ class MySQLSource(Source):
             found: Any = connection.execute(statement)
             # The cursor's public description does not tell unsigned from signed numbers.
             return [_column(field) for field in found.cursor._result.fields]  # noqa: SLF001
+
+    def _declared_unique(self, table: str) -> tuple[list[str], list[list[str]]]:
+        place = {"schema": self.spec.schema, "table": table}
+        found: dict[str, list[str]] = {}
+        with self.engine.connect() as connection:
+            for index, column in connection.execute(sa.text(_UNIQUE), place):
+                found.setdefault(index, []).append(column)
+        return found.pop("PRIMARY", []), list(found.values())
 
     def _begin_snapshot(self, connection: sa.Connection) -> None:
         connection.execution_options(isolation_level="REPEATABLE READ")
@@ -104,19 +119,37 @@ class PrintedSnapshot(StreamedSnapshot):
         fields = pa.schema([(column.name, self._arrow(column.name)) for column in columns])
         line = sa.cast(sa.func.concat(*self._line(columns)), sa.LargeBinary)
         printed = statement.with_only_columns(line, maintain_column_froms=True)
-        streamed = {"stream_results": True}
-        with (
-            source.reading(),
-            self._connection.execute(printed, execution_options=streamed) as result,
-        ):
-            whole = False
+        with source.reading(), self._sent(printed) as cursor:
+            while lines := [line for (line,) in cursor.fetchmany(rows)]:
+                yield source.finished(self._parsed(lines, fields))
+
+    @contextmanager
+    def _sent(self, statement: "sa.Select[Any]") -> Iterator[Any]:
+        """An open cursor, whose rows the server holds until they are fetched."""
+        driver: Any = self._connection.connection.driver_connection
+        with driver.cursor(SSCursor) as cursor:
             try:
-                for lines in result.scalars().partitions(rows):
-                    yield source.finished(self._parsed(lines, fields))
-                whole = True
+                cursor.execute(*rendered(self._connection.dialect, statement))
+                yield cursor
             finally:
-                if not whole:
-                    self._interrupt(result)
+                result = cursor._result  # noqa: SLF001
+                if result is not None and result.unbuffered_active:
+                    self._interrupt(driver, cursor)
+                    result.unbuffered_active = False  # or it would be read even so
+
+    def _interrupt(self, driver: Any, cursor: Any) -> None:
+        """End a result of which more would come: the driver could only read all of it."""
+        if not driver.open:
+            return
+        try:
+            with self._source.engine.connect() as other:
+                other.exec_driver_sql(f"KILL QUERY {driver.thread_id()}")
+            while cursor.fetchmany(1000):  # what is under way
+                pass
+        except pymysql.Error:
+            pass  # interrupted, as it should be
+        except sa.exc.SQLAlchemyError:
+            driver.close()  # the server is gone, or as good as that
 
     def _line(self, columns: Sequence["sa.ColumnElement[Any]"]) -> list["sa.ColumnElement[Any]"]:
         """What the server prints of a row: nothing for NULL, and texts in quotes."""
@@ -172,17 +205,6 @@ class PrintedSnapshot(StreamedSnapshot):
                     problem = f"holds {value.as_py()!r}, which is no {field.type}"
                     return ValueUnreadable(str(spec), name, f"({key})", problem)
         return StatementFailed(f"to read {spec}", "it sent what is no CSV")
-
-    def _interrupt(self, result: "sa.CursorResult[Any]") -> None:
-        """End a result of which more would come, or the connection would first have to read it."""
-        driver: Any = self._connection.connection.driver_connection
-        try:
-            with self._source.engine.connect() as other:
-                other.exec_driver_sql(f"KILL QUERY {driver.thread_id()}")
-            for _ in result.partitions(1000):  # what is under way
-                pass
-        except (sa.exc.SQLAlchemyError, pymysql.Error):
-            pass  # interrupted, as it should be; or the connection is gone, with its result
 
 
 class MySQLPredictions(Predictions):

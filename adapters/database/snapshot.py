@@ -132,6 +132,18 @@ class StreamedSnapshot(Snapshot):
         return self._of(name).carried(wanted.get(name))
 
 
+def rendered(dialect: sa.Dialect, statement: "sa.Select[Any]") -> tuple[str, Any]:
+    """A statement and its parameters as the driver takes them, for a lane that calls it itself."""
+    compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    values = {}
+    for parameter, name in compiled.bind_names.items():
+        process = parameter.type.dialect_impl(dialect).bind_processor(dialect)
+        value = compiled.params[name]
+        values[name] = value if process is None else process(value)
+    positions = compiled.positiontup
+    return compiled.string, values if positions is None else [values[name] for name in positions]
+
+
 def sized(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
     """The same rows in tables of exactly `rows` rows, the last one shorter."""
     held: list[pa.Table] = []
