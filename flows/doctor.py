@@ -254,8 +254,11 @@ def _contact(engine: sa.Engine, password: str) -> health.Contact:
 
 
 def _of_contact(check: str, engine: sa.Engine, contact: health.Contact) -> Findings:
-    url = engine.url.set(drivername=engine.url.get_backend_name(), password=None)
-    where = f"{contact.product} at {url.render_as_string()}"
+    url = engine.url
+    plain = sa.URL.create(
+        url.get_backend_name(), url.username, None, url.host, url.port, url.database
+    )
+    where = f"{contact.product} at {plain.render_as_string()}"
     encryption = {True: ", encrypted", False: "", None: ""}[contact.encrypted]
     yield Finding(check, "ok", f"{where}: {contact.milliseconds:.1f} ms{encryption}")
     if contact.encrypted is False and engine.url.host not in _LOCAL_HOSTS:

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from adapters.database.capabilities import capabilities
 from adapters.database.engine import translated
-from adapters.database.ledger import RUNNING, Ledger, is_dead
+from adapters.database.ledger import Ledger, is_dead
+from adapters.database.run import RUNNING
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from adapters.database.engine import translated
-from adapters.database.ledger import RUNNING, Ledger
+from adapters.database.ledger import Ledger
+from adapters.database.run import RUNNING
 
 
 @dataclass
