@@ -40,8 +40,9 @@ from flows.endings import SKIPPED as UNWANTED
 from flows.job import Job, load_job
 from flows.partitions import Partition, partitions_between, shifted
 from flows.plan import Order, Reprocess, plan_steps
+from flows.prepared import Prepared, sharing
 from flows.report import ScoreResult, label_run, listening
-from flows.score import Prepared, leaks, prepared, score, shared
+from flows.score import leaks, prepared, score
 from flows.settings import Settings, load_settings
 
 MOST_PARTITIONS = 50_000
@@ -141,7 +142,7 @@ def backfill(
         with BackfillProgress(title, job, spec.partition, manifest.reference, plan, backfills):
             if waiting:
                 with prepared(settings, spec, manifest.reference) as common:
-                    common = replace(common, unless_published_since=plan.planned_at)
+                    common = replace(common, unless_published_since=plan.planned_at, alone=False)
                     runner = _Runner(settings, common, plan, backfills, allow_leakage)
                     runner.run(waiting, max_parallel)
         backfills.renew(plan, ended=True)
@@ -300,13 +301,9 @@ class _Runner:
 
 @contextmanager
 def _sharing(common: Prepared) -> Iterator[None]:
-    token = shared.set(common)
-    try:
-        # The backfill's own heartbeat serves; those of its runs would cost a second's wait each.
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            yield
-    finally:
-        shared.reset(token)
+    # The backfill's own heartbeat serves; those of its runs would cost a second's wait each.
+    with sharing(common), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
 
 
 def _ended(job: str, manifest: Manifest, plan: Backfill) -> BackfillResult:

@@ -1,6 +1,7 @@
 """One job file, config/jobs/<job>.yaml: source, model, target, and how to go about it."""
 
 import difflib
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,6 +22,7 @@ from pydantic import (
 
 from adapters.database.source import SourceSpec
 from adapters.errors import ConfigurationError
+from flows.checks_config import Checks
 from flows.limits import Budget, Closeness, MaxRejects, Tolerance
 from flows.partitions import Grid, Partition, latest_partition, parse_partition, shifted
 from flows.schedule import Missed, cron_problem
@@ -183,6 +185,41 @@ class Challenger(_Part):
         return {"model": value} if isinstance(value, str) else value
 
 
+class Shards(_Part):
+    """Key ranges of a partition that are scored side by side, exactly once all together."""
+
+    count: int = Field(1, ge=1, le=1000)
+    on: Literal["processes", "threads", "dask"] = "processes"
+    """Where: threads suit models that compute without Python's lock; processes and Dask's workers
+    load the model once each."""
+    at_once: int | None = Field(None, ge=1)
+    """How many of them at a time; else all, or on this machine as many as it has cores."""
+    address: _Name | None = None
+    """Of a Dask scheduler, like tcp://host:8786; else Dask runs on this machine for the time."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_count(cls, value: object) -> object:
+        return {"count": value} if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _address_of_dask(self) -> Self:
+        if self.address is not None and self.on != "dask":
+            raise refused(f"{self.on} have no address", "Say `on: dask`.", "address")
+        return self
+
+    @property
+    def workers(self) -> int:
+        """How many shards are scored at a time."""
+        most = self.count if self.address else min(self.count, os.cpu_count() or 1)
+        return self.at_once or most
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that each worker's libraries may use; None if that is not ours to say."""
+        return None if self.address else max(1, (os.cpu_count() or 1) // self.workers)
+
+
 class Actuals(_Part):
     """Where it is known later what happened; in the database of the predictions."""
 
@@ -212,6 +249,8 @@ class Job(_Part):
     """Seconds before the first retry, if not as the settings say; doubled each time."""
     timeout: _Duration | None = None
     """How long scoring one partition may take; then the run fails, to be resumed."""
+    checks: Checks = Checks()
+    """What is checked before a run is published."""
     predict_timeout: _Duration | None = None
     """How long one call of the model may take; then its chunk's rows are rejects."""
     max_rejects: MaxRejects = Budget()
@@ -219,6 +258,7 @@ class Job(_Part):
     quarantined."""
     challenger: Challenger | None = None
     actuals: Actuals | None = None
+    shards: Shards = Shards()
     keep: int = Field(3, ge=1)
     """How many of a partition's runs `nightshift clean` leaves, beside those that readers see."""
     max_parallel: int = Field(1, ge=1, le=16)
@@ -232,6 +272,13 @@ class Job(_Part):
             problem = f"`partition: {self.partition}` needs it"
             remedy = "Name the column that says when a row happened."
             raise refused(problem, remedy, "source.time_column")
+        return self
+
+    @model_validator(mode="after")
+    def _challenger_in_one_shard(self) -> Self:
+        if self.challenger is not None and self.shards.count > 1:
+            problem = "a challenger is scored beside its champion, in one shard"
+            raise refused(problem, "Leave out one of the two.", "challenger")
         return self
 
     @property

@@ -39,6 +39,12 @@ class ScoreResult:
     """Where a reader of the predictions would start."""
     seconds: float
     """From the first read to the last commit of this attempt."""
+    rejected: int = 0
+    """Of the rows, those that got no prediction."""
+    verdict: str = "ok"
+    """The audit's: `ok`, `warn` or `fail`."""
+    remarks: tuple[str, ...] = ()
+    """What the audit found, the gravest first."""
 
     @property
     def rows_per_second(self) -> float:

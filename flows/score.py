@@ -4,8 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
@@ -33,45 +32,27 @@ from adapters.errors import (
     TransientError,
 )
 from adapters.store import Manifest
-from flows.audit import FAIL, OK, audited, findings
+from flows.audit import audited
 from flows.desk import Desk, open_desk
 from flows.endings import Held, Unwanted, told
 from flows.events import emit_published, emit_quarantined
 from flows.job import Job, load_job
 from flows.partitions import Partition
+from flows.prepared import Prepared, at_work, shared, sharing
 from flows.report import Progress, ScoreResult, label_run, show_result
 from flows.rival import Rival, reading
 from flows.schedule import is_late, newer_night, night_to_score, scheduled_time, why_unwanted
 from flows.scoring import stream
 from flows.served import Served, opened
 from flows.settings import Settings, load_settings
+from flows.sharded import remaining, score_shards
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What the runs of one job with one model version work with."""
-
-    desk: Desk
-    predictions: Predictions
-    served: Served
-    challenger: Served | None = None
-    unless_published_since: datetime | None = None
-    """For a backfill: leave alone what somebody else published after it was planned."""
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.served.manifest
-
-
-shared: ContextVar[Prepared | None] = ContextVar("shared", default=None)
-"""Set by a backfill, so that its runs need not prepare anything themselves."""
-
-
 def _run_name() -> str:
-    given, common = flow_run.parameters, shared.get()
+    given, common = flow_run.parameters, shared()
     version = "" if common is None else f" v{common.manifest.version}"
     return f"{given['job']} {given.get('partition') or 'latest'}{version}"
 
@@ -97,11 +78,11 @@ def score(
     """
     settings, spec = load_settings(), load_job(job)
     cell = _wanted_partition(spec, partition)
-    common = shared.get()
+    common = shared()
     if common is not None:
         with TagsContext(current_tags=set()):  # for a task's tags, Prefect asks for slots first
             return _score_partition(settings, common, cell, allow_leakage)
-    with prepared(settings, spec, model or spec.model) as own:
+    with prepared(settings, spec, model or spec.model) as own, sharing(own):
         tags = [job, own.manifest.name, cell.label]
         label_run(f"{job} {cell.label} v{own.manifest.version}", tags)
         return _score_partition(settings, own, cell, allow_leakage)
@@ -153,8 +134,8 @@ def _score_partition(
     seconds = None if job.timeout is None else job.timeout.total_seconds()
     scoring = _retried(score_rows, settings, job).with_options(timeout_seconds=seconds)
     try:
-        run, result = scoring(common, cell, new_owner())
-        result = _retried(audit, settings, job)(common, cell, run, result)
+        run, result = scoring(cell, new_owner())
+        result = _retried(audit, settings, job)(cell, run, result)
         _retried(publish, settings, job)(desk, run, result)
     except TaskRunTimeoutError as error:
         raise RunTimedOut(job.name, cell.label, seconds or 0.0) from error
@@ -203,8 +184,9 @@ def check_places(desk: Desk, manifest: Manifest) -> Predictions:
 
 
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
-def score_rows(common: Prepared, cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
+def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
     """Stream the partition through the model, one transaction per chunk."""
+    common = at_work()
     desk, manifest = common.desk, common.manifest
     log, ledger, source = get_run_logger(), desk.ledger, desk.source
     request = _request(common, cell, manifest)
@@ -213,25 +195,25 @@ def score_rows(common: Prepared, cell: Partition, owner: str) -> tuple[Run, Scor
     progress = None
     try:
         if run.state != SCORED:
-            after = None if run.last_key is None else source.decode_key(run.last_key)
             read = reading(manifest.signature, common.challenger)
             with ExitStack() as held:
                 held.enter_context(ledger.kept_alive(run))
                 snapshot = held.enter_context(source.snapshot(read, cell.start, cell.end))
-                expected = snapshot.count(after)
-                if after is not None and snapshot.count(None) - expected != run.seen:
+                expected = remaining(source, snapshot, ledger.shards(run.run_id))
+                if run.seen and snapshot.count(None) - expected != run.seen:
                     log.info("Rows came or went behind its last chunk, so a new run begins")
                     run = ledger.begin(request, owner, resume=False)
                     held.enter_context(ledger.kept_alive(run))
-                    after, expected = None, snapshot.count(None)
+                    expected = snapshot.count(None)
                 rival = held.enter_context(_beside(common, cell, run))
-                alone = shared.get() is None  # a backfill has a picture of all its partitions
                 title, total = f"{desk.job.name} {cell.label}", run.seen + expected
-                progress = Progress(title, run.seen, total, at_once=alone)
-                predictions, advance = common.predictions, progress.advance
-                stream(
-                    desk, common.served, predictions, snapshot, run, after, expected, advance, rival
-                )
+                progress = Progress(title, run.seen, total, at_once=common.alone)
+                if desk.job.shards.count > 1:
+                    score_shards(desk, common.served, cell, run, snapshot, progress.advance)
+                else:
+                    work = desk, common.served, common.predictions, snapshot, run
+                    after = None if run.last_key is None else source.decode_key(run.last_key)
+                    stream(*work, after, expected, progress.advance, rival)
                 progress.close()
                 _reconcile(source, expected, progress.done - run.seen)
             ledger.score(run)
@@ -267,16 +249,23 @@ def _beside(common: Prepared, cell: Partition, run: Run) -> Iterator[Rival | Non
 
 
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
-def audit(common: Prepared, cell: Partition, run: Run, result: ScoreResult) -> ScoreResult:
+def audit(cell: Partition, run: Run, result: ScoreResult) -> ScoreResult:
     """Compare what was scored with what is usual; what fails is quarantined, not published."""
-    desk, log = common.desk, get_run_logger()
-    found = audited(desk, common.manifest, cell, run)
+    common, log = at_work(), get_run_logger()
+    desk = common.desk
+    found = audited(desk, common.served, cell, run, result.rows)
     for check in found.results:
-        if check.level != OK:
-            log.warning("%s: %s", check.level, check.text)
+        if check.level != "ok":
+            log.warning("%s: %s", check.level.upper(), check.text)
     desk.ledger.note(run, audit=found.to_json())
-    result = replace(result, **findings(desk, found, run))
-    if found.verdict == FAIL:
+    rejected = found.result("rejects")
+    result = replace(
+        result,
+        rejected=0 if rejected is None else int(rejected.value or 0),
+        verdict=found.verdict,
+        remarks=tuple(check.text for check in found.results if check.level != "ok"),
+    )
+    if found.reason is not None:
         desk.ledger.reject(run, found.reason)
         emit_quarantined(result, found.reason)
         show_result(result, desk.job.source_spec())
@@ -323,6 +312,7 @@ def _request(
         "partition": [cell.label, str(cell.start), str(cell.end)],
         "timezone": job.timezone,
         "chunk_rows": job.chunk_rows,
+        "shards": job.shards.count,
     }
     text = json.dumps(decisive, sort_keys=True)
     return RunRequest(

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters.database.engine import translated
-from adapters.database.history import Former, History, RunRecord
+from adapters.database.history import History, RunRecord
 from adapters.database.ledger import Ledger
 from adapters.database.moving import PUBLISHED
 from adapters.database.pointer import Move
@@ -115,7 +115,7 @@ def dossier(ledger: Ledger, run_id: int) -> Dossier:
         rejects, target = reader.rejects(run_id), reader.target(record.job)
         shown, moves = reader.shown(row), reader.moves(run_id)
     start: datetime = row["partition_start"]
-    former = _former(history, record, start)
+    former = history.former(record.job, record.partition, start, run_id)
     return Dossier(
         run=record,
         start=start,
@@ -146,11 +146,6 @@ def _sql(ledger: Ledger, target: str, run: RunRecord) -> str:
     select = select.where(sa.column("run_id", sa.BigInteger) == run.run_id)
     text = select.compile(dialect=ledger.engine.dialect, compile_kwargs={"literal_binds": True})
     return " ".join(str(text).split()) + ";"
-
-
-def _former(history: History, run: RunRecord, start: datetime) -> Former | None:
-    found = history.former(run.job, run.partition, start, run.run_id, limit=1)
-    return found[0] if found else None
 
 
 class _Reader:

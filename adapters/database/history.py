@@ -1,6 +1,5 @@
 """What became of runs: lists, what an audit compares a run with, and where a row came from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +9,7 @@ from adapters.database.engine import translated
 from adapters.database.ledger import Ledger
 from adapters.database.moving import PUBLISHED, SUPERSEDED
 from adapters.database.run import CHAMPION
+from adapters.database.times import BEGINNING
 
 _WAS_PUBLISHED = (PUBLISHED, SUPERSEDED)
 
@@ -40,12 +40,28 @@ class Former:
 
     run_id: int
     partition: str
-    start: datetime
+    model_name: str
+    model_version: int
     rows: int
-    """Predictions and rejects: the rows that the source had."""
-    profiles: Sequence[str]
+    """Predictions that it has."""
+    profiles: tuple[str, ...]
     """JSON of each shard's profile; empty where none was kept."""
-    audit: str | None
+
+
+@dataclass(frozen=True)
+class RejectRecord:
+    """A row that got no prediction."""
+
+    run_id: int
+    shard: int
+    chunk: int
+    position: int
+    key: str
+    """As the ledger's JSON."""
+    kind: str
+    error: str
+    inputs: str
+    """What the model was given, as JSON."""
 
 
 class History:
@@ -65,49 +81,99 @@ class History:
         found = self._read(self._records().where(self.tables.runs.c.run_id == run_id))
         return found[0] if found else None
 
-    def former(
-        self, job: str, partition: str, start: datetime, before: int, limit: int
-    ) -> list[Former]:
-        """Published runs that began before the run `before`: of the same partition, if there is
-        one, then of those that came before it in time, nearest first.
+    def former(self, job: str, partition: str, start: datetime, before: int) -> Former | None:
+        """What was published before the run `before` began: of the same partition, or else of the
+        nearest one that came before it in time.
         """
-        runs = self.tables.runs
+        runs, shards = self.tables.runs, self.tables.shards
         earlier = (
             sa.select(runs)
             .where(runs.c.job == job, runs.c.role == CHAMPION, runs.c.run_id < before)
-            .where(runs.c.state.in_(_WAS_PUBLISHED))
+            .where(runs.c.state.in_(_WAS_PUBLISHED), runs.c.cleaned_at.is_(None))
             .where(sa.or_(runs.c.partition == partition, runs.c.partition_start < start))
             .order_by(
                 sa.case((runs.c.partition == partition, 0), else_=1),
                 runs.c.partition_start.desc(),
                 runs.c.run_id.desc(),
             )
+            .limit(1)
+        )
+        with translated(self.engine, "to read a former run"), self.engine.connect() as connection:
+            row = connection.execute(earlier).mappings().first()
+            if row is None:
+                return None
+            of_it = sa.select(shards).where(shards.c.run_id == row["run_id"])
+            parts = connection.execute(of_it).mappings().all()
+        return Former(
+            row["run_id"],
+            row["partition"],
+            row["model_name"],
+            row["model_version"],
+            sum(part["rows_written"] for part in parts),
+            tuple(part["profile"] for part in parts if part["profile"]),
+        )
+
+    def previous_audit(self, job: str, partition: str, start: datetime, before: int) -> str | None:
+        """The audit of the partition that came before in time, published or not; where no
+        partition can, of the run before.
+        """
+        runs = self.tables.runs
+        nearest = sa.select(runs.c.audit).where(
+            runs.c.job == job,
+            runs.c.role == CHAMPION,
+            runs.c.run_id < before,
+            runs.c.audit.is_not(None),
+        )
+        if start > BEGINNING:
+            nearest = nearest.where(runs.c.partition_start < start)
+        else:
+            nearest = nearest.where(runs.c.partition == partition)
+        nearest = nearest.order_by(runs.c.partition_start.desc(), runs.c.run_id.desc()).limit(1)
+        with translated(self.engine, "to read an audit"), self.engine.connect() as connection:
+            text: str | None = connection.scalar(nearest)
+            return text
+
+    def volumes(
+        self, job: str, start: datetime, before: int, limit: int = 1000
+    ) -> list[tuple[datetime | None, int]]:
+        """When the partitions began that were published before, the latest ones, and how many
+        rows each had, rejects included; None for the beginning of the whole table.
+        """
+        runs, shards = self.tables.runs, self.tables.shards
+        newest = (
+            sa.select(sa.func.max(runs.c.run_id))
+            .where(runs.c.job == job, runs.c.role == CHAMPION, runs.c.run_id < before)
+            .where(runs.c.state.in_(_WAS_PUBLISHED), runs.c.partition_start <= start)
+            .group_by(runs.c.partition)
+        )
+        rows = sa.func.sum(shards.c.rows_written + shards.c.rows_rejected)
+        statement = (
+            sa.select(runs.c.partition_start, rows)
+            .join(shards, shards.c.run_id == runs.c.run_id)
+            .where(runs.c.run_id.in_(newest))
+            .group_by(runs.c.run_id, runs.c.partition_start)
+            .order_by(runs.c.partition_start.desc())
             .limit(limit)
         )
-        with translated(self.engine, "to read former runs"), self.engine.connect() as connection:
-            rows = connection.execute(earlier).mappings().all()
-            shards = self.tables.shards
-            of_them = sa.select(shards).where(shards.c.run_id.in_([row["run_id"] for row in rows]))
-            parts = connection.execute(of_them).mappings().all()
-        return [
-            Former(
-                row["run_id"],
-                row["partition"],
-                row["partition_start"],
-                sum(
-                    part["rows_written"] + part["rows_rejected"]
-                    for part in parts
-                    if part["run_id"] == row["run_id"]
-                ),
-                [
-                    part["profile"]
-                    for part in parts
-                    if part["run_id"] == row["run_id"] and part["profile"]
-                ],
-                row["audit"],
-            )
-            for row in rows
-        ]
+        with translated(self.engine, "to read volumes"), self.engine.connect() as connection:
+            return [
+                (None if begun == BEGINNING else begun, int(count))
+                for begun, count in connection.execute(statement)
+            ]
+
+    def rejects(self, run_id: int, limit: int) -> list[RejectRecord]:
+        """The rows of a run that got no prediction, in the order in which they were met."""
+        rejects = self.tables.rejects
+        statement = (
+            sa.select(rejects, rejects.c.row_key.label("key"))
+            .where(rejects.c.run_id == run_id)
+            .order_by(rejects.c.shard, rejects.c.chunk, rejects.c.position)
+            .limit(limit)
+        )
+        names = list(RejectRecord.__dataclass_fields__)
+        with translated(self.engine, "to list rejects"), self.engine.connect() as connection:
+            found = connection.execute(statement).mappings()
+            return [RejectRecord(**{name: row[name] for name in names}) for row in found]
 
     def document(self, run_id: int, name: str) -> str | None:
         """The JSON kept with a run: its `audit`, a challenger's `comparison`."""

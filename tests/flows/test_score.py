@@ -46,11 +46,12 @@ def test_a_day_again_replaces_that_day_only(project: Project) -> None:
     project.fill()
     project.publish()
     score("orders", "all")
-    project.sql("UPDATE orders SET x = 1000 + id")
+    before = project.scores()
+    project.sql("UPDATE orders SET x = x + 0.5")
     score("orders", "2024-03-02")
     old, new = project.scores(), project.expected(SECOND_DAY)
     assert {key: old[key] for key in new} == new
-    assert all(value != 2000 + 2 * key for key, value in old.items() if key <= 500)
+    assert all(old[key] == before[key] for key in range(1, 501))
     assert len(old) == 1000
 
 
@@ -177,7 +178,6 @@ def test_two_at_once_score_a_partition_once(project: Project) -> None:
     [
         ("short", InvalidPredictions, r"100 predictions, but returned an array of shape \(99,\)"),
         ("wide", InvalidPredictions, r"array of shape \(100, 2\)"),
-        ("nan", InvalidPredictions, "none in 'prediction' at row 7"),
         ("text", InvalidPredictions, "float64 predictions"),
         ("raise", PredictionFailed, r"rows with .*id.* from \(1,\) to \(100,\)"),
     ],

@@ -26,6 +26,7 @@ JOB = {
 # A model of the project's own, importable here and in child processes.
 MODEL_CODE = '''
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -36,8 +37,9 @@ from sklearn.base import BaseEstimator, RegressorMixin
 class Doubler(RegressorMixin, BaseEstimator):
     """2 x; `behaviour` says how it misbehaves, and after how many calls since its loading."""
 
-    def __init__(self, behaviour="", after=0, seconds=0.0):
+    def __init__(self, behaviour="", after=0, seconds=0.0, victim=""):
         self.behaviour, self.after, self.seconds = behaviour, after, seconds
+        self.victim = victim
 
     def fit(self, X, y=None):
         self.feature_names_in_ = np.array(list(X.columns), dtype=object)
@@ -56,6 +58,9 @@ class Doubler(RegressorMixin, BaseEstimator):
             case "raise":
                 self.angry = True
                 raise ValueError("cannot take it any more")
+            case "die once" if not Path(self.victim).exists():
+                Path(self.victim).write_text(str(os.getpid()))
+                os.kill(os.getpid(), signal.SIGKILL)
             case "short":
                 return predictions[:-1]
             case "wide":
@@ -64,6 +69,7 @@ class Doubler(RegressorMixin, BaseEstimator):
                 return np.where(np.arange(len(X)) == 7, np.nan, predictions)
             case "negative":
                 if np.nanmin(predictions) < 0:
+                    self.angry = True
                     raise ValueError("cannot take negative numbers")
             case "text":
                 return np.array(["much"] * len(X), dtype=object)

@@ -1,0 +1,109 @@
+"""Shards: key ranges scored side by side, exactly once all together."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from project import Project
+
+from adapters.errors import ConfigurationError, PredictionFailed
+from flows.score import score
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+def fill(project: Project, **shards: object) -> None:
+    project.fill()
+    project.publish()
+    project.write_job(shards=shards, chunk_rows=30)
+
+
+def shards_of(project: Project) -> list[tuple[int, int]]:
+    rows = project.sql("SELECT shard, rows_written FROM nightshift_shards ORDER BY run_id, shard")
+    return [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_shards_are_of_equal_size_and_make_the_whole(project: Project, count: int) -> None:
+    fill(project, count=count, on="threads")
+    assert score("orders", "all").rows == 1000
+    assert project.scores() == project.expected()
+    sizes = [rows for _, rows in shards_of(project)]
+    assert len(sizes) == count
+    assert max(sizes) - min(sizes) < count
+    assert score("orders", "2024-03-01").rows == 500
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 4])
+def test_fewer_rows_than_shards(project: Project, rows: int) -> None:
+    fill(project, count=4, on="threads")
+    project.sql(f"DELETE FROM orders WHERE id > {rows}")
+    assert score("orders", "all").rows == rows
+    assert project.scores() == project.expected()
+
+
+def test_a_composite_key_of_texts_and_times(project: Project) -> None:
+    project.fill()
+    project.publish()
+    project.sql("ALTER TABLE orders DROP CONSTRAINT orders_pkey")
+    project.sql("ALTER TABLE orders ALTER note SET NOT NULL, ADD PRIMARY KEY (placed_at, note)")
+    source = {"table": "orders", "key": ["placed_at", "note"], "time_column": "placed_at"}
+    project.write_job(source=source, shards={"count": 3, "on": "threads"}, chunk_rows=30)
+    assert score("orders", "all").rows == 1000
+    found = project.sql("SELECT note, prediction::text FROM order_scores ORDER BY note")
+    assert found == project.sql(
+        "SELECT note, coalesce(2 * x, 'NaN')::text FROM orders ORDER BY note"
+    )
+
+
+def test_what_failed_resumes_where_each_shard_was(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.fill()
+    project.publish(behaviour="raise", after=5)
+    project.write_job(shards={"count": 2, "on": "threads", "at_once": 1}, chunk_rows=50)
+    with pytest.raises(PredictionFailed):
+        score("orders", "all")
+    assert project.states() == [("all", "failed")]
+    before = dict(shards_of(project))
+    assert 0 < sum(before.values()) < 1000
+    assert project.scores() == {}
+    monkeypatch.setenv("DOUBLER_BEHAVES", "1")
+    result = score("orders", "all")
+    assert (result.run_id, result.rows, result.resumed_rows) == (1, 1000, sum(before.values()))
+    assert project.scores() == project.expected()
+
+
+def test_a_challenger_is_refused(project: Project) -> None:
+    fill(project, count=2)
+    project.write_job(shards=2, challenger="doubler@1")
+    with pytest.raises(ConfigurationError, match="in one shard"):
+        score("orders", "all")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("on", ["processes", "dask"])
+def test_in_processes_and_on_dask(project: Project, on: str) -> None:
+    fill(project, count=2, on=on)
+    assert score("orders", "all").rows == 1000
+    assert project.scores() == project.expected()
+    assert [rows for _, rows in shards_of(project)] == [500, 500]
+
+
+@pytest.mark.heavy
+def test_a_dask_worker_killed_in_mid_run_costs_no_row(project: Project, tmp_path: Path) -> None:
+    """The shard that it had is taken over by another worker, which resumes it."""
+    project.fill(2000, days=1)
+    victim = tmp_path / "victim"
+    project.publish(behaviour="die once", after=3, seconds=0.05, victim=str(victim))
+    project.write_job(shards={"count": 2, "on": "dask"}, chunk_rows=50)
+    result = score("orders", "all")
+    assert (result.rows, result.run_id) == (2000, 1)
+    killed = int(victim.read_text())
+    assert killed != os.getpid()
+    with pytest.raises(ProcessLookupError):
+        os.kill(killed, signal.SIGCONT)
+    assert project.scores() == project.expected()
+    written = project.sql("SELECT count(*) FROM order_scores_runs")
+    assert [tuple(row) for row in written] == [(2000,)]
