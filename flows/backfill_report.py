@@ -26,6 +26,7 @@ from adapters.database.backfills import (
 from adapters.errors import NightshiftError
 from flows.grid import data_uri, draw
 from flows.partitions import Grid
+from flows.reasons import cut, in_full
 from flows.report import artifact_key, current_listener
 
 _MOST_LINES = 500
@@ -179,14 +180,22 @@ def _picture(steps: Sequence[Step], grid: Grid) -> str:
 
 
 def _table(steps: Sequence[Step]) -> list[str]:
+    """Each step in a line of Markdown, and below what was too long for it."""
     lines = ["| partition | | rows | why |", "|---|---|--:|---|"]
     for step in steps[:_MOST_LINES]:
         rows = "" if step.rows is None else f"{step.rows:,}"
-        reason = " ".join(step.reason.split()).replace("|", r"\|")
-        lines.append(f"| {step.partition} | {step.state} | {rows} | {reason} |")
+        if rows and step.state != DONE:
+            rows = f"~{rows}"  # an estimate
+        lines.append(f"| {step.partition} | {step.state} | {rows} | {_cell(cut(step.reason))} |")
     if len(steps) > _MOST_LINES:
         lines.append(f"| and {len(steps) - _MOST_LINES:,} more | | | |")
+    for text in in_full((step.partition, step.reason) for step in steps):
+        lines += ["", f"`{text.replace('`', ' ')}`"]
     return lines
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
 
 
 def _rows(steps: Sequence[Step], *states: str) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from adapters.errors import ConfigurationError, NightshiftError, TransientError
-from flows import cli_deploy, cli_doctor, cli_models, cli_report, cli_runs, terminal
+from flows import cli_deploy, cli_doctor, cli_keys, cli_models, cli_report, cli_runs, terminal
 from flows.terminal import AsJson
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 
 cli_models.add_to(app)
+cli_keys.add_to(app)
 cli_deploy.add_to(app)
 cli_doctor.add_to(app)
 cli_runs.add_to(app)
@@ -84,11 +85,13 @@ def run(
     cell = spec.partition_of(partition)
     with prefect_api(settings.state_dir) as ready:
         from flows.report import listening
+        from flows.retries import announcing_retries
         from flows.score import score
 
         ready()
         title = f"{job} {cell.label}"
-        with _quiet(as_json, title) as listener, listening(listener):
+        retries = announcing_retries(terminal.say_aside)
+        with _quiet(as_json, title) as listener, listening(listener), retries:
             result = score(job, cell.label, model, allow_leakage)
     if as_json:
         terminal.print_json(asdict(result) | {"rows_per_second": result.rows_per_second})
@@ -97,7 +100,8 @@ def run(
         terminal.errors.print(f"[yellow]{job} {result.partition} has no rows in the source.[/]")
     terminal.console.print(
         f"Published [bold]{result.rows:,} rows[/] in {result.target}: "
-        f"run {result.run_id}, {result.model}, {result.seconds:.1f} s"
+        f"run {result.run_id}, {result.model}, {result.seconds:.1f} s, "
+        f"{result.rows_per_second:,.0f} rows/s"
     )
     if result.resumed_rows:
         terminal.console.print(f"  {result.resumed_rows:,} of them were written before it resumed")

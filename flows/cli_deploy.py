@@ -1,5 +1,6 @@
 """The commands of nights and ranges: deploy, serve, backfill."""
 
+from collections import Counter
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -133,13 +134,15 @@ def backfill(
         from flows.backfill import backfill as run
         from flows.backfill_report import watching
         from flows.report import listening
+        from flows.retries import announcing_retries
 
         ready()
         failed = None
         title = f"{job} {start:%Y-%m-%d} to {end:%Y-%m-%d}"
         quiet = as_json or dry_run
         bar = nullcontext(None) if quiet else terminal.progress_bar(title)
-        with bar as listener, listening(listener), watching() as seen:
+        retries = announcing_retries(terminal.say_aside)
+        with bar as listener, listening(listener), retries, watching() as seen:
             try:
                 run(
                     job,
@@ -157,7 +160,9 @@ def backfill(
     _show(seen.model, seen.steps, dry_run, as_json)
     if failed is not None:
         if not as_json:
-            terminal.errors.print(f"[bold red]Error:[/] {terminal.escaped(str(failed))}")
+            told = f"{len(failed.failures)} of {failed.partitions} partitions failed."
+            remedy = "The same command with `--reprocess failed` does only these."
+            terminal.errors.print(f"[bold red]Error:[/] {told} {remedy}")
         raise typer.Exit(1)
 
 
@@ -167,16 +172,34 @@ def _show(model: str, steps: Any, dry_run: bool, as_json: bool) -> None:
         lines = [{name: getattr(step, name) for name in names} for step in steps]
         terminal.print_json({"model": model, "dry_run": dry_run, "partitions": lines})
         return
-    terminal.print_table(
-        ["partition", "state", "rows", "seconds", "why"],
-        [[step.partition, step.state, step.rows, step.seconds, step.reason] for step in steps],
-        empty="No partitions.",
-    )
-    counts: dict[str, int] = {}
-    for step in steps:
-        counts[step.state] = counts.get(step.state, 0) + 1
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    terminal.console.print(f"\n{told}, with {model}")
+    from adapters.database.backfills import DONE, WAITING
+    from flows import reasons
+
+    columns = ["partition", "state", "rows", "seconds", "why"]
+    lines = [
+        [
+            step.partition,
+            step.state,
+            step.rows if step.rows is None or step.state == DONE else terminal.About(step.rows),
+            step.seconds,
+            reasons.cut(step.reason),
+        ]
+        for step in steps
+    ]
+    if dry_run:  # nothing took any time
+        columns.remove("seconds")
+        lines = [[*line[:3], line[4]] for line in lines]
+    terminal.print_table(columns, lines, empty="No partitions.")
+    for text in reasons.in_full((step.partition, step.reason) for step in steps):
+        terminal.say(f"\n{text}")
+    if dry_run:
+        due = [step for step in steps if step.state == WAITING]
+        rows = sum(step.rows or 0 for step in due)
+        told = f"{len(due)} of {len(steps)} would be scored, about {rows:,} rows"
+    else:
+        counts = Counter(step.state for step in steps)
+        told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    terminal.say(f"\n{told}, with {model}")
 
 
 def _required_api() -> str:

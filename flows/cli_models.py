@@ -1,4 +1,4 @@
-"""The commands of a model's life: publish, promote, rollback, models, keys."""
+"""The commands of a model's life: publish, promote, rollback, models."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -16,7 +16,6 @@ AliasOption = Annotated[str, typer.Option(help="The alias.")]
 Force = Annotated[bool, typer.Option(help="Even if jobs that use the alias could not run.")]
 
 models = typer.Typer(help="What is in the model store.", invoke_without_command=True)
-keys = typer.Typer(help="The keys that models are signed with.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,7 +23,6 @@ def add_to(app: typer.Typer) -> None:
     for command in (publish, promote, rollback):
         app.command()(command)
     app.add_typer(models, name="models")
-    app.add_typer(keys, name="keys")
 
 
 def publish(
@@ -163,11 +161,23 @@ def list_models(context: typer.Context, as_json: AsJson = False) -> None:
 
     Example: `nightshift models`
     """
+    if context.invoked_subcommand is None:
+        _list_models(as_json)
+
+
+@models.command("list")
+def list_them(as_json: AsJson = False) -> None:
+    """The same: list the models in the store.
+
+    Example: `nightshift models list`
+    """
+    _list_models(as_json)
+
+
+def _list_models(as_json: bool) -> None:
     from flows.desk import open_store
     from flows.settings import load_settings
 
-    if context.invoked_subcommand is not None:
-        return
     store = open_store(load_settings())
     rows: list[dict[str, Any]] = []
     for name in store.models():
@@ -276,29 +286,6 @@ def diff(
     else:
         for line in difference.lines() or ["No difference."]:
             terminal.console.print(terminal.escaped(line))
-
-
-@keys.command()
-def create(as_json: AsJson = False) -> None:
-    """Make the key pair that this machine signs models with, where trust.sign_key says.
-
-    The private half stays here; the public half goes into trust.keys wherever models are scored.
-
-    Example: `nightshift keys create`
-    """
-    from flows.desk import create_key
-    from flows.settings import load_settings
-
-    public = create_key(load_settings())
-    text = public.read_text(encoding="utf-8").strip()
-    if as_json:
-        terminal.print_json({"path": str(public), "public": text})
-        return
-    terminal.console.print(
-        f"Private key  {public.with_suffix('.pem')} (keep it here, keep it secret)"
-    )
-    terminal.console.print(f"Public key   {public}")
-    terminal.console.print(f"             {text}")
 
 
 def _promote(name: str, version: int, alias: str, force: bool) -> Any:

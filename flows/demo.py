@@ -216,5 +216,6 @@ def _show(connection: sa.Connection, manifest: Manifest) -> None:
         ["departure", "flight", "route", "left late", "predicted", "arrived late", "version"],
         [[f"{row[0]:%b %d %H:%M}", row[1], row[2], row[3], row[4], row[5], row[6]] for row in rows],
         empty="",
+        indent=2,
     )
     say("\n  SELECT * FROM flight_delay_predictions WHERE flight_id = 272001;")

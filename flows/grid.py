@@ -14,13 +14,15 @@ from flows.partitions import Grid
 STATES = {
     "skipped": ("#b9c3d0", ""),
     "published": ("#2f9e62", ""),
-    "waiting": ("#ffffff", ""),
+    "waiting": ("#dbe9fb", ""),
     "running": ("#f2a93b", "···"),
     "failed": ("#d43d3d", "×"),
 }
 _WORST = list(STATES)
 _MOST_HOURS = 62 * 25
-_LEFT, _TOP, _LEGEND, _NUMBERED = 86, 34, 30, 45
+_LEFT, _TOP, _LEGEND, _RIGHT = 86, 34, 30, 14
+_WIDEST, _LARGEST, _LARGE, _SMALL = 720, 34, 26, 20
+_NUMBERED = 45  # more partitions than these have no numbers within
 
 
 def draw(partitions: Sequence[tuple[str, str]], grid: Grid) -> str:
@@ -28,11 +30,12 @@ def draw(partitions: Sequence[tuple[str, str]], grid: Grid) -> str:
     if grid == "hour" and len(partitions) > _MOST_HOURS:
         partitions, grid = _by_day(partitions), "day"
     rows = _rows(partitions, grid)
-    size = 26 if len(rows) <= 12 else 20
-    columns = max((column for row in rows.values() for column, _, _ in row), default=1)
-    columns = {"day": 31, "hour": max(24, columns), "month": 12}.get(grid, columns)
+    first, last = _columns(rows, grid)
+    wished = _LARGEST if len(rows) == 1 else _LARGE if len(rows) <= 12 else _SMALL
+    columns = last - first + 1
+    size = max(_SMALL, min(wished, (_WIDEST - _LEFT - _RIGHT) // columns))
     gap = 3
-    width = _LEFT + columns * size + 14
+    width = _LEFT + columns * size + _RIGHT
     height = _TOP + len(rows) * size + _LEGEND + 12
     paths: dict[str, list[str]] = {state: [] for state in STATES}
     texts = []
@@ -40,17 +43,18 @@ def draw(partitions: Sequence[tuple[str, str]], grid: Grid) -> str:
         y = _TOP + index * size
         texts.append(_text(_LEFT - 10, y + size / 2, name, "end"))
         for column, short, state in row:
-            x = _LEFT + (column - 1) * size
+            x = _LEFT + (column - first) * size
             side = size - gap
             paths[state].append(f"M{x} {y}h{side}v{side}h-{side}z")
             mark = STATES[state][1]
             inside = mark or (short if len(partitions) <= _NUMBERED else "")
             if inside:
-                style = "w" if state in ("published", "failed", "running") else ""
+                style = "w" if state in ("published", "failed", "running") else "n"
                 texts.append(_text(x + side / 2, y + side / 2 + 1, inside, "middle", style))
     heads = [
-        _text(_LEFT + (column - 1) * size + (size - gap) / 2, _TOP - 12, head, "middle", "s")
-        for column, head in _heads(grid, columns)
+        _text(_LEFT + (column - first) * size + (size - gap) / 2, _TOP - 12, head, "middle", "s")
+        for column, head in _heads(grid, last)
+        if first <= column <= last
     ]
     counts = {state: sum(found == state for _, found in partitions) for state in STATES}
     x, legend = _LEFT, []
@@ -63,7 +67,7 @@ def draw(partitions: Sequence[tuple[str, str]], grid: Grid) -> str:
             x += 18 + 7 * len(caption) + 22
     width = max(width, x)
     drawn = "".join(
-        f'<path d="{"".join(path)}" fill="{STATES[state][0]}" stroke="#8794a5" '
+        f'<path d="{"".join(path)}" fill="{STATES[state][0]}" stroke="#6f97cc" '
         f'stroke-width="{1 if state == "waiting" else 0}"/>'
         for state, path in paths.items()
         if path
@@ -72,8 +76,9 @@ def draw(partitions: Sequence[tuple[str, str]], grid: Grid) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}"><style>text{{font:12px sans-serif;fill:#2b3440;'
         "dominant-baseline:middle}.s{fill:#6b7787;font-size:11px}"
-        '.w{fill:#fff;font-size:11px}</style><rect width="100%" height="100%" rx="6" '
-        f'fill="#f6f8fa"/>{drawn}{"".join(heads)}{"".join(texts)}{"".join(legend)}</svg>'
+        ".n{font-size:11px}.w{fill:#fff;font-size:11px}</style>"
+        '<rect width="100%" height="100%" rx="6" fill="#f6f8fa"/>'
+        f"{drawn}{''.join(heads)}{''.join(texts)}{''.join(legend)}</svg>"
     )
 
 
@@ -100,6 +105,15 @@ def _rows(
     return rows
 
 
+def _columns(rows: dict[str, list[tuple[int, str, str]]], grid: Grid) -> tuple[int, int]:
+    """The first and the last column drawn. Alone, a row has no more than its own."""
+    found = [column for row in rows.values() for column, _, _ in row]
+    first, last = min(found, default=1), max(found, default=1)
+    if len(rows) == 1:
+        return first, last
+    return 1, {"day": 31, "hour": max(24, last), "month": 12}.get(grid, last)
+
+
 def _by_day(partitions: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     days: dict[str, str] = {}
     for label, state in partitions:
@@ -108,7 +122,7 @@ def _by_day(partitions: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return list(days.items())
 
 
-def _heads(grid: Grid, columns: int) -> list[tuple[int, str]]:
+def _heads(grid: Grid, last: int) -> list[tuple[int, str]]:
     if grid == "day":
         return [(day, str(day)) for day in (1, 5, 10, 15, 20, 25, 31)]
     if grid == "month":
@@ -116,7 +130,7 @@ def _heads(grid: Grid, columns: int) -> list[tuple[int, str]]:
         names += ["Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
         return list(enumerate(names, start=1))
     if grid == "hour":
-        return [(hour + 1, f"{hour:02}") for hour in range(0, min(columns, 24), 3)]
+        return [(hour + 1, f"{hour:02}") for hour in range(0, min(last, 24), 3)]
     return []
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -32,10 +33,17 @@ console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty(
 errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
+class About(int):
+    """An estimate, in a table."""
+
+
 class _RateColumn(ProgressColumn):
+    """Of the last moments; what is over has one rate, which its result tells."""
+
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} rows/s", style="cyan")
+        if task.speed is None or task.finished:
+            return Text("")
+        return Text(f"{task.speed:,.0f} rows/s", style="cyan")
 
 
 class _RowsColumn(MofNCompleteColumn):
@@ -69,7 +77,9 @@ def progress_bar(title: str) -> Iterator[Any]:
             progress.stop()
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str, indent: int = 0
+) -> None:
     """Rows as a table, numbers to the right; `empty` if there are none.
 
     One line for each row, unless a terminal is too narrow for it.
@@ -84,12 +94,17 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: st
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))  # Text: brackets are no markup
-    console.print(table)
+    console.print(Padding(table, (0, 0, 0, indent)) if indent else table)
 
 
 def say(text: str) -> None:
     """A line as it is: brackets are no markup."""
     console.print(Text(text), soft_wrap=True)
+
+
+def say_aside(text: str) -> None:
+    """A line as it is, where it does not mix with what a script reads."""
+    errors.print(Text(text))
 
 
 def escaped(text: str) -> str:
@@ -121,4 +136,6 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:,.2f}"
+    if isinstance(value, About):
+        return f"~{int(value):,}"
     return f"{value:,}" if _is_number(value) else " ".join(str(value).split())

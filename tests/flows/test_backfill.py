@@ -1,6 +1,7 @@
 """Backfills, end to end: the plan, what fails, what is killed, what overlaps."""
 
 import json
+import re
 import threading
 from contextvars import copy_context
 from datetime import date
@@ -8,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from command import Nightshift
 from prefect import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -18,7 +20,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import State
 from project import Project
-from served import eventually, say, start
+from served import eventually, start
 
 from adapters.errors import BackfillFailed, ConfigurationError
 from flows.backfill import BackfillResult, backfill
@@ -201,18 +203,22 @@ def _published(project: Project) -> int:
     return int(project.sql(steps)[0][0])
 
 
-@pytest.mark.heavy
-def test_the_command(days: Project, prefect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command(
+    days: Project, nightshift: Nightshift, monkeypatch: pytest.MonkeyPatch
+) -> None:
     days.sql("UPDATE orders SET x = -1 WHERE id BETWEEN 101 AND 200")
     days.publish(behaviour="negative")
     command = ["backfill", "orders", "--from", "2024-03-01", "--to", "2024-03-04"]
-    plan = json.loads(say(days, prefect, *command, "--dry-run", "--json"))
+    plan = json.loads(nightshift(*command, "--dry-run", "--json").stdout)
     assert [step["state"] for step in plan["partitions"]] == ["waiting"] * 4
-    process = start(days, prefect, *command)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "3 published, 1 failed, with doubler@2" in output
-    assert "Error: 1 of 4 partitions failed. 2024-03-02: doubler@2 could not predict" in output
+    header, first, *_, summary = nightshift(*command, "--dry-run").stdout.splitlines()
+    assert header.split() == ["partition", "state", "rows", "why"]
+    assert re.fullmatch(r"2024-03-01 +waiting +~\d+ +not published yet *", first)
+    assert re.fullmatch(r"4 of 4 would be scored, about \d+ rows, with doubler@2", summary)
+    failed = nightshift(*command, code=1)
+    assert "3 published, 1 failed, with doubler@2" in failed.stdout
+    assert failed.stderr.startswith("Error: 1 of 4 partitions failed. The same command with")
+    assert (failed.stdout + failed.stderr).count("cannot take negative numbers") == 1
     monkeypatch.setenv("DOUBLER_BEHAVES", "1")
-    mended = say(days, prefect, *command, "--reprocess", "failed")
+    mended = nightshift(*command, "--reprocess", "failed").stdout
     assert "3 skipped, 1 published, with doubler@2" in mended

@@ -63,6 +63,16 @@ def test_the_whole_way(project: Project, saved: tuple[str, str], nightshift: Nig
     assert len(nightshift("runs", "--limit", "1").stdout.splitlines()) == 2
 
 
+def test_lists_have_a_name_of_their_own(project: Project, nightshift: Nightshift) -> None:
+    project.publish()
+    assert nightshift("models", "list").stdout == nightshift("models").stdout
+    (key,) = json.loads(nightshift("keys", "list", "--json").stdout)
+    assert (key["trusted"], key["signs here"]) == (True, True)
+    shown = nightshift("keys").stdout
+    assert key["key"] in shown
+    assert key["key"] in nightshift("models", "show", "doubler@1").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [

@@ -79,6 +79,7 @@ def test_all_columns_of_runs_can_be_read_in_80(monkeypatch: pytest.MonkeyPatch) 
         ([1.25, -1234.5], ["     1.25", "-1,234.50"]),
         ([Decimal("1.10"), Decimal(7)], ["1.10", "   7"]),
         ([math.nan, 1.0], [" nan", "1.00"]),
+        ([terminal.About(12_000), 5], ["~12,000", "      5"]),
         ([True, False], ["True", "False"]),
         (["a", 10], ["a", "10"]),
         ([None, None], ["", ""]),
@@ -89,6 +90,11 @@ def test_numbers_stand_to_the_right(
 ) -> None:
     terminal.print_table(["n"], [[value] for value in values], empty="")
     assert [line.rstrip() for line in pipe.getvalue().splitlines()[1:]] == expected
+
+
+def test_a_table_may_be_indented(pipe: io.StringIO) -> None:
+    terminal.print_table(["a", "b"], [["x", "y"]], empty="", indent=2)
+    assert [line.rstrip() for line in pipe.getvalue().splitlines()] == ["  a  b", "  x  y"]
 
 
 def test_no_rows(pipe: io.StringIO) -> None:
@@ -132,16 +138,18 @@ def test_escaped_text_is_never_markup(text: str) -> None:
 # --- progress -----------------------------------------------------------------------------------
 
 
-def test_progress_says_rows_and_rate(pipe: io.StringIO) -> None:
-    with terminal.progress_bar("flights [red] 2013-10-01") as listen:
-        listen(0, 2_000_000)
-        listen(1_000_000, 2_000_000)
-        listen(2_000_000, 2_000_000)
-    (line,) = pipe.getvalue().splitlines()
-    assert "flights [red] 2013-10-01" in line
-    assert "100%" in line
-    assert "2,000,000 of 2,000,000 rows" in line
-    assert "rows/s" in line
+def test_progress_says_rows_and_their_rate_while_it_goes_on(pipe: io.StringIO) -> None:
+    for rows in (1_000_000, 2_000_000):
+        with terminal.progress_bar("flights [red] 2013-10-01") as listen:
+            listen(0, 2_000_000)
+            listen(500_000, 2_000_000)
+            listen(rows, 2_000_000)
+    half, whole = pipe.getvalue().splitlines()
+    assert "flights [red] 2013-10-01" in half
+    assert "1,000,000 of 2,000,000 rows" in half
+    assert "rows/s" in half
+    assert "100%" in whole
+    assert "rows/s" not in whole  # a result tells the one of the whole
 
 
 def test_an_empty_partition(pipe: io.StringIO) -> None:
