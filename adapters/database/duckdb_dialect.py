@@ -81,19 +81,20 @@ class _Connection:
     ) -> Iterator[pa.RecordBatch]:
         """The rows as Arrow, about `rows` at a time, as DuckDB comes to them.
 
-        Any other statement on this connection ends it, as DuckDB itself would ask for.
+        A connection has one open result: another statement ends this one, and the next batch is
+        then an error.
         """
         self._drop()
-        found = self.duck.sql(statement, params=list(parameters))
-        self._open = found.to_arrow_reader(rows)
-        del found
-        while self._open is not None:
+        reader = self.duck.sql(statement, params=list(parameters)).to_arrow_reader(rows)
+        self._open = reader
+        while self._open is reader:
             try:
-                batch = self._open.read_next_batch()
+                batch = reader.read_next_batch()
             except StopIteration:
-                break
+                self._drop()
+                return
             yield batch
-        self._drop()
+        raise duckdb.OperationalError("another statement ended the reading")
 
     def run(self, statement: str, parameters: Sequence[Any] = ()) -> None:
         self._drop()
@@ -271,8 +272,6 @@ class DuckDBDialect(default.DefaultDialect):
         return sa.QueuePool
 
     def create_connect_args(self, url: sa.URL) -> Any:
-        if not url.database or url.database.startswith(":memory:"):
-            raise sa.exc.ArgumentError("DuckDB needs a file: what is in memory ends with a run")
         return ((url.database,), {})
 
     def do_begin(self, _connection: Any) -> None:

@@ -18,8 +18,10 @@ from adapters.errors import (
 
 # SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which the same statement may
 # succeed: connection lost, server stopping or starting, too many connections, serialization
-# failure, deadlock, lock timeout.
-_TRANSIENT_STATES = ("08", "57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03")
+# failure, deadlock, lock timeout, a session or transaction that stood still for too long.
+_TRANSIENT_STATES = (
+    "08", "57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03", "25P03", "25P04", "57P05",
+)  # fmt: skip
 # MariaDB's and MySQL's numbers for the same (their SQLSTATE is HY000 for most): too many
 # connections, lock wait timeout, deadlock, cannot connect, gone away, connection lost, killed or
 # aborted, server shutting down, network read or write error, too many connections of this user.
@@ -60,6 +62,19 @@ _MYSQL_SESSION = """SET SESSION time_zone = '+00:00', default_storage_engine = I
     lock_wait_timeout = 60, net_write_timeout = 86400,
     sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION')"""
 
+# PostgreSQL's settings of a session, where neither the server nor the role has any: a lock that
+# somebody keeps is not waited for without end; and a process that stands still amid a transaction
+# loses it, since whoever takes its run over would wait for that process.
+POSTGRES_SESSION = """
+    SELECT set_config(name, '60s', false)
+    FROM (VALUES ('lock_timeout'), ('idle_in_transaction_session_timeout')) AS setting (name)
+    WHERE current_setting(name) = '0'"""
+# And of its connection, so that one that leads nowhere any more is noticed: seconds, milliseconds.
+_POSTGRES_NETWORK = {
+    "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
+    "tcp_user_timeout": 120_000,
+}  # fmt: skip
+
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
@@ -76,6 +91,10 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
     parsed = sa.make_url(url)
     parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
     backend = parsed.get_backend_name()
+    if backend == "duckdb" and (parsed.database or ":memory:").startswith(":memory:"):
+        problem = "DuckDB needs a file, since what is in memory ends with a run"
+        remedy = "Write it as duckdb:///folder/file.duckdb."
+        raise ConfigurationError("nightshift.yaml", "database.url", problem, remedy)
     options: dict[str, Any] = {"max_overflow": _UNBOUNDED}
     if backend not in {"sqlite", "duckdb"}:
         options["pool_pre_ping"] = True
@@ -84,6 +103,9 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
         # A server's default may be stricter; but after waiting for a lock, the ledger must see
         # what its last holder committed.
         options["isolation_level"] = "READ COMMITTED"
+    if backend == "postgresql":
+        network = {k: v for k, v in _POSTGRES_NETWORK.items() if k not in parsed.query}
+        options["connect_args"].update(network)
     if parsed.drivername.endswith("+pymysql"):
         options["connect_args"]["local_infile"] = True  # and see _configure_mysql
     try:
@@ -97,6 +119,8 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
         sa.event.listen(engine, "begin", _begin_duckdb)
     if backend in MYSQL:
         sa.event.listen(engine, "connect", _configure_mysql)
+    if backend == "postgresql":
+        sa.event.listen(engine, "connect", _configure_postgres)
     return engine
 
 
@@ -137,6 +161,11 @@ def _configure_mysql(connection: Any, _record: object) -> None:
     # To any statement a server may answer by asking for a file of ours. It gets one only while the
     # fast lane sends rows (mysql.py).
     connection._local_infile = False  # noqa: SLF001
+
+
+def _configure_postgres(connection: Any, _record: object) -> None:
+    connection.execute(POSTGRES_SESSION)
+    connection.commit()
 
 
 def name_of(engine: sa.Engine) -> str:

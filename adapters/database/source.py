@@ -226,7 +226,7 @@ class Source:
 
     def _begin_snapshot(self, connection: sa.Connection) -> None:
         """Make what this connection reads the state of one moment, where the database can."""
-        connection.execution_options(nightshift_read_only=True)
+        connection.execution_options(nightshift_read_only=True, postgresql_readonly=True)
         driver: Any = connection.connection.dbapi_connection
         if "REPEATABLE READ" in connection.dialect.get_isolation_level_values(driver):
             connection.execution_options(isolation_level="REPEATABLE READ")

@@ -2,6 +2,7 @@
 
 import pickle
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from adapters.database.ledger import new_owner
 from adapters.database.predictions import Predictions
 from adapters.database.run import Run
 from adapters.errors import (
+    ConfigurationError,
     DatabaseError,
     DatabaseUnavailable,
     KeyNotUnique,
@@ -330,6 +332,19 @@ def test_nobody_answers() -> None:
 
 def test_no_such_host() -> None:
     refused("postgresql://someone:hunter2@nowhere.invalid/db", DatabaseUnavailable, "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("url", "missing", "extra"),
+    [("mariadb://host/db", "pymysql", "mysql"), ("duckdb:///file", "duckdb", "duckdb")],
+)
+def test_no_such_driver(
+    monkeypatch: pytest.MonkeyPatch, url: str, missing: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, "adapters.database.duckdb_dialect", raising=False)
+    with pytest.raises(ConfigurationError, match=rf"package {missing}.*nightshift\[{extra}\]"):
+        open_engine(url)
 
 
 def test_no_such_database(database: sa.URL) -> None:

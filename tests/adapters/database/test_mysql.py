@@ -329,8 +329,8 @@ def events(maria: Lane) -> Lane:
     """Events e: ten rows three hours apart from midnight, 2013-10-01, UTC."""
     maria.execute(
         "CREATE TABLE e (id int, at timestamp(6) NULL, x double, label varchar(9))",
-        "INSERT INTO e SELECT seq, timestamp'2013-10-01 00:00:00' + INTERVAL 3 * seq HOUR, seq, '50%%'"
-        " FROM seq_0_to_9",
+        "INSERT INTO e SELECT seq, timestamp'2013-10-01 00:00:00' + INTERVAL 3 * seq HOUR, seq,"
+        " '50%%' FROM seq_0_to_9",
     )
     return maria
 

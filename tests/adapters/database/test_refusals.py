@@ -261,6 +261,8 @@ ODD = [
     "ä日",
     "'",
     "a.b",
+    "select",
+    "at",  # which DuckDB took for itself between two versions
 ]
 
 

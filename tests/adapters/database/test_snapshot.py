@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 from lanes import Lane, sign
 
+from adapters.database.snapshot import StreamedSnapshot
 from adapters.database.source import Source
 
 
@@ -108,6 +109,17 @@ def test_a_server_that_ends_idle_transactions_does_not_end_the_snapshot(fast: La
             other.exec_driver_sql("SELECT pg_sleep(0.2)")
         assert snapshot.count(None) == 50
         assert len(rows_of(list(snapshot.chunks(None, 7)))) == 50
+
+
+def test_a_snapshot_cannot_write(lane: Lane) -> None:
+    """Whatever is in a source query, or in a function that it calls."""
+    lane.numbers("t", 3)
+    with lane.source(table="t").snapshot(sign(), None, None) as snapshot:
+        assert isinstance(snapshot, StreamedSnapshot)
+        with pytest.raises(sa.exc.DBAPIError, match=r"(?i)read.?only"):
+            snapshot._connection.exec_driver_sql("DELETE FROM t")
+    lane.execute("UPDATE t SET x = 7")  # on the same connection, back from the pool
+    assert lane.rows("SELECT DISTINCT x FROM t") == [(7.0,)]
 
 
 def test_errors_of_its_user_pass_unchanged(lane: Lane) -> None:

@@ -1,7 +1,7 @@
 """The target: made where nothing is, used where it is Nightshift's, refused where it is not."""
 
 import math
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -322,48 +322,6 @@ def test_the_index_on_the_key_alone(lane: Lane) -> None:
     create(lane, index_key=True)
     indexes = sa.inspect(lane.engine).get_indexes("scores_runs")
     assert [index["column_names"] for index in indexes] == [["id"]]
-
-
-def test_a_source_in_one_database_and_a_target_in_another(
-    request: pytest.FixtureRequest, lite: Lane
-) -> None:
-    """Types of the one are spelt in the other."""
-    fast: Lane = request.getfixturevalue("fast")
-    kinds = [sa.BigInteger(), sa.Text(), sa.Boolean(), sa.Date(), sa.DateTime()]
-    columns = [sa.Column(f"k{n}", kind, primary_key=True) for n, kind in enumerate(kinds)]
-    moment = datetime(2013, 10, 1, 5, 0, 0, 1)  # noqa: DTZ001
-    keys = [(2**40 + n, "a'ä", True, date(2013, 10, 1), moment) for n in range(3)]
-    rows = [{**{f"k{n}": value for n, value in enumerate(key)}, "x": 0.5} for key in keys]
-    names = tuple(column.name for column in columns)
-    for here, there in ((lite, fast), (fast, lite)):
-        table = [column._copy() for column in columns]
-        here.table("mixed", [*table, sa.Column("x", sa.Double)], rows)
-        source = here.source(names, table="mixed")
-        source.check(sign())
-        predictions = there.predictions(source, "mixed_scores")
-        predictions.create()
-        predictions.create()
-        there.score(predictions, request_of(job="mixed", target="mixed_scores"), rows=2)
-        shown = [sa.column(column.name, column.type) for column in predictions.rows.c[1:]]
-        select = sa.select(*shown).select_from(sa.table("mixed_scores")).order_by(shown[0])
-        with there.engine.connect() as connection:
-            found = connection.execute(select).all()
-        assert [tuple(row) for row in found] == [(*key, 0.5) for key in keys]
-
-
-def test_exact_keys_in_a_database_without_decimals(
-    request: pytest.FixtureRequest, lite: Lane
-) -> None:
-    fast: Lane = request.getfixturevalue("fast")
-    keys = ["12345678901234567890.5", "12345678901234567890.6"]
-    fast.execute("CREATE TABLE t (id numeric PRIMARY KEY, x float8)")
-    fast.execute(*(f"INSERT INTO t VALUES ({key}, 1)" for key in keys))
-    source = fast.source(table="t")
-    predictions = lite.predictions(source)
-    predictions.create()
-    predictions.create()
-    lite.score(predictions, request_of())
-    assert lite.view() == dict.fromkeys(keys, 1.0)
 
 
 def test_a_schema_that_is_not_there(fast: Lane) -> None:
