@@ -55,6 +55,7 @@ class Ledger:
         self.engine = engine
         self.lease = lease
         self.tables = LedgerTables(schema)
+        self._begun: set[tuple[str, str, str, str]] = set()
 
     def create(self) -> None:
         """Create what is missing. Safe to call at once from several workers."""
@@ -95,61 +96,79 @@ class Ledger:
         source has changed behind the last chunk. `owner` is from `new_owner`; give the same again
         to go on after a failure of one's own.
         Raises PartitionBusy while another owner is alive, AlreadyPublished if the request says
-        so, TargetMismatch if the target is another job's.
+        so, TargetMismatch if the target is another job's, OwnershipLost if this owner has begun
+        before and was replaced: what it has read since then, a model say, may be out of date.
         """
-        runs = self.tables.runs
+        attempt = (request.job, request.partition, request.role, owner)
         with translated(self.engine, "to begin a run"), self.engine.begin() as connection:
-            self._register(connection, request.job, request.target)
-            self.lock(connection, request.job)
-            now = self.now(connection)
-            if request.unless_published_since is not None:
-                self._refuse_published(connection, request, request.unless_published_since)
-            mine = (runs.c.job == request.job) & (runs.c.partition == request.partition)
-            mine &= runs.c.role == request.role
-            last = connection.scalar(sa.select(sa.func.max(runs.c.run_id)).where(mine))
-            open_states = [RUNNING, FAILED]
-            if request.role == CHAMPION:  # a challenger's run ends once it is scored
-                open_states.append(SCORED)
-            unfinished = connection.execute(
-                sa.select(runs).where(mine, runs.c.state.in_(open_states))
-            ).mappings()
-            resumable = None
-            for row in unfinished.all():
-                if row["state"] == RUNNING and row["owner"] != owner:
-                    silent = self._silence(connection, row, now)
-                    if self._is_alive(connection, row, silent):
-                        raise PartitionBusy(
-                            request.job, request.partition, row["run_id"], row["owner"], silent
-                        )
-                if row["state"] != FAILED:  # or its owner could still publish it, after this one
-                    self._fence(connection, row["run_id"])
-                    abandoned = sa.update(runs).where(runs.c.run_id == row["run_id"])
-                    reason = f"abandoned by {row['owner']}"
-                    connection.execute(abandoned.values(state=FAILED, error=reason))
-                if row["run_id"] == last and row["fingerprint"] == request.fingerprint:
-                    resumable = row
-            if resume and resumable is not None:
-                return self._take_over(connection, resumable, owner, now, request.flow_run_id)
-            values = {
-                "job": request.job,
-                "role": request.role,
-                "partition": request.partition,
-                "partition_start": request.start or BEGINNING,
-                "partition_end": request.end or END,
-                "model_name": request.model_name,
-                "model_version": request.model_version,
-                "model_digest": request.model_digest,
-                "fingerprint": request.fingerprint,
-                "flow_run_id": request.flow_run_id,
-            }
-            inserted = connection.execute(
-                sa.insert(runs).values(
-                    **values, state=RUNNING, owner=owner, heartbeat_at=now, started_at=now
-                )
+            run = self._begin(connection, request, owner, resume, attempt in self._begun)
+        self._begun.add(attempt)
+        return run
+
+    def _begin(
+        self,
+        connection: sa.Connection,
+        request: RunRequest,
+        owner: str,
+        resume: bool,
+        again: bool,
+    ) -> Run:
+        runs = self.tables.runs
+        self._register(connection, request.job, request.target)
+        self.lock(connection, request.job)
+        now = self.now(connection)
+        if request.unless_published_since is not None:
+            self._refuse_published(connection, request, request.unless_published_since)
+        mine = (runs.c.job == request.job) & (runs.c.partition == request.partition)
+        mine &= runs.c.role == request.role
+        last = connection.scalar(sa.select(sa.func.max(runs.c.run_id)).where(mine))
+        if again:
+            its_owner = connection.scalar(sa.select(runs.c.owner).where(runs.c.run_id == last))
+            if its_owner != owner:
+                raise OwnershipLost(last or 0)
+        open_states = [RUNNING, FAILED]
+        if request.role == CHAMPION:  # a challenger's run ends once it is scored
+            open_states.append(SCORED)
+        unfinished = connection.execute(
+            sa.select(runs).where(mine, runs.c.state.in_(open_states))
+        ).mappings()
+        resumable = None
+        for row in unfinished.all():
+            if row["state"] == RUNNING and row["owner"] != owner:
+                silent = self._silence(connection, row, now)
+                if self._is_alive(connection, row, silent):
+                    raise PartitionBusy(
+                        request.job, request.partition, row["run_id"], row["owner"], silent
+                    )
+            if row["state"] != FAILED:  # or its owner could still publish it, after this one
+                self._fence(connection, row["run_id"])
+                abandoned = sa.update(runs).where(runs.c.run_id == row["run_id"])
+                reason = f"abandoned by {row['owner']}"
+                connection.execute(abandoned.values(state=FAILED, error=reason))
+            if row["run_id"] == last and row["fingerprint"] == request.fingerprint:
+                resumable = row
+        if resume and resumable is not None:
+            return self._take_over(connection, resumable, owner, now, request.flow_run_id)
+        values = {
+            "job": request.job,
+            "role": request.role,
+            "partition": request.partition,
+            "partition_start": request.start or BEGINNING,
+            "partition_end": request.end or END,
+            "model_name": request.model_name,
+            "model_version": request.model_version,
+            "model_digest": request.model_digest,
+            "fingerprint": request.fingerprint,
+            "flow_run_id": request.flow_run_id,
+        }
+        inserted = connection.execute(
+            sa.insert(runs).values(
+                **values, state=RUNNING, owner=owner, heartbeat_at=now, started_at=now
             )
-            run_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
-            self._add_shard(connection, run_id, 0, owner, now)
-            return Run(run_id, owner, RUNNING, chunks=0, rows=0, last_key=None)
+        )
+        run_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
+        self._add_shard(connection, run_id, 0, owner, now)
+        return Run(run_id, owner, RUNNING, chunks=0, rows=0, last_key=None)
 
     def _add_shard(
         self, connection: sa.Connection, run_id: int, shard: int, owner: str, now: datetime
@@ -443,7 +462,7 @@ class Ledger:
         """Whether the owner of a running run is still at work, `silent` seconds after a sign."""
         if is_dead(row["owner"]):
             return False
-        if silent < self.lease:
+        if -self.lease < silent < self.lease:  # less, if the clock was set back
             return True
         # A chunk that takes longer than the lease to commit keeps its shard's row locked meanwhile.
         shards = self.tables.shards

@@ -21,7 +21,7 @@ import pyarrow.csv
 import sqlalchemy as sa
 
 from adapters.database.columns import Key, SourceColumn, decimal_type
-from adapters.database.engine import foreign
+from adapters.database.engine import POSTGRES_SESSION, foreign
 from adapters.database.pgcopy import FIXED, CopyMalformed, Decoder, encoded, wire_order
 from adapters.database.pgstream import can_stream, copied_out
 from adapters.database.predictions import Predictions
@@ -129,7 +129,7 @@ class CopiedSnapshot(StreamedSnapshot):
             ]
             place = _conninfo(self._connection)
             with psycopg.connect(place, autocommit=True) as connection:
-                for command in joining:
+                for command in (POSTGRES_SESSION, *joining):
                     connection.execute(command)
                 sent = self._sent(connection, statement)
                 if sent is None or not can_stream(connection):
@@ -183,6 +183,7 @@ class CopiedSnapshot(StreamedSnapshot):
         ):
             cursor.execute(joining[0].replace("BEGIN", "SET"))  # the driver has begun one
             cursor.execute(joining[1])
+            cursor.execute(POSTGRES_SESSION)
             cursor.execute(_rendered(self._connection, statement))
             with cursor.fetch_record_batch() as reader:
                 yield from _of_size(self._batches(reader), rows)

@@ -49,7 +49,9 @@ class Reader:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, _: object, __: TracebackType | None
+    ) -> None:
         self._over.set()
         self._thread.join()
         if self.worst and kind is None:

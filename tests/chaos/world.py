@@ -129,9 +129,7 @@ class Stage:
         self.previous, self.wanted = self.world.previous, self.world.wanted
         self.opened.callback(self._end)
 
-    def night(
-        self, model: str | None = None, api: str | None = None, **environment: str
-    ) -> Night:
+    def night(self, model: str | None = None, api: str | None = None, **environment: str) -> Night:
         """Begin one. Its environment is the world's, with these changes."""
         state = {"NIGHTSHIFT_STATE_DIR": str(self.folder / "state")}
         url = {"NIGHTSHIFT_DATABASE__URL": self.url.render_as_string(hide_password=False)}
@@ -256,7 +254,7 @@ def _prepare(world: World) -> None:
     first = Night({**world.environment, **QUICK}, "all").outcome()
     assert first.name == PUBLISHED, first
     project.sql("UPDATE orders SET x = x + 1000")
-    project.publish(seconds=0.05)
+    project.publish(seconds=0.06)  # another blob
     world.previous = Counter(tuple(row) for row in project.sql(SEEN))
     engine.dispose()
     with world.stage("oracle", random.Random()) as stage:

@@ -268,8 +268,12 @@ def test_a_zombie_with_a_scored_run_publishes_no_old_model(
     with pytest.raises(OwnershipLost):
         ledger.publish(zombie)
     assert lane.view() == {0: 2.0}
-    again = ledger.begin(request_of(), someone("zombie"))
-    assert again.run_id not in {zombie.run_id, heir.run_id}
+    with pytest.raises(OwnershipLost):  # nor by trying again: it still has the old one in its hands
+        ledger.begin(request_of(), someone("zombie"))
+    assert lane.ledger().begin(request_of(), someone("new")).run_id not in {
+        zombie.run_id,
+        heir.run_id,
+    }
 
 
 def test_a_scored_run_needs_only_publishing(lane: Lane, predictions: Predictions) -> None:

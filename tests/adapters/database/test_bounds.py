@@ -1,0 +1,80 @@
+"""Nothing is waited for without end: locks, processes that stand still, clocks that were set."""
+
+import time
+from datetime import timedelta
+
+import pytest
+from lanes import Lane, request_of
+
+from adapters.database.engine import open_engine, translated
+from adapters.errors import DatabaseUnavailable, PartitionBusy
+
+BOUNDS = "SELECT setting FROM pg_settings WHERE name IN ('lock_timeout', '{}') ORDER BY name"
+IDLE = "idle_in_transaction_session_timeout"
+A_MINUTE = [("60000",), ("60000",)]
+
+
+def test_a_session_waits_no_longer_than_a_minute(fast: Lane) -> None:
+    assert fast.rows(BOUNDS.format(IDLE)) == A_MINUTE
+    with fast.engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        connection.invalidate()
+    assert fast.rows(BOUNDS.format(IDLE)) == A_MINUTE
+
+
+def test_what_the_operator_has_set_stays(fast: Lane) -> None:
+    for setting, value in (("lock_timeout", "7s"), (IDLE, "9s")):
+        fast.execute(f"ALTER DATABASE {fast.engine.url.database} SET {setting} = '{value}'")
+    fast.engine.dispose()
+    assert fast.rows(BOUNDS.format(IDLE)) == [("9000",), ("7000",)]
+    url = fast.engine.url.update_query_dict({"keepalives_idle": "77"})
+    engine = open_engine(url)
+    with engine.connect() as connection:
+        parameters = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
+    engine.dispose()
+    assert parameters["keepalives_idle"] == "77"
+    assert parameters["keepalives_count"] == "3"
+    assert parameters["tcp_user_timeout"] == "120000"
+
+
+def test_a_transaction_that_stands_still_is_ended(fast: Lane) -> None:
+    """Whoever takes over a run waits for its chunk's transaction: so it must not last for ever."""
+    fast.ledger().create()
+    fast.execute(f"ALTER DATABASE {fast.engine.url.database} SET {IDLE} = '50ms'")
+    fast.engine.dispose()
+    ledger = fast.ledger(lease=0)
+    run = ledger.begin(request_of(), "elsewhere:1:a")
+
+    def taken_over() -> bool:
+        try:
+            ledger.begin(request_of(), "elsewhere:1:b")
+        except PartitionBusy:
+            return False
+        return True
+
+    def stand_still() -> None:
+        with translated(fast.engine, "to write"), fast.engine.begin() as connection:
+            ledger.record_chunk(connection, run, 0, ("[0]", "[0]"), 1)
+            end = time.monotonic() + 30
+            while not taken_over():
+                assert time.monotonic() < end
+            connection.exec_driver_sql("SELECT 1")
+
+    with pytest.raises(DatabaseUnavailable, match="idle-in-transaction timeout"):
+        stand_still()
+    assert fast.rows("SELECT count(*) FROM nightshift_chunks") == [(0,)]
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_a_run_of_another_time_is_taken_over(lane: Lane, hours: int) -> None:
+    """The database's clock was set while nobody was at work: forward, or back."""
+    ledger = lane.ledger()
+    ledger.create()
+    first = ledger.begin(request_of(), "elsewhere:1:a")
+    tables = ledger.tables
+    with lane.engine.begin() as connection:
+        now = ledger.now(connection)
+        then = now + timedelta(hours=hours)
+        connection.execute(tables.runs.update().values(heartbeat_at=then))
+        connection.execute(tables.shards.update().values(written_at=then))
+    assert ledger.begin(request_of(), "elsewhere:1:b").run_id == first.run_id
