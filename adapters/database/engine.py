@@ -56,11 +56,13 @@ _DRIVER_MODULES = ("sqlite3", "pymysql", "duckdb", "_duckdb")
 
 # MariaDB's and MySQL's settings of a connection: TIMESTAMPs come as UTC; tables have transactions;
 # what does not fit is refused, not cut; a lock on a table is waited for as long as one on a row
-# (not for a day); and while a slow model holds up the reader, the server keeps on waiting (not for
-# a minute).
+# (not for a day); while a slow model holds up the reader, the server keeps on waiting (not for a
+# minute); and, which only MariaDB knows, a process that stands still amid writing loses its
+# transaction.
 _MYSQL_SESSION = """SET SESSION time_zone = '+00:00', default_storage_engine = InnoDB,
     lock_wait_timeout = 60, net_write_timeout = 86400,
-    sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION')"""
+    sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION')
+    /*M! , idle_write_transaction_timeout = 60 */"""
 
 # PostgreSQL's settings of a session, where neither the server nor the role has any: a lock that
 # somebody keeps is not waited for without end; and a process that stands still amid a transaction

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from lanes import Lane, request_of, sign
 from sqlalchemy.dialects import mysql
 
-from adapters.database.engine import open_engine
+from adapters.database.engine import is_transient, open_engine, translated
 from adapters.database.lanes import predictions_lane, source_lane
 from adapters.database.ledger import new_owner
 from adapters.errors import (
@@ -313,15 +313,25 @@ def test_a_reader_that_stops_early_does_not_read_the_rest(maria: Lane) -> None:
     assert maria.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
-def test_a_slow_model_does_not_lose_the_connection(maria: Lane) -> None:
-    """A server gives up a client that does not read on, after a minute by default."""
-    maria.execute(
-        "CREATE TABLE t (id int PRIMARY KEY, x longtext)",
-        "INSERT INTO t SELECT seq, repeat('x', 10000) FROM seq_1_to_2000",
-    )
-    with maria.engine.connect() as connection:
-        timeout = connection.exec_driver_sql("SELECT @@net_write_timeout").scalar()
-    assert timeout == 86400
+def test_what_a_session_waits_for(maria: Lane) -> None:
+    """A server gives up a client that does not read on after a minute, and nobody else ever."""
+    waits = "net_write_timeout", "lock_wait_timeout", "idle_write_transaction_timeout"
+    (found,) = maria.rows(f"SELECT {', '.join('@@' + name for name in waits)}")
+    assert found == (86400, 60, 60)
+
+
+def test_a_process_that_stands_still_loses_its_transaction(maria: Lane) -> None:
+    maria.numbers("t", 3)
+    with maria.engine.connect() as sleeper:
+        sleeper.exec_driver_sql("SET SESSION idle_write_transaction_timeout = 1")
+        sleeper.exec_driver_sql("UPDATE t SET x = -1")
+        maria.execute("UPDATE t SET x = 7")  # waits for the end of the other's
+        with (
+            pytest.raises(DatabaseUnavailable),
+            translated(maria.engine, "to go on"),
+        ):
+            sleeper.exec_driver_sql("UPDATE t SET x = -2")
+    assert maria.rows("SELECT DISTINCT x FROM t") == [(7.0,)]
 
 
 @pytest.fixture
@@ -508,8 +518,6 @@ def test_who_is_not_let_in(maria: Lane, change: dict[str, str], kind: type, text
     ],
 )
 def test_which_errors_may_pass(maria: Lane, error: pymysql.Error, transient: bool) -> None:
-    from adapters.database.engine import is_transient
-
     assert is_transient(error, str(error)) == transient
 
 
