@@ -35,7 +35,11 @@ def prefect_server(url: str) -> PrefectServer:
     if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
         problem = f"the server at {url} is not well ({answer.status_code})"
         raise ConfigurationError("Prefect", "", problem, "Its log says why.")
-    found = answer.json() if answer.status_code == httpx.codes.OK else None
+    try:
+        found = answer.json() if answer.status_code == httpx.codes.OK else None
+    except ValueError as error:
+        problem = f"what answers at {url} is no Prefect server"
+        raise ConfigurationError("Prefect", "", problem, "Correct PREFECT_API_URL.") from error
     return PrefectServer(url, found if isinstance(found, str) else None)
 
 
