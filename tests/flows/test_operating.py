@@ -121,7 +121,7 @@ def test_an_exception_is_part_of_its_line() -> None:
 def test_prefect_writes_such_lines_if_told_to() -> None:
     """The two variables that docker-compose.yml sets, in a process of its own."""
     code = (
-        "from prefect.logging import get_logger;"
+        "from prefect.logging import get_logger, configuration; configuration.setup_logging();"
         "get_logger('worker').info('%s rows', 5, extra={'flow_run_name': 'orders'})"
     )
     told = {
