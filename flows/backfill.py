@@ -1,6 +1,7 @@
 """The flow that scores a range of partitions, each in a run of its own, after a durable plan."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -234,6 +235,7 @@ class _Runner:
         self.settings, self.common, self.plan = settings, common, plan
         self.backfills, self.allow_leakage = backfills, allow_leakage
         self.log = get_run_logger()
+        self._stopping = threading.Event()
 
     def run(self, steps: list[Step], max_parallel: int) -> None:
         """Score each step's partition; those that others hold are tried once more at the end."""
@@ -251,7 +253,7 @@ class _Runner:
                 self._keep(step)
 
     def _side_by_side(self, steps: list[Step], max_parallel: int) -> None:
-        with _sharing(self.common), listening(None):
+        with _sharing(self.common), listening(self._stop_if_asked):
             if max_parallel == 1:  # in the main thread, where timeouts and signals work best
                 for step in steps:
                     self._score(step)
@@ -261,8 +263,16 @@ class _Runner:
                 futures = [executor.submit(copy_context().run, self._score, s) for s in steps]
                 for future in futures:
                     future.result()
+            except BaseException:  # Ctrl-C, say, of which only the main thread hears
+                self._stopping.set()
+                raise
             finally:
                 executor.shutdown(cancel_futures=True)
+
+    def _stop_if_asked(self, _done: int, _total: int) -> None:
+        """Called after each chunk of a partition."""
+        if self._stopping.is_set():
+            raise KeyboardInterrupt
 
     def _score(self, step: Step) -> None:
         step.state = RUNNING

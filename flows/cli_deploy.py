@@ -176,7 +176,7 @@ def _show(model: str, steps: Any, dry_run: bool, as_json: bool) -> None:
     from flows import reasons
 
     columns = ["partition", "state", "rows", "seconds", "why"]
-    lines = [
+    table = [
         [
             step.partition,
             step.state,
@@ -188,8 +188,8 @@ def _show(model: str, steps: Any, dry_run: bool, as_json: bool) -> None:
     ]
     if dry_run:  # nothing took any time
         columns.remove("seconds")
-        lines = [[*line[:3], line[4]] for line in lines]
-    terminal.print_table(columns, lines, empty="No partitions.")
+        table = [[*line[:3], line[4]] for line in table]
+    terminal.print_table(columns, table, empty="No partitions.")
     for text in reasons.in_full((step.partition, step.reason) for step in steps):
         terminal.say(f"\n{text}")
     if dry_run:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import threading
 from contextvars import copy_context
 from datetime import date
@@ -126,6 +127,31 @@ def test_side_by_side(days: Project) -> None:
     result = backfill("orders", FIRST, LAST, max_parallel=3)
     assert states(result) == ["published"] * 4
     assert days.scores() == days.expected()
+
+
+def test_ctrl_c_stops_all_that_are_side_by_side_within_a_chunk(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.fill(1600, days=4)
+    project.publish(seconds=0.3)
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        eventually(lambda: project.count("nightshift_chunks") >= 2)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    person = threading.Thread(target=interrupt)
+    person.start()
+    with pytest.raises(KeyboardInterrupt):
+        backfill("orders", FIRST, LAST, max_parallel=2)
+    person.join()
+    assert project.count("nightshift_chunks") < 8  # of the 4 of each day
+    assert project.scores() == {}
+    errors = project.sql("SELECT DISTINCT state, error FROM nightshift_runs")
+    assert errors == [("failed", "interrupted")]
+    monkeypatch.setenv("DOUBLER_BEHAVES", "1")
+    backfill("orders", FIRST, LAST, max_parallel=2)
+    assert project.scores() == project.expected()
 
 
 def test_two_that_overlap_score_each_partition_once(days: Project) -> None:

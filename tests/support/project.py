@@ -94,6 +94,12 @@ class Project:
             result = connection.exec_driver_sql(statement)
             return list(result.all()) if result.returns_rows else []
 
+    def count(self, table: str) -> int:
+        """Its rows; none if it is not there yet."""
+        if self.sql(f"SELECT to_regclass('{table}')") == [(None,)]:
+            return 0
+        return int(self.sql(f"SELECT count(*) FROM {table}")[0][0])
+
     def fill(self, rows: int = 1000, days: int = 2) -> None:
         """`rows` orders, spread evenly over `days` days from 2024-03-01; a third without x."""
         self.sql(
