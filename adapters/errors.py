@@ -42,6 +42,7 @@
     │   ├── RunUnknown              the ledger has no such run
     │   ├── Quarantined             the audit found the run wrong; readers do not see it
     │   ├── RunNotQuarantined       only what the audit has rejected can be released
+    │   ├── RunNotReplayable        rows cannot be merged into this run
     │   ├── NothingToRollBackTo     no other run of that partition can be shown again
     │   ├── RowsMissing             the source gave another number of rows than its snapshot holds
     │   └── StatementFailed         any other refusal of the database, in its own words
@@ -577,6 +578,18 @@ class RunNotQuarantined(DatabaseError):
         return (
             f"Run {self.run_id} cannot be released: {self.problem}. Only a run that the audit has "
             "rejected can; `nightshift rollback JOB --to RUN` shows a former one again."
+        )
+
+
+class RunNotReplayable(DatabaseError):
+    def __init__(self, run_id: int, problem: str) -> None:
+        super().__init__(run_id, problem)
+        self.run_id, self.problem = run_id, problem
+
+    def __str__(self) -> str:
+        return (
+            f"Rows cannot be merged into run {self.run_id}: {self.problem}. Only a published or a "
+            "quarantined run takes some; one that failed is scored again by the next run."
         )
 
 

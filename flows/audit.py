@@ -25,7 +25,7 @@ def audited(desk: Desk, served: Served, cell: Partition, run: Run, read: int) ->
     profile = _together([part.profile for part in shards if part.profile is not None])
     history, start = History(desk.ledger), cell.start or BEGINNING
     name, label = desk.job.name, cell.label
-    last = history.former(name, label, start, run.run_id)
+    last = history.former(name, label, start, run.run_id, _usual)
     previous = history.previous_audit(name, label, start, run.run_id)
     volumes = history.volumes(name, start, run.run_id)
     evidence = Evidence(
@@ -81,6 +81,11 @@ def _of_rejects(job: Job, history: History, run: Run, rejected: int, read: int) 
             f"({told}; {rejects[0].error}); their keys: {keys}{more}",
         }
     )
+
+
+def _usual(audit: str | None) -> bool:
+    """Whether a run is one to compare others with. Those from before there were audits are."""
+    return audit is None or Audit.from_json(audit).steady
 
 
 def _together(texts: "list[str] | tuple[str, ...]") -> Profile:

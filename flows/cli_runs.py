@@ -18,7 +18,7 @@ PartitionOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Make these commands of `nightshift`."""
-    for command in (release, history, explain, evaluate, clean):
+    for command in (release, history, explain, rejects, evaluate, clean):
         app.command()(command)
 
 
@@ -146,6 +146,72 @@ def explain(
         for name, value in lines.items():
             if value is not None:
                 terminal.console.print(terminal.escaped(f"  {name}: {value}"))
+
+
+def rejects(
+    job: JobName,
+    run: Annotated[int | None, typer.Option(help="The run; else the job's newest.")] = None,
+    again: Annotated[
+        bool, typer.Option("--replay", help="Score only these rows again, and merge them in.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the rows that got no prediction, and why; or score only those again.
+
+    Replayed, rows are scored as they are in the source now, with the run's model version; those
+    that have a prediction now are merged into the run, all together.
+
+    Example: `nightshift rejects flight_delays --replay`
+    """
+    from adapters.database.history import History
+    from adapters.errors import RunUnknown
+    from flows.desk import open_desk, open_ledger
+    from flows.job import load_job
+    from flows.replay import replay
+    from flows.settings import load_settings
+
+    settings, spec = load_settings(), load_job(job)
+    with open_ledger(settings) as ledger:
+        history = History(ledger)
+        newest = next(iter(history.runs(job, limit=1)), None) if run is None else history.run(run)
+        if newest is None or newest.job != job:
+            raise RunUnknown(run or 0)
+        found = history.rejects(newest.run_id, limit)
+    if again:
+        with open_desk(settings, spec) as desk:
+            done = replay(settings, desk, newest.run_id)
+        if as_json:
+            terminal.print_json(asdict(done))
+        else:
+            _say_replayed(done, newest.state)
+        if done.failed:
+            raise typer.Exit(1)
+        return
+    if as_json:
+        terminal.print_json([asdict(reject) for reject in found])
+        return
+    terminal.print_table(
+        ["key", "kind", "error", "inputs"],
+        [[reject.key, reject.kind, reject.error, reject.inputs] for reject in found],
+        empty=f"Run {newest.run_id} has a prediction for every row.",
+    )
+    if found:
+        told = f"{newest.rejected:,} rows of run {newest.run_id}, {newest.partition}"
+        terminal.console.print(f"\n{told}, have no prediction")
+
+
+def _say_replayed(done: Any, state: str) -> None:
+    terminal.console.print(f"Merged [bold]{done.merged:,} rows[/] into run {done.run_id}")
+    if done.gone:
+        terminal.console.print(f"  {done.gone:,} are no longer in the source")
+    for key, error in done.failed[:20]:
+        terminal.console.print(terminal.escaped(f"  still none for {key}: {error}"))
+    if len(done.failed) > 20:
+        terminal.console.print(f"  and {len(done.failed) - 20:,} more")
+    if state == "rejected" and not done.failed:
+        release_it = f'`nightshift release {done.run_id} --reason "..."` publishes it'
+        terminal.console.print(f"  The run is quarantined; {release_it}")
 
 
 def evaluate(job: JobName, partition: PartitionOption = None, as_json: AsJson = False) -> None:

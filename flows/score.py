@@ -27,12 +27,14 @@ from adapters.errors import (
     OwnershipLost,
     PartitionBusy,
     Quarantined,
+    RejectsExceeded,
     RowsMissing,
     RunTimedOut,
     TransientError,
 )
 from adapters.store import Manifest
 from flows.audit import audited
+from flows.checks import require_checks
 from flows.desk import Desk, open_desk
 from flows.endings import Held, Unwanted, told
 from flows.events import emit_published, emit_quarantined
@@ -177,6 +179,7 @@ def load_model(settings: Settings, reference: str) -> Served:
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
 def check_places(desk: Desk, manifest: Manifest) -> Predictions:
     """Refuse what cannot work before a row is read; create the tables if they are missing."""
+    require_checks(f"job {desk.job.name!r}", desk.job.checks)
     desk.source.check(manifest.signature)
     predictions = desk.predictions(manifest.signature)
     predictions.create()
@@ -336,6 +339,7 @@ def _note_failure(desk: Desk, run: Run, error: BaseException) -> None:
     interrupted = isinstance(error, KeyboardInterrupt)
     reason = "interrupted" if interrupted else str(error) or type(error).__name__
     try:
-        desk.ledger.fail(run, reason)
+        # What was rejected already would be too much again: the next run begins anew.
+        desk.ledger.fail(run, reason, resumable=not isinstance(error, RejectsExceeded))
     except NightshiftError as second:
         get_run_logger().warning("The failure could not be entered in the ledger: %s", second)

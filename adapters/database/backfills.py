@@ -11,6 +11,7 @@ from sqlalchemy.ext.compiler import compiles
 from adapters.database.engine import translated
 from adapters.database.ledger import Ledger, is_dead
 from adapters.database.moving import PUBLISHED, SUPERSEDED
+from adapters.database.run import CHAMPION
 from adapters.database.source import Source
 from adapters.database.times import BEGINNING, END
 from adapters.database.types import Instant, LongText, Name
@@ -139,7 +140,8 @@ class Backfills:
             .order_by(published.c.range_start)
         )
         within = (runs.c.partition_start >= start, runs.c.partition_end <= end)
-        newest_runs = sa.select(sa.func.max(runs.c.run_id)).where(runs.c.job == job, *within)
+        champion = (runs.c.job == job) & (runs.c.role == CHAMPION)
+        newest_runs = sa.select(sa.func.max(runs.c.run_id)).where(champion, *within)
         unfinished = sa.select(
             runs.c.partition, runs.c.state, runs.c.error, runs.c.heartbeat_at.label("at")
         ).where(

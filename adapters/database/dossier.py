@@ -69,8 +69,12 @@ class Dossier:
     comparison: str | None
     """JSON of how that one compares."""
     earlier: RunRecord | None
-    """The run that was published before it: of the same partition, or else of the last one."""
+    """What it is compared with: the run that was published before it, of the same partition, or
+    else of the last one."""
     earlier_profiles: Sequence[str]
+    before: RunRecord | None
+    """The run that readers saw in its range, or in some of it, before it was published; or, if it
+    was not, when its last row was scored."""
     shown: Sequence[Shown]
     """What readers see in its partition's range now; at most 20 runs."""
     moves: Sequence[Move]
@@ -79,12 +83,6 @@ class Dossier:
     """What shows its rows: in the readers' view, or beside it."""
     cleaned: bool
     """Its rows were deleted."""
-
-    @property
-    def replaced(self) -> RunRecord | None:
-        """The run that was published for the same partition before it."""
-        same = self.earlier is not None and self.earlier.partition == self.run.partition
-        return self.earlier if same else None
 
 
 def newest_run(ledger: Ledger, job: str) -> int | None:
@@ -114,8 +112,9 @@ def dossier(ledger: Ledger, run_id: int) -> Dossier:
         profiles, timings = reader.of_shards(run_id, "profile"), reader.of_shards(run_id, "timings")
         rejects, target = reader.rejects(run_id), reader.target(record.job)
         shown, moves = reader.shown(row), reader.moves(run_id)
+        before = reader.seen_before(row, moves)
     start: datetime = row["partition_start"]
-    former = history.former(record.job, record.partition, start, run_id)
+    former = history.former(record.job, record.partition, start, run_id, lambda _audit: True)
     return Dossier(
         run=record,
         start=start,
@@ -131,6 +130,7 @@ def dossier(ledger: Ledger, run_id: int) -> Dossier:
         comparison=None if challenger is None else challenger["comparison"],
         earlier=None if former is None else history.run(former.run_id),
         earlier_profiles=() if former is None else former.profiles,
+        before=None if before is None else history.run(before),
         shown=shown,
         moves=moves,
         sql=_sql(ledger, target, record),
@@ -256,6 +256,22 @@ class _Reader:
         )
         names = list(Move.__dataclass_fields__)
         return [Move(**{name: row[name] for name in names}) for row in self._rows(statement)]
+
+    def seen_before(self, run: sa.RowMapping, own: Sequence[Move]) -> int | None:
+        moves = self.tables.moves
+        earlier = (
+            sa.select(moves.c.run_id)
+            .where(moves.c.job == run["job"], moves.c.run_id != run["run_id"])
+            .where(moves.c.range_start < run["partition_end"])
+            .where(moves.c.range_end > run["partition_start"])
+            .order_by(moves.c.move_id.desc())
+            .limit(1)
+        )
+        until = own[-1].moved_at if own else run["scored_at"]
+        if until is not None:
+            earlier = earlier.where(moves.c.moved_at <= until)
+        found: int | None = self.connection.scalar(earlier)
+        return found
 
     def _rows(self, statement: "sa.Select[Any]") -> Sequence[sa.RowMapping]:
         return self.connection.execute(statement).mappings().all()

@@ -1,5 +1,6 @@
 """What became of runs: lists, what an audit compares a run with, and where a row came from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,11 +8,12 @@ import sqlalchemy as sa
 
 from adapters.database.engine import translated
 from adapters.database.ledger import Ledger
-from adapters.database.moving import PUBLISHED, SUPERSEDED
+from adapters.database.moving import PUBLISHED, RELEASE, SUPERSEDED
 from adapters.database.run import CHAMPION
 from adapters.database.times import BEGINNING
 
 _WAS_PUBLISHED = (PUBLISHED, SUPERSEDED)
+_LOOKED_AT = 60  # runs, at most, to find one that was not odd
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,21 @@ class History:
         found = self._read(self._records().where(self.tables.runs.c.run_id == run_id))
         return found[0] if found else None
 
-    def former(self, job: str, partition: str, start: datetime, before: int) -> Former | None:
+    def former(
+        self,
+        job: str,
+        partition: str,
+        start: datetime,
+        before: int,
+        usual: Callable[[str | None], bool],
+    ) -> Former | None:
         """What was published before the run `before` began: of the same partition, or else of the
-        nearest one that came before it in time.
+        nearest one that came before it in time. What the audit found odd (`usual` is asked about
+        its JSON) does not count, unless somebody has released it.
         """
         runs, shards = self.tables.runs, self.tables.shards
         earlier = (
-            sa.select(runs)
+            sa.select(runs, self._released().label("released"))
             .where(runs.c.job == job, runs.c.role == CHAMPION, runs.c.run_id < before)
             .where(runs.c.state.in_(_WAS_PUBLISHED), runs.c.cleaned_at.is_(None))
             .where(sa.or_(runs.c.partition == partition, runs.c.partition_start < start))
@@ -96,10 +106,11 @@ class History:
                 runs.c.partition_start.desc(),
                 runs.c.run_id.desc(),
             )
-            .limit(1)
+            .limit(_LOOKED_AT)
         )
         with translated(self.engine, "to read a former run"), self.engine.connect() as connection:
-            row = connection.execute(earlier).mappings().first()
+            found = connection.execute(earlier).mappings().all()
+            row = next((r for r in found if r["released"] or usual(r["audit"])), None)
             if row is None:
                 return None
             of_it = sa.select(shards).where(shards.c.run_id == row["run_id"])
@@ -115,10 +126,10 @@ class History:
 
     def previous_audit(self, job: str, partition: str, start: datetime, before: int) -> str | None:
         """The audit of the partition that came before in time, published or not; where no
-        partition can, of the run before.
+        partition can, of the run before. None if somebody has released that one.
         """
         runs = self.tables.runs
-        nearest = sa.select(runs.c.audit).where(
+        nearest = sa.select(runs.c.audit, self._released().label("released")).where(
             runs.c.job == job,
             runs.c.role == CHAMPION,
             runs.c.run_id < before,
@@ -130,36 +141,42 @@ class History:
             nearest = nearest.where(runs.c.partition == partition)
         nearest = nearest.order_by(runs.c.partition_start.desc(), runs.c.run_id.desc()).limit(1)
         with translated(self.engine, "to read an audit"), self.engine.connect() as connection:
-            text: str | None = connection.scalar(nearest)
-            return text
+            row = connection.execute(nearest).first()
+            return None if row is None or row.released else row.audit
 
     def volumes(
         self, job: str, start: datetime, before: int, limit: int = 1000
     ) -> list[tuple[datetime | None, int]]:
-        """When the partitions began that were published before, the latest ones, and how many
-        rows each had, rejects included; None for the beginning of the whole table.
+        """When the partitions began that were published before, and how many rows each had,
+        rejects included; of the whole table each run counts, the oldest first, and began at None.
         """
         runs, shards = self.tables.runs, self.tables.shards
-        newest = (
-            sa.select(sa.func.max(runs.c.run_id))
+        whole = start == BEGINNING
+        then = runs.c.partition_start
+        published = (
+            sa.select(runs.c.run_id if whole else sa.func.max(runs.c.run_id))
             .where(runs.c.job == job, runs.c.role == CHAMPION, runs.c.run_id < before)
-            .where(runs.c.state.in_(_WAS_PUBLISHED), runs.c.partition_start <= start)
-            .group_by(runs.c.partition)
+            .where(runs.c.state.in_(_WAS_PUBLISHED), then == start if whole else then < start)
         )
+        if not whole:
+            published = published.where(then > BEGINNING).group_by(runs.c.partition)
         rows = sa.func.sum(shards.c.rows_written + shards.c.rows_rejected)
         statement = (
-            sa.select(runs.c.partition_start, rows)
+            sa.select(then, rows)
             .join(shards, shards.c.run_id == runs.c.run_id)
-            .where(runs.c.run_id.in_(newest))
-            .group_by(runs.c.run_id, runs.c.partition_start)
-            .order_by(runs.c.partition_start.desc())
+            .where(runs.c.run_id.in_(published))
+            .group_by(runs.c.run_id, then)
+            .order_by(then.desc(), runs.c.run_id.desc())
             .limit(limit)
         )
         with translated(self.engine, "to read volumes"), self.engine.connect() as connection:
-            return [
-                (None if begun == BEGINNING else begun, int(count))
-                for begun, count in connection.execute(statement)
-            ]
+            found = connection.execute(statement).all()
+        return [(None if whole else begun, int(count)) for begun, count in reversed(found)]
+
+    def _released(self) -> "sa.Exists":
+        """Whether somebody has published the run although the audit had rejected it."""
+        moves, runs = self.tables.moves, self.tables.runs
+        return sa.exists().where(moves.c.run_id == runs.c.run_id, moves.c.action == RELEASE)
 
     def rejects(self, run_id: int, limit: int) -> list[RejectRecord]:
         """The rows of a run that got no prediction, in the order in which they were met."""

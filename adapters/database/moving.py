@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from adapters.database.intervals import Interval, carve
 from adapters.database.schema import LedgerTables
 
-PUBLISH, RELEASE, ROLLBACK = "publish", "release", "rollback"
+PUBLISH, RELEASE, ROLLBACK, REPLAY = "publish", "release", "rollback", "replay"
 
 PUBLISHED, SUPERSEDED = "published", "superseded"
 
@@ -51,12 +51,26 @@ def move(
     hidden = {line.run_id for line in before} - {line.run_id for line in after}
     for state, changed in ((SUPERSEDED, hidden), (PUBLISHED, {new.run_id})):
         connection.execute(sa.update(runs).where(runs.c.run_id.in_(changed)).values(state=state))
+    remember(connection, tables, job, new, action, now, by, reason)
+
+
+def remember(
+    connection: sa.Connection,
+    tables: LedgerTables,
+    job: str,
+    seen: Interval,
+    action: str,
+    now: datetime,
+    by: str,
+    reason: str | None,
+) -> None:
+    """Leave a line about what became of what readers see."""
     connection.execute(
         sa.insert(tables.moves).values(
             job=job,
-            range_start=new.start,
-            range_end=new.end,
-            run_id=new.run_id,
+            range_start=seen.start,
+            range_end=seen.end,
+            run_id=seen.run_id,
             action=action,
             moved_at=now,
             moved_by=by,

@@ -99,18 +99,13 @@ class Predictions:
         self._refuse_unstorable(rows)
         first, last = keys or (self._key(rows, 0), self._key(rows, rows.num_rows - 1))
         texts = self.source.encode_key(first), self.source.encode_key(last)
-        run_id = pa.array([run.run_id], pa.int64()).take(
-            pa.nulls(rows.num_rows, pa.int8()).fill_null(0)
-        )
-        stamped = rows.add_column(0, "run_id", run_id)
         with translated(self.engine, f"to write to {self.rows.name!r}"):
             try:
                 with self.engine.begin() as connection:
                     self.ledger.record_chunk(
                         connection, run, chunk, texts, rows.num_rows, rejects, profile
                     )
-                    if rows.num_rows:
-                        self._insert(connection, stamped)
+                    self.insert(connection, run.run_id, rows)
             except Exception as error:
                 if _violates_unique(error):
                     source = self.source.spec
@@ -118,6 +113,13 @@ class Predictions:
                     remedy = "Make each key appear once in the source."
                     raise KeyNotUnique(str(source), source.key, problem, remedy) from error
                 raise
+
+    def insert(self, connection: sa.Connection, run_id: int, rows: pa.Table) -> None:
+        """Add rows to a run, within a transaction that keeps the ledger right."""
+        if rows.num_rows:
+            same = pa.nulls(rows.num_rows, pa.int8()).fill_null(0)
+            stamp = pa.array([run_id], pa.int64()).take(same)
+            self._insert(connection, rows.add_column(0, "run_id", stamp))
 
     def _insert(self, connection: sa.Connection, rows: pa.Table) -> None:
         connection.execute(sa.insert(self.rows), rows.to_pylist())

@@ -47,8 +47,11 @@ class Doubler(RegressorMixin, BaseEstimator):
 
     def predict(self, X):
         predictions = 2.0 * X["x"].to_numpy(dtype=float, na_value=np.nan)
-        golden = len(X) <= 32 and not getattr(self, "angry", False)
-        if os.environ.get("DOUBLER_BEHAVES") or golden:
+        if os.environ.get("DOUBLER_BEHAVES"):
+            return predictions
+        if self.behaviour == "negative" and np.nanmin(predictions, initial=0.0) < 0:
+            raise ValueError("cannot take negative numbers")
+        if len(X) <= 32 and not getattr(self, "angry", False):  # golden rows
             return predictions
         self.after -= 1
         time.sleep(self.seconds)
@@ -67,10 +70,6 @@ class Doubler(RegressorMixin, BaseEstimator):
                 return np.column_stack([predictions, predictions])
             case "nan":
                 return np.where(np.arange(len(X)) == 7, np.nan, predictions)
-            case "negative":
-                if np.nanmin(predictions) < 0:
-                    self.angry = True
-                    raise ValueError("cannot take negative numbers")
             case "text":
                 return np.array(["much"] * len(X), dtype=object)
         return predictions

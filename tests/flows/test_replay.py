@@ -1,0 +1,91 @@
+"""Rows that got no prediction: kept with their reasons, listed, scored again, merged."""
+
+import json
+
+import pytest
+from project import Project
+from typer.testing import CliRunner
+
+from adapters.errors import Quarantined
+from flows.cli import app
+from flows.score import score
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+def counters(project: Project) -> list[tuple[int, int]]:
+    rows = project.sql("SELECT rows_written, rows_rejected FROM nightshift_shards ORDER BY run_id")
+    return [tuple(row) for row in rows]
+
+
+def poison(project: Project, *ids: int) -> None:
+    """Rows at which the model raises: those with negative numbers."""
+    project.fill()
+    project.sql("UPDATE orders SET x = id")
+    project.publish(behaviour="negative")
+    project.sql(f"UPDATE orders SET x = -id WHERE id IN ({', '.join(map(str, ids))})")
+
+
+def test_a_reject_quarantines_a_run_by_default(project: Project) -> None:
+    poison(project, 150, 700)
+    with pytest.raises(Quarantined, match=r"2 of 1,000 rows could not be scored, 0 may be"):
+        score("orders", "all")
+    assert project.scores() == {}
+    assert project.states() == [("all", "rejected")]
+    assert counters(project) == [(998, 2)]
+    found = project.sql("SELECT row_key, kind, inputs FROM nightshift_rejects ORDER BY chunk")
+    assert [(row.row_key, row.kind, json.loads(row.inputs)) for row in found] == [
+        ("[150]", "ValueError", {"x": -150.0}),
+        ("[700]", "ValueError", {"x": -700.0}),
+    ]
+
+
+def test_some_may_be_rejected_and_are_merged_later(project: Project) -> None:
+    poison(project, 150, 700)
+    project.write_job(max_rejects="1%", checks={"columns": {"x": {"far_outside": "off"}}})
+    result = score("orders", "all")
+    assert (result.rows, result.rejected, result.verdict) == (1000, 2, "warn")
+    assert len(project.scores()) == 998
+    project.sql("UPDATE orders SET x = 7 WHERE id = 150")
+    done = CliRunner().invoke(app, ["rejects", "orders", "--replay"])
+    assert done.exit_code == 1
+    assert "Merged 1 rows into run 1" in done.output
+    assert "still none for [700]" in done.output
+    assert project.scores()[150] == 14.0
+    assert counters(project) == [(999, 1)]
+    project.sql("DELETE FROM orders WHERE id = 700")
+    done = CliRunner().invoke(app, ["rejects", "orders", "--replay"])
+    assert (done.exit_code, "1 are no longer in the source" in done.output) == (0, True)
+    moves = project.sql("SELECT action, reason FROM nightshift_moves ORDER BY move_id")
+    assert [move.action for move in moves] == ["publish", "replay"]
+    assert moves[1].reason == "1 rows that had been rejected"
+
+
+def test_a_quarantined_run_is_completed_and_released(project: Project) -> None:
+    poison(project, 150)
+    with pytest.raises(Quarantined):
+        score("orders", "2024-03-01")
+    listed = CliRunner().invoke(app, ["rejects", "orders"])
+    assert "[150]" in listed.output
+    assert "1 rows of run 1, 2024-03-01, have no prediction" in listed.output
+    project.sql("UPDATE orders SET x = 7 WHERE id = 150")
+    done = CliRunner().invoke(app, ["rejects", "orders", "--replay"])
+    assert done.exit_code == 0, done.output
+    assert project.scores() == {}
+    released = CliRunner().invoke(app, ["release", "1", "--reason", "the row was corrected"])
+    assert released.exit_code == 0, released.output
+    assert project.scores() == project.expected("id <= 500")
+    told = CliRunner().invoke(app, ["history", "orders", "--json"])
+    assert [move["action"] for move in json.loads(told.output)] == ["release"]
+    traced = CliRunner().invoke(app, ["explain", "orders", "--key", "150"])
+    assert "readers see it" in traced.output
+
+
+def test_a_run_after_a_quarantine_begins_anew(project: Project) -> None:
+    poison(project, 150)
+    with pytest.raises(Quarantined):
+        score("orders", "all")
+    project.sql("UPDATE orders SET x = id")
+    result = score("orders", "all")
+    assert (result.run_id, result.resumed_rows) == (2, 0)
+    assert project.scores() == project.expected()
