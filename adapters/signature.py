@@ -273,7 +273,8 @@ class Signature(BaseModel):
     def _values(self, table: pa.Table, column: Column) -> pa.Array:
         if table.schema.get_field_index(column.name) < 0:  # unlike column_names, at no cost
             raise _missing(column, table.column_names)
-        values = table.column(column.name).combine_chunks()
+        chunks = table.column(column.name)
+        values = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()  # a copy
         if not column.carries(values.type):
             remedy = "Cast the column in a source query, or train on what the table holds."
             raise SignatureMismatch(column.name, column.type, str(values.type), remedy)

@@ -12,6 +12,7 @@ from adapters.database.run import RejectedRow, Run
 from adapters.database.snapshot import Snapshot
 from adapters.profile import Profile
 from flows.challenger import Challenged
+from flows.cores import LinearAlgebra
 from flows.desk import Desk
 from flows.pipeline import overlapped
 from flows.prediction import Limits, Predictor, Scored
@@ -48,6 +49,7 @@ def stream(
     def predict(numbered: tuple[int, pa.Table]) -> Item:
         number, chunk = numbered
         scored = predictor.score(chunk)
+        algebra.predicted(scored.seconds)
         challenged = None if rival is None else rival.compare(chunk, scored)
         return number, chunk, scored, challenged
 
@@ -62,7 +64,8 @@ def stream(
         if rival is not None and challenged is not None:
             rival.write(number, scored, challenged)
 
-    with closing(predictor), closing(snapshot.chunks(after, job.chunk_rows)) as chunks:
+    algebra = LinearAlgebra()
+    with algebra, closing(predictor), closing(snapshot.chunks(after, job.chunk_rows)) as chunks:
         numbered = enumerate(chunks, start=run.chunks)
         with closing(overlapped(numbered, predict, write)) as written:
             for _, _, scored, _ in written:

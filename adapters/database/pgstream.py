@@ -70,6 +70,8 @@ class _Messages:
         self._filled = 0
         self._step = 0
         """Bytes from row to row, if it was the same for the last ones."""
+        self._head = np.zeros(1, np.uint64)
+        """The first bytes of those rows' messages."""
         self._started = self._done = False
         self._error: psycopg.Error | None = None
 
@@ -112,11 +114,11 @@ class _Messages:
         step = self._step
         count = self._filled // step if step else 0
         if count:
-            starts = np.arange(count, dtype=np.int64) * step
-            heads = np.ndarray(count, _HEAD, self._data, 0, step)
-            if ((heads["kind"] == _ROW) & (heads["size"] == step - 1)).all():
-                sizes = np.full(count, step - _PREFIX)
-                return count * step, Rows(self._data, starts + _PREFIX, sizes)
+            # Eight bytes at once: what the message is, its length, and how many fields it has.
+            heads = np.ndarray(count, np.uint64, self._data, 0, step)
+            if (heads == self._head).all():
+                starts = np.arange(_PREFIX, count * step, step)
+                return count * step, Rows(self._data, starts, np.full(count, step - _PREFIX))
         starts, used = self._frames()
         heads = np.ndarray(len(self._data) - _PREFIX + 1, _HEAD, self._data, 0, 1)[starts]
         sizes = heads["size"].astype(np.int64) - _LENGTH
@@ -128,6 +130,7 @@ class _Messages:
         if len(sizes) > 1:
             same = (sizes[1:] == sizes[-1]).all()
             self._step = int(sizes[-1]) + _PREFIX if same else 0
+            self._head = self._data[starts[-1] - _PREFIX :][:8].copy().view(np.uint64)
         return used, self._plain(starts, sizes)
 
     def _frames(self) -> tuple[Integers, int]:

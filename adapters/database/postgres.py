@@ -203,7 +203,8 @@ class PostgresPredictions(Predictions):
         place = _identifier(self.rows.schema, self.rows.name)
         with driver.cursor() as cursor:
             looked = psycopg.sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, place)
-            types = [_ON_THE_WIRE.get(c.type_code) for c in cursor.execute(looked).description]
+            described = cursor.execute(looked, prepare=False).description
+            types = [_ON_THE_WIRE.get(column.type_code) for column in described]
             data, form = _binary(rows, types), "binary"
             if data is None:
                 data, form = _csv(rows), "csv, ENCODING 'UTF8'"
