@@ -5,7 +5,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -157,6 +159,9 @@ def runs(
 ) -> None:
     """List the latest runs: what was scored with what, and how it ended.
 
+    A run begins when its model is loaded and its tables are found. What failed before that is
+    listed below them if a Prefect server is known: that of `nightshift up`, or PREFECT_API_URL.
+
     Example: `nightshift runs flight_delays --limit 5`
     """
     from adapters.database.engine import open_engine
@@ -169,34 +174,68 @@ def runs(
     engine = open_engine(settings.target_url())
     try:
         ledger = Ledger(engine, settings.database.schema_)
-        records = History(ledger).runs(job, limit) if ledger.exists() else []
+        # More than are shown: an attempt is no run of its own if an older one has taken it in.
+        records = History(ledger).runs(job, max(limit, 1000)) if ledger.exists() else []
     finally:
         engine.dispose()
+    ids = {record.flow_run_id for record in records if record.flow_run_id}
+    records = records[:limit]
     if as_json:
         terminal.print_json([asdict(record) for record in records])
         return
     if job is not None and not records:
         load_job(job)  # the error that lists the jobs, if this is none
-    terminal.print_table(
-        ["run", "job", "partition", "model", "state", "rows", "started (UTC)", "seconds", "error"],
-        [
+    columns: dict[str, list[Any]] = {
+        "run": [record.run_id for record in records],
+        "job": [record.job for record in records],
+        "partition": [record.partition for record in records],
+        "model": [f"{record.model_name}@{record.model_version}" for record in records],
+        "role": [record.role for record in records],
+        "state": [record.state for record in records],
+        "rows": [record.rows for record in records],
+        "rejected": [record.rejected for record in records],
+        "started (UTC)": [f"{record.started_at:%Y-%m-%d %H:%M}" for record in records],
+        "seconds": [_seconds(record.started_at, record.scored_at) for record in records],
+        "error": [record.error for record in records],
+    }
+    if not any(columns["rejected"]):
+        del columns["rejected"]
+    if len(set(columns["role"])) < 2:
+        del columns["role"]
+    rows = list(zip(*columns.values(), strict=True))
+    terminal.print_table(list(columns), rows, "No runs yet. `nightshift run JOB` makes one.")
+    _tell_attempts(settings.state_dir, job, limit, ids)
+
+
+def _seconds(start: datetime, end: datetime | None) -> float | None:
+    return None if end is None else (end - start).total_seconds()
+
+
+def _tell_attempts(state_dir: Path, job: str | None, limit: int, runs: set[str]) -> None:
+    """What failed before there was a run, if there is a Prefect server to ask."""
+    from flows.server import tells_events
+
+    if not tells_events(state_dir):
+        return
+    from flows.attempts import failed_attempts
+
+    attempts = failed_attempts(job, limit, runs)
+    if attempts:
+        terminal.say("\nFailed before there was a run:")
+        terminal.print_table(
+            ["job", "flow run", "state", "started (UTC)", "error"],
             [
-                record.run_id,
-                record.job,
-                record.partition,
-                f"{record.model_name}@{record.model_version}",
-                record.state,
-                record.rows,
-                f"{record.started_at:%Y-%m-%d %H:%M}",
-                (record.scored_at - record.started_at).total_seconds()
-                if record.scored_at
-                else None,
-                record.error,
-            ]
-            for record in records
-        ],
-        empty="No runs yet. `nightshift run JOB` makes one.",
-    )
+                [
+                    attempt.job,
+                    attempt.name,
+                    attempt.state.lower(),
+                    f"{attempt.started_at:%Y-%m-%d %H:%M}" if attempt.started_at else None,
+                    attempt.reason,
+                ]
+                for attempt in attempts
+            ],
+            empty="",
+        )
 
 
 @app.command()
