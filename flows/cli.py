@@ -105,6 +105,8 @@ def run(
         f"run {result.run_id}, {result.model}, {result.seconds:.1f} s, "
         f"{result.rows_per_second:,.0f} rows/s"
     )
+    for remark in result.remarks:
+        terminal.errors.print(f"[yellow]Warning:[/] {terminal.escaped(remark)}")
     if result.resumed_rows:
         terminal.console.print(f"  {result.resumed_rows:,} of them were written before it resumed")
     terminal.console.print(f"  {terminal.escaped(result.sql)}")

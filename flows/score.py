@@ -35,7 +35,7 @@ from adapters.errors import (
 from adapters.store import Manifest
 from flows.audit import audited
 from flows.checks import require_checks
-from flows.desk import Desk, open_desk
+from flows.desk import Desk, open_desk, person
 from flows.endings import Held, Unwanted, told
 from flows.events import emit_published, emit_quarantined
 from flows.job import Job, load_job
@@ -279,7 +279,7 @@ def audit(cell: Partition, run: Run, result: ScoreResult) -> ScoreResult:
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
 def publish(desk: Desk, run: Run, result: ScoreResult) -> None:
     """Make this run's predictions the ones that readers see."""
-    desk.ledger.publish(run)
+    desk.ledger.publish(run, person())
     emit_published(result)
     get_run_logger().info("Published %s rows in %s", f"{result.rows:,}", result.target)
 

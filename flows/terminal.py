@@ -94,7 +94,7 @@ def print_table(
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))  # Text: brackets are no markup
-    console.print(Padding(table, (0, 0, 0, indent)) if indent else table)
+    console.print(Padding(table, (0, 0, 0, indent), expand=False) if indent else table)
 
 
 def say(text: str) -> None:
