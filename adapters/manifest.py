@@ -94,6 +94,11 @@ class Manifest(_Record):
     is compared with. None in a manifest that was written before there were any."""
     seal: Seal | None = None
 
+    def __repr__(self) -> str:
+        return f"<Manifest {self.reference} {self.adapter}>"
+
+    __str__ = __repr__
+
     @property
     def digest(self) -> str:
         return self.blob.digest

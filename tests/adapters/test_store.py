@@ -571,6 +571,13 @@ def test_other_places_are_refused(folder: Any, url: str) -> None:
         folder.open()
 
 
+def test_a_manifest_is_shown_in_short(
+    store: ModelStore, model: Model, sample: pd.DataFrame
+) -> None:
+    manifest = store.publish("delay", model, sample)
+    assert repr(manifest) == str(manifest) == "<Manifest delay@1 sklearn>"
+
+
 def test_canonical_form_is_what_was_written(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
