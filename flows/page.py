@@ -56,7 +56,8 @@ def facts_of(found: Dossier, training: Profile | None) -> Facts:
         try:
             return parse(*given)
         except ValueError as error:
-            notes.append(f"The {what} cannot be read: {error}")
+            reason, *_ = str(error).splitlines()
+            notes.append(f"The {what} cannot be read: {reason}")
             return None
 
     audit = read("audit", Audit.from_json, found.audit) if found.audit else None
@@ -93,6 +94,7 @@ def render(facts: Facts, flow_run_url: str | None = None, notes: Sequence[str] =
         .get_template("report.html")
         .render(
             run=found.run,
+            began=moment(found.run.started_at),
             verdict=verdict(found, audit),
             tiles=tiles(facts),
             audited=bool(results),
@@ -119,24 +121,20 @@ def render(facts: Facts, flow_run_url: str | None = None, notes: Sequence[str] =
 
 def tiles(facts: Facts) -> list[dict[str, str]]:
     """The counts: name, value, what more there is to say, and the level."""
-    found = facts.found
-    run, before = found.run, found.replaced
+    run = facts.found.run
     read = run.rows + run.rejected
+    rejects = None if facts.audit is None else facts.audit.result("rejects")
+    level = "" if not run.rejected else "fail" if rejects is None else rejects.level
     lines = [
         _tile("rows read", f"{read:,}"),
         _tile("predictions written", f"{run.rows:,}"),
-        _tile("rows rejected", f"{run.rejected:,}", level="fail" if run.rejected else ""),
+        _tile("rows rejected", f"{run.rejected:,}", level=level),
+        _before(facts.found),
     ]
-    if before is not None:
-        change = run.rows - before.rows
-        more = f"run {before.run_id}, {model_of(before)}; now {change:+,}"
-        lines.append(_tile("rows before", f"{before.rows:,}", more))
-    else:
-        lines.append(_tile("rows before", "0", "nothing was published here"))
     if run.scored_at is not None:
         seconds = (run.scored_at - run.started_at).total_seconds()
         rate = f"{read / seconds:,.0f} rows/s" if seconds > 0 else ""
-        lines.append(_tile("time to score", duration(seconds), rate))
+        lines.append(_tile("to score them", duration(seconds), rate))
     return lines
 
 
@@ -149,15 +147,24 @@ def duration(seconds: float) -> str:
 
 def moved(feature: Feature) -> str:
     """How far a column is from what it is compared with, in words."""
-    parts = [
-        f"PSI {value:.2f} to the {words}"
-        for value, words in ((feature.drift, TRAINING), (feature.jump, "last published run"))
-        if value is not None
-    ]
-    return ", ".join(parts)
+    values = {"to training": feature.drift, "to the last run": feature.jump}
+    told = [f"{value:.2f} {words}" for words, value in values.items() if value is not None]
+    return f"PSI {', '.join(told)}" if told else ""
 
 
 # --- sections -----------------------------------------------------------------------------------
+
+
+def _before(found: Dossier) -> dict[str, str]:
+    """What readers had of the partition before."""
+    run, before = found.run, found.before
+    if before is None:
+        return _tile("rows before", "0", "nothing was published here")
+    told = f"run {before.run_id}, {model_of(before)}"
+    if before.partition != run.partition:
+        return _tile("rows before", "some", f"in {told}, of {before.partition}")
+    change = run.rows - before.rows
+    return _tile("rows before", f"{before.rows:,}", f"{told}; {change:+,}" if change else told)
 
 
 def _tile(name: str, value: str, more: str = "", level: str = "") -> dict[str, str]:
@@ -199,10 +206,13 @@ def _before_and_after(facts: Facts) -> dict[str, Any]:
 
 def _at(share: float) -> Any:
     def told(column: ColumnProfile) -> str:
-        value = column.sketch.quantile(share) if column.kind == "number" else None
-        return "" if value is None else f"{value:,.4g}"
+        return _number(column.sketch.quantile(share)) if column.kind == "number" else ""
 
     return told
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.4g}"
 
 
 _FIGURES = {
@@ -211,7 +221,8 @@ _FIGURES = {
     "5 %": _at(0.05),
     "median": _at(0.5),
     "95 %": _at(0.95),
-    "range": lambda column: _range(column),
+    "lowest": lambda column: _number(column.low),
+    "highest": lambda column: _number(column.high),
 }
 
 
@@ -231,14 +242,17 @@ def _ranking(inputs: Sequence[Feature]) -> dict[str, Any] | None:
         Bar(feature.name, feature.moved, f"{feature.moved:.2f}", feature.level) for feature in shown
     ]
     few = len(inputs) - len(measured)
-    caption = "The population stability index of each input against the training sample. "
+    caption = (
+        "How far each input is from the training sample: its population stability index, drawn by "
+        "its square root. "
+    )
     if few:
-        caption += f"{few:,} had too few values to compare, or nothing to be compared with."
+        caption += f"{few:,} could not be compared: too few values, times, or no sample."
     return {
         "caption": caption,
-        "picture": draw_ranking(bars, "Drift by input", lines, most) if bars else "",
+        "picture": draw_ranking(bars, "Drift by input", lines, most, root=True) if bars else "",
         "pictures": [
-            _picture(feature, (300, 110), legend=False) for feature in shown[:_MOST_PICTURES]
+            _picture(feature, (200, 95), legend=False) for feature in shown[:_MOST_PICTURES]
         ],
         "more": max(len(measured) - MOST_FEATURES, 0),
         "lines": [_numbers(feature) for feature in inputs[:MOST_FEATURES]],
@@ -267,7 +281,7 @@ def _numbers(feature: Feature) -> dict[str, Any]:
 def _range(column: ColumnProfile) -> str:
     if column.kind != "number" or column.low is None or column.high is None:
         return ""
-    return f"{column.low:,.6g} to {column.high:,.6g}"
+    return f"{_number(column.low)} to {_number(column.high)}"
 
 
 def _stages(facts: Facts) -> dict[str, str] | None:
@@ -295,18 +309,16 @@ def _phases(found: Dossier) -> dict[str, float]:
         "audit and publish": (run.scored_at, published),
     }
     return {
-        name: max((end - start).total_seconds(), 0.0)
+        name: (end - start).total_seconds()
         for name, (start, end) in instants.items()
-        if start is not None and end is not None
+        if start is not None and end is not None and end > start
     }
 
 
 def _links(found: Dossier) -> list[tuple[str, str]]:
     run = found.run
     lines = {
-        "run": f"{run.run_id}, {found.chunks:,} chunks",
-        "model": model_of(run),
-        "began": moment(run.started_at),
+        "chunks": f"{found.chunks:,}",
         "published": moment(run.published_at),
         "compared with": "" if found.earlier is None else _earlier(found),
         "flow run": run.flow_run_id or "",
@@ -337,7 +349,7 @@ def _templates() -> jinja2.Environment:
     filters: dict[str, Any] = {
         "text": shortened,
         "count": lambda value: f"{value:,}",
-        "amount": lambda value: "" if value is None else f"{value:,.4g}",
+        "amount": _number,
         "percent": percent,
         "seconds": duration,
     }

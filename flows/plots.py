@@ -36,6 +36,7 @@ _SETTINGS: dict[Any, Any] = {
 }
 _ALPHA = {NOW: 0.5, TRAINING: 0.4}
 _MOST_TEXT = 26
+_LETTER = 6.2  # pixels, on average
 _lock = threading.Lock()  # matplotlib's settings are one for all threads
 
 
@@ -68,7 +69,7 @@ def draw_distributions(
         axes.axhline(share, color=_FAINT, alpha=0.35, linewidth=0.6, zorder=0, clip_on=False)
         at = top + (height - top - 24) * (1 - share / (highest * 1.08))
         picture.text(34, at, _percent(share), "right")
-    for place, label in _ticks(found, axes):
+    for place, label in _ticks(found, width - 48):
         picture.text(38 + place * (width - 48), height - 12, label, "center")
     if legend:
         names = [name for name in (NOW, LAST, TRAINING) if name in found.shares]
@@ -82,29 +83,37 @@ def draw_ranking(
     lines: Mapping[str, float] | None = None,
     most: float | None = None,
     width: int = 460,
+    root: bool = False,
 ) -> str:
     """Horizontal bars, the first on top, and vertical lines with their names.
 
-    A bar longer than `most` is cut there; its text says its value.
+    A bar longer than `most` is cut there; its text says its value. With `root`, lengths are square
+    roots, so that small values are told from none.
     """
     lines = lines or {}
-    row, top, left, right = 19, 20 if lines else 4, 150, 54
+    row, top, right = 19, 20 if lines else 4, 54
+    left = 14 + _LETTER * max((len(shortened(bar.label)) for bar in bars), default=0)
     height = top + row * len(bars) + 4
     picture = _Picture((width, height))
     axes = picture.axes((left, top, width - left - right, row * len(bars)))
     longest = max([bar.value for bar in bars] + list(lines.values()), default=1.0)
     scale = min(longest, most) if most else longest
     scale = scale or 1.0
-    axes.set_xlim(0, scale)
+    axes.set_xlim(0, 1)
     axes.set_ylim(len(bars) - 0.5, -0.5)
+
+    def length(value: float) -> float:
+        share = min(max(value, 0.0), scale) / scale
+        return share**0.5 if root else share
+
     for level, colour in LEVELS.items():
         places = [index for index, bar in enumerate(bars) if bar.level == level]
-        lengths = [min(max(bars[index].value, 0.0), scale) for index in places]
+        lengths = [length(bars[index].value) for index in places]
         axes.barh(places, lengths, height=0.68, color=colour, clip_on=False)
     for name, value in lines.items():
         dashed: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 2)), "clip_on": False}
-        axes.axvline(value, color=LEVELS.get(name, _FAINT), **dashed)
-        x, before = left + (width - left - right) * value / scale, value == min(lines.values())
+        axes.axvline(length(value), color=LEVELS.get(name, _FAINT), **dashed)
+        x, before = left + (width - left - right) * length(value), value == min(lines.values())
         picture.text(x, 9, f"{name} {value:g}", "right" if before and len(lines) > 1 else "left")
     for index, bar in enumerate(bars):
         middle = top + row * (index + 0.5)
@@ -160,7 +169,7 @@ class _Picture:
             )  # fmt: skip
             self.figure.add_artist(box)
             self.text(x + 15, y, name, "left")
-            x += 15 + 6.2 * len(name) + 18
+            x += 15 + _LETTER * len(name) + 18
 
     def svg(self, title: str) -> str:
         import matplotlib
@@ -192,7 +201,8 @@ class _Picture:
 
 def visible(text: str) -> str:
     """On one line, without what XML cannot hold or a reader would be fooled by."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    line = " ".join(text.split())
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
     return shown or "(empty)"
 
 
@@ -230,30 +240,30 @@ def _bars(axes: "Axes", found: Distributions, name: str) -> None:
     axes.set_xlim(-0.5, len(shares) - 0.5)
 
 
-def _ticks(found: Distributions, axes: "Axes") -> list[tuple[float, str]]:
-    """(place in [0, 1], label) of a few values below the bars."""
+def _ticks(found: Distributions, width: float) -> list[tuple[float, str]]:
+    """(place in [0, 1], label) of a few values below the bars, with room for each."""
     if found.labels:
-        count = len(found.labels)
-        room = max(1, 66 // count)  # characters to each bar
-        step = 1 if room >= 4 else -(-4 * count // 66)
-        room = max(room * step - 1, 3)
+        count, letters = len(found.labels), int(width / _LETTER)
+        longest = min(max(map(len, found.labels)), 12)
+        step = max(1, -(-(min(longest, 5) + 1) * count // letters))
+        room = max(letters * step // count - 1, 3)
         return [
             ((index + 0.5) / count, shortened(label, room))
             for index, label in enumerate(found.labels)
             if index % step == 0
         ]
     low, high = found.edges[0], found.edges[-1]
-    values = [value for value in _round_values(low, high) if low <= value <= high]
     if found.is_time:
         values = list(np.linspace(low, high, 4)[1:-1])
         return [((value - low) / (high - low), _day(value)) for value in values]
+    values = [value for value in _round_values(low, high, width) if low <= value <= high]
     return [((value - low) / (high - low), f"{value:,.6g}") for value in values]
 
 
-def _round_values(low: float, high: float) -> list[float]:
+def _round_values(low: float, high: float, width: float) -> list[float]:
     from matplotlib.ticker import MaxNLocator
 
-    return [float(value) for value in MaxNLocator(6).tick_values(low, high)]
+    return [float(value) for value in MaxNLocator(int(width / 65)).tick_values(low, high)]
 
 
 def _round_steps(highest: float, count: int) -> list[float]:

@@ -55,7 +55,7 @@ def model_of(run: RunRecord) -> str:
 
 
 def _published(found: Dossier, audit: Audit | None) -> Verdict:
-    run, before = found.run, found.replaced
+    run, before = found.run, found.before
     last = found.moves[0] if found.moves else None
     moved = last is not None and last.action != PUBLISH
     if last is not None and moved:
@@ -68,7 +68,7 @@ def _published(found: Dossier, audit: Audit | None) -> Verdict:
     part = " in a part of its range" if any(s.run_id != run.run_id for s in found.shown) else ""
     since = moment(last.moved_at if last else run.published_at)
     readers = f"Readers see its {run.rows:,} rows{part} since {since}."
-    if before is not None and not moved:
+    if before is not None and before.partition == run.partition and not moved:
         readers += f" Before: {before.rows:,} rows of run {before.run_id} ({model_of(before)})."
     return Verdict(word, "warn" if reason else "good", reason, readers)
 
@@ -100,4 +100,7 @@ def _commands(found: Dossier) -> tuple[str, ...]:
     newer = any(shown.run_id > run.run_id for shown in found.shown)
     if run.state == FAILED or newer or found.cleaned:
         return (again,)
-    return (f'nightshift release {run.run_id} --reason "..."', again)
+    release = f'nightshift release {run.run_id} --reason "..."'
+    if run.rejected:
+        return (f"nightshift rejects {run.job} --run {run.run_id} --replay", release)
+    return (release, again)
