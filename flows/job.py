@@ -263,8 +263,8 @@ class Job(_Part):
     """How many of a partition's runs `nightshift clean` leaves, beside those that readers see."""
     max_parallel: int = Field(1, ge=1, le=16)
     """How many partitions a backfill scores side by side, if it does not say."""
-    chunk_rows: int = Field(50_000, ge=1, le=10_000_000)
-    """Rows read, scored and committed together."""
+    chunk_rows: int | None = Field(None, ge=1, le=10_000_000)
+    """Rows read, scored and committed together; left empty, as many as have about 16 MB."""
 
     @model_validator(mode="after")
     def _time_for_grid(self) -> Self:

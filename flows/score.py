@@ -44,7 +44,7 @@ from flows.prepared import Prepared, at_work, shared, sharing
 from flows.report import Progress, ScoreResult, label_run, show_result
 from flows.rival import Rival, reading
 from flows.schedule import is_late, newer_night, night_to_score, scheduled_time, why_unwanted
-from flows.scoring import stream
+from flows.scoring import chunk_rows, stream
 from flows.served import Served, opened
 from flows.settings import Settings, load_settings
 from flows.sharded import remaining, score_shards
@@ -314,7 +314,7 @@ def _request(
         "target": job.target.table,
         "partition": [cell.label, str(cell.start), str(cell.end)],
         "timezone": job.timezone,
-        "chunk_rows": job.chunk_rows,
+        "chunk_rows": chunk_rows(job, manifest.signature),
         "shards": job.shards.count,
     }
     text = json.dumps(decisive, sort_keys=True)

@@ -11,14 +11,21 @@ from adapters.database.predictions import Predictions
 from adapters.database.run import RejectedRow, Run
 from adapters.database.snapshot import Snapshot
 from adapters.profile import Profile
+from adapters.signature import Signature
 from flows.challenger import Challenged
 from flows.cores import LinearAlgebra
 from flows.desk import Desk
+from flows.job import Job
 from flows.pipeline import overlapped
 from flows.prediction import Limits, Predictor, Scored
 from flows.rejects import Reject
 from flows.rival import Rival
 from flows.served import Served
+
+_CHUNK = 16_000_000
+"""Bytes of the model's inputs in a chunk: with more, memory grows, and nothing gets faster."""
+_TEXT = 32
+"""Bytes of a text, about."""
 
 Item = tuple[int, pa.Table, Scored, Challenged | None]
 
@@ -64,12 +71,23 @@ def stream(
         if rival is not None and challenged is not None:
             rival.write(number, scored, challenged)
 
-    algebra = LinearAlgebra()
-    with algebra, closing(predictor), closing(snapshot.chunks(after, job.chunk_rows)) as chunks:
+    algebra, size = LinearAlgebra(), chunk_rows(job, signature)
+    with algebra, closing(predictor), closing(snapshot.chunks(after, size)) as chunks:
         numbered = enumerate(chunks, start=run.chunks)
         with closing(overlapped(numbered, predict, write)) as written:
             for _, _, scored, _ in written:
                 advance(scored.read)
+
+
+def chunk_rows(job: Job, signature: Signature) -> int:
+    """How many rows a chunk has: as the job says, or as many as have about 16 MB.
+
+    Part of a run's fingerprint, so it depends on nothing that may change while a run goes on.
+    """
+    if job.chunk_rows is not None:
+        return job.chunk_rows
+    width = sum(_TEXT if column.arrow_type == pa.string() else 8 for column in signature.inputs)
+    return max(1_000, min(_CHUNK // width, 100_000) // 1_000 * 1_000)
 
 
 def entered(desk: Desk, reject: Reject) -> RejectedRow:

@@ -99,7 +99,7 @@ def test_a_job(write: Write) -> None:
         time_column="placed_at",
         timezone="Asia/Kolkata",
     )
-    assert (job.chunk_rows, job.target.index_key, job.schedule) == (50_000, False, None)
+    assert (job.chunk_rows, job.target.index_key, job.schedule) == (None, False, None)
 
 
 def test_as_little_as_can_be(write: Write) -> None:
@@ -226,7 +226,6 @@ TOO_LONG = "ä" * 26  # 52 bytes
         ({"chunk_rows": True}, "chunk_rows", "valid integer (found True)", "Correct it."),
         ({"chunk_rows": "100"}, "chunk_rows", "valid integer (found '100')", "Correct it."),
         ({"chunk_rows": 1.5}, "chunk_rows", "valid integer (found 1.5)", "Correct it."),
-        ({"chunk_rows": None}, "chunk_rows", "valid integer (found None)", "Correct it."),
         ({"retry_delay": float("nan")}, "retry_delay", "(found nan)", "Correct it."),
         ({"timeout": 30}, "timeout", "it is no length of time", "Write it like 90s, 30m, 2h or"),
         ({"schedule__cron": "at three"}, "schedule.cron", "", "Write it like `0 3 * * *`"),
