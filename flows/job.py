@@ -293,6 +293,7 @@ class Job(_Part):
             query=self.source.query,
             time_column=self.source.time_column,
             timezone=self.timezone,
+            shards=self.shards.count,
         )
 
     @property

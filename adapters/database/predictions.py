@@ -15,7 +15,7 @@ from adapters.database.run import RejectedRow, Run
 from adapters.database.schema import RESERVED, CreateView, predictions_table, readers_view
 from adapters.database.source import Source
 from adapters.database.types import kept
-from adapters.errors import KeyNotUnique, TargetMismatch, ValueUnstorable
+from adapters.errors import ConfigurationError, KeyNotUnique, TargetMismatch, ValueUnstorable
 from adapters.signature import Column
 
 
@@ -61,8 +61,16 @@ class Predictions:
                     raise
 
     def check(self) -> None:
-        """Raise TargetMismatch if something else has the target's names, or other columns."""
+        """Raise TargetMismatch if something else has the target's names, or other columns.
+
+        Raises ConfigurationError if several processes would have to write where only one can.
+        """
         self._check_lengths()
+        here = capabilities(self.engine.dialect)
+        if self.source.spec.shards > 1 and here.writers == "one process":
+            problem = f"{here.title} can be written by one process at a time"
+            remedy = "Score in one shard, or keep the predictions in another database."
+            raise ConfigurationError("the job", "shards", problem, remedy)
         view, table, schema = self.target, self.rows.name, self.rows.schema
         with translated(self.engine, f"to look at {view!r}"):
             inspector = sa.inspect(self.engine)

@@ -7,7 +7,7 @@ from a chunk's values.
 
 import operator
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -49,6 +49,8 @@ class SourceSpec:
     time_column: str | None = None
     timezone: str = "UTC"
     """In which a time column without a zone, or a date, is to be understood."""
+    shards: int = 1
+    """In how many key ranges it is to be read side by side, at one moment."""
 
     def __str__(self) -> str:
         return f"table {self.table!r}" if self.table else "the source query"
@@ -86,6 +88,8 @@ class Source:
 
     def check(self, signature: Signature) -> None:
         """Raise the one error that keeps this source from being scored, before a row is read."""
+        if self.spec.shards > 1 and not capabilities(self.engine.dialect).shared_snapshot:
+            raise self._cannot_share()
         for part in self.key_columns:
             if part.name in RESERVED:
                 raise ColumnNameReserved(str(self.spec), part.name, "a key column")
@@ -228,8 +232,9 @@ class Source:
         """Make what this connection reads the state of one moment, where the database can."""
         connection.execution_options(nightshift_read_only=True, postgresql_readonly=True)
         driver: Any = connection.connection.dbapi_connection
-        if "REPEATABLE READ" in connection.dialect.get_isolation_level_values(driver):
-            connection.execution_options(isolation_level="REPEATABLE READ")
+        with suppress(NotImplementedError):  # a dialect that knows no levels
+            if "REPEATABLE READ" in connection.dialect.get_isolation_level_values(driver):
+                connection.execution_options(isolation_level="REPEATABLE READ")
         connection.begin()
 
     def moment(self, connection: sa.Connection) -> str:

@@ -242,6 +242,24 @@ def test_a_query_is_for_lanes_that_know_its_types(lite: Lane) -> None:
         lite.source(query="SELECT 1 AS id").check(sign())
 
 
+def test_shards_where_they_cannot_be(lane: Lane, duck: Lane) -> None:
+    """Only PostgreSQL shows one moment to several readers; DuckDB has one process at a time."""
+    lane.numbers("t", 3)
+    source = lane.source(table="t", shards=2)
+    if lane.can.shared_snapshot and lane.name != "generic":
+        source.check(sign())
+        with pytest.raises(ConfigurationError, match=r"shards: DuckDB can be written by one"):
+            duck.predictions(source).create()
+    elif not lane.can.shared_snapshot:
+        with pytest.raises(ConfigurationError, match=r"shards: .* cannot show one moment"):
+            source.check(sign())
+        with (
+            pytest.raises(ConfigurationError, match="one shard"),
+            source.snapshot(sign(), None, None) as snapshot,
+        ):
+            snapshot.moment()
+
+
 def test_an_integer_is_not_read_from_floats_nor_a_text_from_numbers(lane: Lane) -> None:
     lane.numbers("t", 1)
     for wanted in ("int64", "string", "bool", "decimal"):
