@@ -48,6 +48,7 @@ class Stack:
             "PREFECT_WORKER_WEBSERVER_PORT": str(self.ports[8080]),
             "NIGHTSHIFT_CONFIG": str(project.folder / "config" / "nightshift.yaml"),
             "PYTHONPATH": str(project.folder),  # where its model's code is
+            "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(project.folder / "ui"),
             "DO_NOT_TRACK": "1",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         }
