@@ -1,6 +1,6 @@
 """How far each column of a run is from the training sample and from the last run. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.drift import psi
@@ -72,7 +72,7 @@ def features(
     return sorted(found, key=lambda f: (_GRAVITY[f.level], -f.moved, f.name))
 
 
-def whole(texts: "list[str] | tuple[str, ...]") -> Profile:
+def whole(texts: Sequence[str]) -> Profile:
     """The profile of all shards, from the JSON of each. Raises ValueError."""
     profile = Profile()
     for text in texts:

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from uuid import UUID
 
+from prefect import get_run_logger
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -14,7 +15,13 @@ from prefect.artifacts import (
 )
 from prefect.context import FlowRunContext, SyncClientContext
 
+from adapters.database.dossier import Dossier, dossier
+from adapters.database.moving import PUBLISHED
 from adapters.database.source import SourceSpec
+from flows.checks_result import Audit
+from flows.features import Feature, features, whole
+from flows.prepared import Prepared, at_work
+from flows.summary import summary
 
 Listener = Callable[[int, int], None]
 """Called with (rows done, rows in all) after each committed chunk."""
@@ -116,30 +123,27 @@ class Progress:
 
 
 def show_result(result: ScoreResult, source: SourceSpec) -> None:
-    """Leave the result as an artifact of the flow run, and of the job."""
-    resumed = f" ({result.resumed_rows:,} of them before a restart)" if result.resumed_rows else ""
-    create_markdown_artifact(
-        key=f"nightshift-{artifact_key(result.job)}",
-        description=f"{result.job} {result.partition}: {result.rows:,} rows published",
-        markdown="\n".join(
-            [
-                f"## {result.job} {result.partition}: published",
-                "",
-                f"| run | {result.run_id} |",
-                "|---|---|",
-                f"| rows read | {result.rows:,}{resumed} |",
-                f"| rows written | {result.rows:,} |",
-                f"| source | {source} |",
-                f"| target | `{result.target}` |",
-                f"| model | {result.model} |",
-                f"| time | {result.seconds:,.1f} s, {result.rows_per_second:,.0f} rows/s |",
-                "",
-                "```sql",
-                result.sql,
-                "```",
-            ]
-        ),
-    )
+    """Leave the run's report in short as an artifact of the flow run, and of the job.
+
+    The run is what it is, whether it can be shown or not.
+    """
+    common = at_work()
+    try:
+        found = dossier(common.desk.ledger, result.run_id)
+        audit = None if found.audit is None else Audit.from_json(found.audit)
+        sql = result.sql if found.run.state == PUBLISHED else found.sql
+        outputs = _outputs(found, common, audit) if common.alone else []
+        line, markdown = summary(found, audit, str(source), sql, outputs)
+        key = f"nightshift-{artifact_key(result.job)}"
+        create_markdown_artifact(key=key, description=line, markdown=markdown)
+    except Exception as error:  # whatever it is, it is not worth a run
+        get_run_logger().warning("The result could not be shown: %s", error)
+
+
+def _outputs(found: Dossier, common: Prepared, audit: Audit | None) -> list[Feature]:
+    """The predictions, for a picture; a backfill has another one."""
+    now, last = whole(found.profiles).outputs, whole(found.earlier_profiles).outputs
+    return features(now, last, common.served.reference.outputs, audit, "prediction")
 
 
 def label_run(name: str, tags: Iterable[str]) -> None:
