@@ -1,14 +1,6 @@
-"""Long reasons in tables, and retries said while one waits."""
+"""Long reasons in tables."""
 
-import logging
-
-import pytest
-from project import Project
-
-from adapters.errors import StoreUnavailable
 from flows.reasons import MOST, WIDTH, cut, in_full
-from flows.retries import announcing_retries
-from flows.score import score
 
 LONG = "the model could not predict: " + "x" * WIDTH
 
@@ -30,16 +22,3 @@ def test_many_different_texts_are_not_all_told() -> None:
     told = in_full((str(number), f"{number} {LONG}") for number in range(MOST + 5))
     assert len(told) == MOST + 1
     assert told[-1] == "and 5 other texts"
-
-
-def test_a_retry_is_said_with_its_reason(
-    project: Project, prefect: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    handlers = list(logging.getLogger("prefect.task_runs").handlers)
-    monkeypatch.setenv("NIGHTSHIFT_STORE__ENDPOINT_URL", "http://127.0.0.1:9")
-    with announcing_retries(said.append), pytest.raises(StoreUnavailable):
-        score("orders", "all")
-    (line,) = said
-    assert line.startswith("Trying again in 0.1 s (1 of 1): The model store s3://")
-    assert logging.getLogger("prefect.task_runs").handlers == handlers
