@@ -101,7 +101,7 @@ def run(
     if not result.rows:
         terminal.errors.print(f"[yellow]{job} {result.partition} has no rows in the source.[/]")
     terminal.console.print(
-        f"Published [bold]{result.rows:,} rows[/] in {result.target}: "
+        f"Published [bold]{result.written:,} rows[/] in {result.target}: "
         f"run {result.run_id}, {result.model}, {result.seconds:.1f} s, "
         f"{result.rows_per_second:,.0f} rows/s"
     )

@@ -45,7 +45,7 @@ def _payload(result: ScoreResult) -> dict[str, str | int]:
         "model": result.model,
         "target": result.target,
         "run_id": result.run_id,
-        "rows": result.rows,
+        "rows": result.written,
     }
 
 

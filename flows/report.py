@@ -54,6 +54,11 @@ class ScoreResult:
     """What the audit found, the gravest first."""
 
     @property
+    def written(self) -> int:
+        """The rows that have a prediction."""
+        return self.rows - self.rejected
+
+    @property
     def rows_per_second(self) -> float:
         return (self.rows - self.resumed_rows) / self.seconds if self.seconds > 0 else 0.0
 

@@ -281,7 +281,7 @@ def publish(desk: Desk, run: Run, result: ScoreResult) -> None:
     """Make this run's predictions the ones that readers see."""
     desk.ledger.publish(run, person())
     emit_published(result)
-    get_run_logger().info("Published %s rows in %s", f"{result.rows:,}", result.target)
+    get_run_logger().info("Published %s rows in %s", f"{result.written:,}", result.target)
 
 
 def leaks(manifest: Manifest, start: datetime | None, zone: ZoneInfo) -> bool:
