@@ -19,6 +19,7 @@ from adapters.errors import ConfigurationError, NightshiftError
 from flows.settings import Settings
 
 CONNECT_SECONDS = 5
+_JOB = "nightshift_job"  # Prometheus has a label `job` of its own
 
 
 class LedgerCollector(Collector):
@@ -77,26 +78,26 @@ def serve_metrics(settings: Settings, host: str, port: int) -> Iterator[str]:
 
 
 def _families(jobs: list[JobTotals]) -> Iterator[Metric]:
-    runs = GaugeMetricFamily("nightshift_runs", "Runs in the ledger.", labels=["job", "state"])
-    rows = CounterMetricFamily("nightshift_rows_written", "Predictions written.", labels=["job"])
+    runs = GaugeMetricFamily("nightshift_runs", "Runs in the ledger.", labels=[_JOB, "state"])
+    rows = CounterMetricFamily("nightshift_rows_written", "Predictions written.", labels=[_JOB])
     rejected = CounterMetricFamily(
-        "nightshift_rows_rejected", "Rows that got no prediction.", labels=["job"]
+        "nightshift_rows_rejected", "Rows that got no prediction.", labels=[_JOB]
     )
     last_rows = GaugeMetricFamily(
-        "nightshift_last_run_rows", "Predictions of the last complete run.", labels=["job"]
+        "nightshift_last_run_rows", "Predictions of the last complete run.", labels=[_JOB]
     )
     last_seconds = GaugeMetricFamily(
-        "nightshift_last_run_seconds", "How long the last complete run took.", labels=["job"]
+        "nightshift_last_run_seconds", "How long the last complete run took.", labels=[_JOB]
     )
     published = GaugeMetricFamily(
         "nightshift_last_published_timestamp_seconds",
         "When readers last got new predictions, in Unix time.",
-        labels=["job"],
+        labels=[_JOB],
     )
     silent = GaugeMetricFamily(
         "nightshift_run_silent_seconds",
         "Since the last sign of the running run that is silent for longest; 0 if none runs.",
-        labels=["job"],
+        labels=[_JOB],
     )
     for job in jobs:
         for state, count in sorted(job.runs.items()):

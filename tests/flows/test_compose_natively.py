@@ -154,7 +154,7 @@ def test_every_command_does_what_it_is_there_for(stack: Stack) -> None:
 
         running.enter_context(stack.running("metrics"))
         metrics = httpx.get(f"{stack.url(9109)}/metrics").text
-        assert 'nightshift_rows_written_total{job="orders"} 500.0' in metrics
+        assert 'nightshift_rows_written_total{nightshift_job="orders"} 500.0' in metrics
 
         assert httpx.get(f"{stack.url(4200)}/api/health").status_code == 200
         assert httpx.get(f"{stack.url(4200)}/api/admin/version").status_code == 401
