@@ -18,6 +18,7 @@
     │   ├── VersionSkew             other library versions here than when it was published
     │   ├── ModelUntrusted          the operator's trust policy does not let this model be opened
     │   ├── JobsBroken              jobs that use an alias could not run with this version
+    │   ├── AgreementTooLow         as a challenger it agreed too little, or was never compared
     │   └── Leakage                 the rows are among those that the model was trained on
     ├── StoreError
     │   ├── ModelNotFound           no such model, version or alias
@@ -259,6 +260,32 @@ class JobsBroken(ModelError):
         return (
             f"{self.model} was not made {self.alias!r}, because jobs that use that alias could "
             f"not run with it. {told} Mend them first, or promote it all the same with --force."
+        )
+
+
+class AgreementTooLow(ModelError):
+    def __init__(
+        self,
+        model: str,
+        alias: str,
+        job: str,
+        level: float,
+        agreement: float | None,
+        run_id: int | None,
+        problem: str,
+    ) -> None:
+        super().__init__(model, alias, job, level, agreement, run_id, problem)
+        self.model, self.alias, self.job, self.level = model, alias, job, level
+        self.agreement, self.run_id, self.problem = agreement, run_id, problem
+
+    def __str__(self) -> str:
+        look = "Have it scored beside it, as the job's challenger"
+        if self.run_id is not None:
+            look = f"`nightshift report {self.run_id}` shows how they differ"
+        return (
+            f"{self.model} was not made {self.alias!r}: job {self.job!r} asks that it agree with "
+            f"its champion in {100 * self.level:.6g} % of the rows first, and {self.problem}. "
+            f"{look}; or promote it all the same with --force."
         )
 
 

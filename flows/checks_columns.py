@@ -65,7 +65,8 @@ def check_output(checks: Checks, evidence: Evidence, name: str) -> Iterator[Chec
     yield from _allowed(checks, title, column, name)
     compared = min(column.valid, known.valid) >= checks.minimum_rows
     if column.valid >= checks.minimum_rows and not levels("constant").off:
-        yield _constant(title, column, known if compared else _NOBODY, levels("constant"))
+        excuse = known if compared and not _newly_constant(evidence, name) else _NOBODY
+        yield _constant(title, column, excuse, levels("constant"))
     if compared and not levels("classes").off:
         yield from _classes(title, column, known, levels("classes"))
 
@@ -147,6 +148,16 @@ def _allowed(checks: Checks, title: str, column: ColumnProfile, name: str) -> It
         yield graded(f"share of {label}", title, distance, _EXACT, text)
 
 
+def _newly_constant(evidence: Evidence, name: str) -> bool:
+    """Whether a new model version gives one value for all where the former one gave several: that
+    it did so from the start, and its reference too, is then no excuse.
+    """
+    last = None if evidence.last is None else evidence.last.outputs.get(name)
+    if last is None or evidence.last_has_same_model or not last.valid:
+        return False
+    return is_single(evidence.profile.outputs[name]) and not is_single(last)
+
+
 def _constant(
     title: str, column: ColumnProfile, known: ColumnProfile, levels: Levels
 ) -> CheckResult:
@@ -184,6 +195,15 @@ def _label(label: str | bool | float) -> str:
     if isinstance(label, bool):
         return str(label).lower()
     return label if isinstance(label, str) else f"{label:.12g}"
+
+
+def is_single(column: ColumnProfile | None) -> bool:
+    """Whether all its values are one."""
+    if column is None or not column.valid:
+        return False
+    if column.kind == "category":
+        return len(column.counts) == 1 and not column.other
+    return column.low is not None and column.low == column.high
 
 
 # --- shares -------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from adapters.drift import psi
 from adapters.profile import ColumnProfile, Profile
+from flows.checks_columns import is_single
 from flows.checks_config import Checks, DriftLevels
 from flows.checks_result import Audit, CheckResult, Evidence, Level, graded
 
@@ -26,8 +27,8 @@ def check_drift(checks: Checks, evidence: Evidence, side: str, name: str) -> Ite
     title = f"input {name}" if side == "inputs" else f"prediction {name}"
     if column is None or column.kind == "time":  # time goes on
         return
-    single = side == "inputs" and _single(column)
-    if single and _single(last):
+    single = side == "inputs" and is_single(column)
+    if single and is_single(last):
         # As the weekday is in a partition of one day: it says which partition it is.
         return
     pairs = [("drift", reference, "the training sample")]
@@ -91,12 +92,3 @@ def _column(profile: Profile | None, side: str, name: str) -> ColumnProfile | No
     if profile is None:
         return None
     return (profile.inputs if side == "inputs" else profile.outputs).get(name)
-
-
-def _single(column: ColumnProfile | None) -> bool:
-    """Whether all its values are one."""
-    if column is None or not column.valid:
-        return False
-    if column.kind == "category":
-        return len(column.counts) == 1 and not column.other
-    return column.low is not None and column.low == column.high

@@ -1,13 +1,15 @@
 """Deleting what nobody needs any more: as a command, and as a flow on a schedule."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from prefect import flow, get_run_logger
 
 from adapters.database.ledger import Ledger
 from adapters.database.retention import Removable, Retention
-from flows.desk import open_ledger
-from flows.endings import told
+from adapters.errors import ConfigurationError
+from flows.desk import NOTHING_YET, open_ledger
+from flows.endings import Unwanted, told
 from flows.job import Job, job_names, load_job
 from flows.settings import load_settings
 
@@ -22,6 +24,20 @@ def clean_job(ledger: Ledger, job: Job) -> Iterator[Removable]:
     return Retention(ledger, job.keep).clean(job.name, job.target.table, job.source.key)
 
 
+@contextmanager
+def _ledger() -> Iterator[Ledger]:
+    """Raises Unwanted if nothing was ever scored: that is no failure."""
+    settings = load_settings()
+    with ExitStack() as held:
+        try:
+            ledger = held.enter_context(open_ledger(settings))
+        except ConfigurationError as error:
+            if error.place != NOTHING_YET:
+                raise
+            raise Unwanted(str(error)) from error
+        yield ledger
+
+
 @flow(name="clean")
 @told
 def clean(dry_run: bool = False) -> int:
@@ -31,8 +47,13 @@ def clean(dry_run: bool = False) -> int:
         dry_run: Only tell what would be deleted.
     """
     log, rows = get_run_logger(), 0
-    with open_ledger(load_settings()) as ledger:
-        for job in map(load_job, job_names()):
+    with _ledger() as ledger:
+        for name in job_names():
+            try:
+                job = load_job(name)
+            except ConfigurationError as error:  # no reason to keep what the others do not need
+                log.warning("Left alone: %s", error)
+                continue
             for old in removable(ledger, job) if dry_run else clean_job(ledger, job):
                 rows += old.rows
                 what = "Would delete" if dry_run else "Deleted"

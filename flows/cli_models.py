@@ -13,7 +13,9 @@ from flows.terminal import AsJson
 
 Name = Annotated[str, typer.Argument(help="The model.")]
 AliasOption = Annotated[str, typer.Option(help="The alias.")]
-Force = Annotated[bool, typer.Option(help="Even if jobs that use the alias could not run.")]
+Force = Annotated[
+    bool, typer.Option(help="Even if jobs that use the alias could not run, or ask for agreement.")
+]
 
 models = typer.Typer(help="What is in the model store.", invoke_without_command=True)
 
@@ -110,7 +112,9 @@ def promote(
 ) -> None:
     """Move an alias to a version; the next run uses it.
 
-    Refused if a job that uses the alias could not run with the version.
+    Refused if a job that uses the alias could not run with the version; or if the job says
+    `challenger: {model: churn@challenger, agreement: 0.95}`, and the version did not agree so
+    much with the champion when it was last scored beside it.
 
     Example: `nightshift promote churn 7`
     """
@@ -290,6 +294,7 @@ def diff(
 
 def _promote(name: str, version: int, alias: str, force: bool) -> Any:
     from flows.desk import broken_jobs, open_store
+    from flows.gate import require_agreement
     from flows.settings import load_settings
 
     settings = load_settings()
@@ -300,6 +305,7 @@ def _promote(name: str, version: int, alias: str, force: bool) -> Any:
         broken = broken_jobs(settings, manifest, alias)
         if broken:
             raise JobsBroken(manifest.reference, alias, tuple(broken.items()))
+        require_agreement(settings, manifest, alias)
     moved = store.promote(name, version, alias)
     _announce(settings, manifest, alias)
     return moved

@@ -26,11 +26,15 @@ from prefect.utilities.callables import ParameterSchema
 from adapters.errors import ConfigurationError
 from adapters.store import CHAMPION
 from flows.backfill import backfill
+from flows.clean import clean
 from flows.events import MODEL_PROMOTED
 from flows.job import Job, job_names, load_job
 from flows.score import score
+from flows.settings import RetentionSettings, load_settings
 
 TAG = "nightshift"
+CLEAN = "nightshift"
+"""The name of the one deployment that is no job's: `clean/nightshift`."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Deployed:
     """What became of one deployment."""
 
     name: str
-    """`score/<job>` or `backfill/<job>`"""
+    """`score/<job>`, `backfill/<job>` or `clean/nightshift`"""
     outcome: Literal["created", "changed", "unchanged", "gone", "removed"]
     """`gone`: its job file is no longer there."""
 
@@ -85,6 +89,7 @@ def wanted_deployments(work_pool: str | None = None) -> Wanted:
             wanted.wrong[name] = error
         else:
             wanted.deployments.extend(_of_job(job, work_pool))
+    wanted.deployments.append(_cleaning(load_settings().retention, work_pool))
     return wanted
 
 
@@ -134,6 +139,8 @@ def _gone(
         if found.name not in jobs:
             if found.flow_id not in flows:
                 flows[found.flow_id] = client.read_flow(found.flow_id).name
+            if flows[found.flow_id] == clean.name:
+                continue
             yield f"{flows[found.flow_id]}/{found.name}", found
 
 
@@ -166,6 +173,24 @@ def _of_job(job: Job, work_pool: str | None) -> Iterator[JobDeployment]:
             tags=[TAG, job.name, "backfill"],  # in a list, the two have the same name
             description=f"Score a range of partitions of {job.name}.",
             parameters={"job": job.name, "max_parallel": job.max_parallel},
+        ),
+    )
+
+
+def _cleaning(when: RetentionSettings, work_pool: str | None) -> JobDeployment:
+    return _finished(
+        None,
+        JobDeployment.from_flow(
+            clean,
+            name=CLEAN,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+            work_pool_name=work_pool,
+            tags=[TAG, "clean"],
+            description="Delete the predictions of old runs that readers do not see, of all jobs.",
+            schedules=[Cron(when.cron, timezone=when.timezone, active=when.enabled)],
+            concurrency_limit=ConcurrencyLimitConfig(
+                limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
+            ),
         ),
     )
 
@@ -207,12 +232,13 @@ def _template(text: str) -> dict[str, str]:
     return {"__prefect_kind": "jinja", "template": text}
 
 
-def _finished(job: Job, deployment: RunnerDeployment) -> JobDeployment:
+def _finished(job: Job | None, deployment: RunnerDeployment) -> JobDeployment:
     """Close its parameters, and give it a version that changes exactly with what it says."""
     assert isinstance(deployment, JobDeployment)  # noqa: S101 - from_flow says less than it does
     open_schema = deployment._parameter_openapi_schema  # noqa: SLF001 - there is no other way
     given = open_schema.model_dump(exclude_unset=True)
-    given["properties"]["job"] |= {"enum": [job.name], "readOnly": True}
+    if job is not None:
+        given["properties"]["job"] |= {"enum": [job.name], "readOnly": True}
     deployment._parameter_openapi_schema = ClosedSchema(  # noqa: SLF001
         **given, additionalProperties=False
     )

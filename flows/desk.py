@@ -23,6 +23,9 @@ from adapters.trust import SigningKey
 from flows.job import Job, job_names, load_job
 from flows.settings import Settings, load_settings
 
+NOTHING_YET = "the ledger"
+"""The place of the error that says that there is no ledger."""
+
 
 class Desk:
     """The source, the ledger and the target of a job, on open engines."""
@@ -69,7 +72,7 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
         ledger = Ledger(engine, settings.database.schema_, settings.database.lease)
         if not ledger.exists():
             problem, remedy = "nothing was scored yet", "`nightshift run JOB` begins."
-            raise ConfigurationError("the ledger", "", problem, remedy)
+            raise ConfigurationError(NOTHING_YET, "", problem, remedy)
         yield ledger
     finally:
         engine.dispose()
@@ -138,7 +141,7 @@ def broken_jobs(settings: Settings, manifest: Manifest, alias: str) -> dict[str,
             job = load_job(name)
         except ConfigurationError:
             continue  # it could not run with any version, and says so itself
-        if job.model not in {f"{manifest.name}@{alias}", *_by_default(manifest.name, alias)}:
+        if not uses_alias(job, manifest.name, alias):
             continue
         try:
             with open_desk(settings, job) as desk:
@@ -158,5 +161,7 @@ def any_job_waits() -> bool:
     return False
 
 
-def _by_default(name: str, alias: str) -> set[str]:
-    return {name} if alias == CHAMPION else set()
+def uses_alias(job: Job, name: str, alias: str) -> bool:
+    """Whether the job scores with the version that this alias of the model names."""
+    by_default = job.model == name and alias == CHAMPION
+    return by_default or job.model == f"{name}@{alias}"

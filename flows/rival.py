@@ -13,7 +13,6 @@ import pyarrow as pa
 from adapters.database.ledger import new_owner
 from adapters.database.predictions import Predictions
 from adapters.database.run import Run, RunRequest
-from adapters.errors import NightshiftError
 from adapters.signature import Signature
 from flows.agreement import Comparison
 from flows.challenger import Challenged, Challenger
@@ -22,6 +21,10 @@ from flows.prediction import Scored
 from flows.served import Served
 
 Warn = Callable[..., Any]
+
+_PATIENCE = 600.0
+"""Seconds for one call of the challenger where the job has no predict_timeout: the champion may
+take as long as it likes, but not wait for the challenger for ever."""
 
 
 def reading(signature: Signature, challenger: Served | None) -> Signature:
@@ -53,7 +56,7 @@ class Rival:
         rival = None
         try:
             rival = cls._begun(desk, champion, served, request, run, warn)
-        except NightshiftError as error:
+        except Exception as error:  # of whatever kind: the champion goes on
             warn("Without the challenger: %s", error)
         if rival is None:
             yield None
@@ -77,7 +80,9 @@ class Rival:
             ledger.fail(own, reason)
             warn("Without the challenger: %s", reason)
             return None
-        seconds = None if job.predict_timeout is None else job.predict_timeout.total_seconds()
+        seconds = _PATIENCE
+        if job.predict_timeout is not None:
+            seconds = job.predict_timeout.total_seconds()
         challenger = Challenger(
             served.manifest,
             served.model,
@@ -95,14 +100,13 @@ class Rival:
 
     def write(self, number: int, scored: Scored, challenged: Challenged) -> None:
         """Keep its predictions, after the champion's are committed. Never raises an Exception."""
-        self.comparison = self.comparison.merged(challenged.comparison)
-        if self.challenger.failure is None and challenged.rows is not None:
-            text = self.comparison.to_json()
-            try:
-                rows, keys = challenged.rows, scored.keys
-                self.predictions.write(self.run, number, rows, (), text, keys)
-            except Exception as error:  # of whatever kind: the champion goes on
-                self.challenger.failure = str(error)
+        try:
+            self.comparison = self.comparison.merged(challenged.comparison)
+            if self.challenger.failure is None and challenged.rows is not None:
+                rows, text = challenged.rows, self.comparison.to_json()
+                self.predictions.write(self.run, number, rows, (), text, scored.keys)
+        except Exception as error:  # as above
+            self.challenger.failure = str(error)
         if self.challenger.failure is not None and not self._told:
             self._told = True
             self.warn("The challenger was switched off: %s", self.challenger.failure)
@@ -116,7 +120,7 @@ class Rival:
         try:
             self.ledger.note(self.run, comparison=self.comparison.to_json())
             self.ledger.score(self.run)
-        except NightshiftError as error:
+        except Exception as error:  # as above
             self.warn("The challenger's run could not be entered: %s", error)
 
     def stop(self, reason: str) -> None:
@@ -124,5 +128,5 @@ class Rival:
         try:
             self.ledger.note(self.run, comparison=self.comparison.to_json())
             self.ledger.fail(self.run, reason)
-        except NightshiftError as error:
+        except Exception as error:  # as above
             self.warn("The challenger's failure could not be entered: %s", error)

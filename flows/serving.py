@@ -12,6 +12,7 @@ import anyio
 from prefect.runner import Runner
 
 from flows.deployments import deploy, wanted_deployments
+from flows.score import score
 from flows.settings import jobs_folder, settings_file
 
 Say = Callable[[str], None]
@@ -78,7 +79,7 @@ async def _take_in(runner: Runner, say: Say, all_of_them: bool = False) -> None:
     for error in wanted.wrong.values():
         say(f"Not served: {error}")
     if all_of_them:
-        names = sorted({deployment.name for deployment in wanted.deployments})
+        names = sorted({d.name for d in wanted.deployments if d.flow_name == score.name})
         say(f"Jobs        {', '.join(names) or f'none yet in {jobs_folder()}'}")
 
 

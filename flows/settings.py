@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote
+from zoneinfo import available_timezones
 
 import pydantic
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from pydantic_core import PydanticCustomError
 from adapters.database.embedded import start_embedded
 from adapters.errors import ConfigurationError
 from adapters.trust import TrustPolicy
+from flows.schedule import cron_problem
 
 EMBEDDED = "embedded"
 
@@ -157,12 +159,39 @@ class TrustSettings(_Part):
         return None if value is None else _root(info) / value
 
 
+class RetentionSettings(_Part):
+    """When old predictions are deleted; each job's `keep` says how many runs stay."""
+
+    cron: str = "30 12 * * *"
+    """Five fields, as in a job's schedule; by default at noon, away from the nights."""
+    timezone: str = "UTC"
+    enabled: bool = True
+
+    @field_validator("cron")
+    @classmethod
+    def _is_cron(cls, value: str) -> str:
+        problem = cron_problem(value)
+        if problem is not None:
+            raise refused(
+                problem, "Write it like `30 12 * * *`: minute, hour, day, month, weekday."
+            )
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise refused(f"{value!r} is no time zone", "Write it like America/New_York.")
+        return value
+
+
 class Settings(_Part):
     """All settings."""
 
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     trust: TrustSettings = Field(default_factory=TrustSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     state_dir: Path = Path(".nightshift")
     """For the embedded database, the local Prefect server and the cache of models."""
     retries: int = Field(3, ge=0)

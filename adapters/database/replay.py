@@ -41,12 +41,15 @@ def merge(
         if row["state"] not in (PUBLISHED, REJECTED) or row["cleaned_at"] is not None:
             raise RunNotReplayable(run_id, f"it is {row['state']}")
         struck: dict[int, int] = {}
+        in_chunks: dict[tuple[int, int], int] = {}
         for reject in rejects:
             line = tables.rejects.c
             place = (line.shard == reject.shard) & (line.chunk == reject.chunk)
             place &= (line.run_id == run_id) & (line.position == reject.position)
             gone = connection.execute(sa.delete(tables.rejects).where(place))
             struck[reject.shard] = struck.get(reject.shard, 0) + gone.rowcount
+            its = reject.shard, reject.chunk
+            in_chunks[its] = in_chunks.get(its, 0) + gone.rowcount
         if sum(struck.values()) != rows.num_rows:
             raise RunNotReplayable(run_id, "somebody else has merged some of these rows meanwhile")
         for shard, count in struck.items():
@@ -57,6 +60,13 @@ def merge(
                     rows_rejected=shards.c.rows_rejected - count,
                 )
             )
+        chunks = tables.chunks
+        for (shard, chunk), count in in_chunks.items():  # from which a row's chunk is counted
+            own = (
+                (chunks.c.run_id == run_id) & (chunks.c.shard == shard) & (chunks.c.chunk == chunk)
+            )
+            changed = {"rows": chunks.c.rows + count, "rejected": chunks.c.rejected - count}
+            connection.execute(sa.update(chunks).where(own).values(changed))
         one = (shards.c.run_id == run_id) & (shards.c.shard == min(struck))
         text = connection.scalar(sa.select(shards.c.profile).where(one))
         connection.execute(sa.update(shards).where(one).values(profile=profiled(text)))

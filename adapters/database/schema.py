@@ -144,11 +144,7 @@ def predictions_table(
     known = ledger.metadata.tables.get(sa.Table(name, sa.MetaData(ledger.metadata.schema)).key)
     if known is not None:  # of a challenger, or of an earlier try
         ledger.metadata.remove(known)
-    metadata = ledger.metadata
-    if name in {table.name for table in metadata.tables.values()}:
-        # A challenger's beside its champion's: the same table, as another model would write it.
-        metadata = sa.MetaData(schema=metadata.schema)
-    table = sa.Table(name, metadata, *columns)
+    table = sa.Table(name, ledger.metadata, *columns)
     if index_key:
         sa.Index(None, *(table.c[part] for part, _ in key))  # named, and cut to fit, by SQLAlchemy
     return table

@@ -1,7 +1,8 @@
 """PyTorch: an exported program (.pt2), or weights for a module that your code declares."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,6 +17,19 @@ from adapters.archive import ArchivedModel, configured, translated
 from adapters.arrays import Number, flat, matrix, slices
 from adapters.errors import ConfigurationError
 from adapters.signature import Features, Predictions
+
+_NO_MEMORY = "can't allocate memory"  # as c10/core/impl/alloc_cpu.cpp says it
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """PyTorch's allocators raise kinds of RuntimeError; who calls a model halves at MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in str(error):
+            raise MemoryError(str(error)) from error
+        raise
 
 
 @dataclass(eq=False, repr=False)
@@ -55,7 +69,7 @@ class PyTorchModel(ArchivedModel):
 
     def predict_batch(self, features: Features) -> Predictions:
         rows = matrix(features, self.dtype)
-        with torch.inference_mode():
+        with torch.inference_mode(), _memory_errors():
             parts = [
                 self._forward(torch.tensor(rows[part], device=self._device)).cpu().numpy()
                 for part in slices(len(rows), self.micro_batch)

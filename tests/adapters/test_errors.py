@@ -14,6 +14,7 @@ EXAMPLES: dict[Any, Any] = {
     str: "some text",
     int: 7,
     float: 1.5,
+    float | None: 0.5,
     int | None: 3,
     str | None: "some text",
     tuple[str, ...]: ("one", "two"),

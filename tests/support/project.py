@@ -70,6 +70,8 @@ class Doubler(RegressorMixin, BaseEstimator):
                 return np.column_stack([predictions, predictions])
             case "nan":
                 return np.where(np.arange(len(X)) == 7, np.nan, predictions)
+            case "lower":  # for a tenth of the rows
+                return np.where(np.arange(len(X)) % 10 == 9, predictions / 2 - 1, predictions)
             case "text":
                 return np.array(["much"] * len(X), dtype=object)
         return predictions
