@@ -3,6 +3,7 @@
 The processes are forked from one that has imported everything, so each begins in milliseconds.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -24,7 +25,13 @@ PATIENCE = 120.0
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["tests.chaos.night", "flows.score", "adapters.database.postgres", "adapters.libraries.sklearn"]
+    [
+        "tests.chaos.night",
+        "flows.score",
+        "adapters.database.postgres",
+        "adapters.libraries.sklearn",
+        "adapters.s3",
+    ]
 )
 
 # Threads that libraries keep for the life of a process.
@@ -106,6 +113,7 @@ def _work(
     os.environ.update(environment)
     folder = os.path.dirname(os.path.dirname(environment["NIGHTSHIFT_CONFIG"]))  # noqa: PTH120
     sys.path.insert(0, folder)  # the model's own module is there
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # a rollback on a lost connection, say
     begun, attempts = time.monotonic(), [0]
     left: tuple[str, ...] = ()
     try:

@@ -114,9 +114,11 @@ def _ledger_problems(stage: Stage) -> Iterator[str]:
             yield f"{name} counts {line.rows_rejected} rejects and has {line.rejects}"
     there = dict(stage.sql("SELECT run_id, count(*) FROM order_scores_runs GROUP BY 1"))
     for run_id in entered.keys() | there.keys():
-        if entered.get(run_id, 0) != there.get(run_id, 0):
-            yield f"run {run_id} counts {entered.get(run_id)} rows, and {there.get(run_id)} are there"
-    shown = stage.sql("SELECT run_id, range_start, range_end FROM nightshift_published ORDER BY 2")
+        counted, found = entered.get(run_id, 0), there.get(run_id, 0)
+        if counted != found:
+            yield f"run {run_id} counts {counted} rows, and {found} are there"
+    pointer = "SELECT run_id, range_start, range_end FROM nightshift_published ORDER BY 2"
+    shown = stage.sql(pointer)
     published = {run_id for run_id, state in states.items() if state == "published"}
     if {line.run_id for line in shown} != published:
         yield f"{published} are published, and the pointer shows {shown}"
@@ -135,6 +137,7 @@ def check_leftovers(stage: Stage) -> None:
         outcome = night.outcome(1)
         if outcome.name != KILLED and outcome.left:
             raise Disagreement(f"left in the process of a night: {', '.join(outcome.left)}")
+    stage.engine.dispose()
     others = "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database()"
     others += " AND pid <> pg_backend_pid() AND application_name <> 'reader'"
     eventually(lambda: not stage.sql(others), f"sessions that end: {stage.sql(others)}", 15)

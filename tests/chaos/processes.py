@@ -64,7 +64,7 @@ def a_zombie(trial: Trial) -> None:
     """
     stage, awake = trial.stage, threading.Event()
     late = trial.chance.random() < 0.5
-    turn = trial.chance.randrange(76, trial.world.messages - 16)  # begun, and not yet published
+    turn = trial.chance.choice(trial.world.under_way)
 
     def stop(night: Night) -> None:
         night.signal(signal.SIGSTOP)

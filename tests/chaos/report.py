@@ -4,7 +4,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 from tests.chaos.trial import Result
@@ -63,7 +63,7 @@ class Report:
         names = dict.fromkeys(result.fault for result in results)
         lines = (Line.of(name, [r for r in results if r.fault == name]) for name in names)
         looks = sum(result.looks for result in results)
-        return cls(command, seed, date.today(), seconds, looks, tuple(lines))
+        return cls(command, seed, datetime.now(UTC).date(), seconds, looks, tuple(lines))
 
     @property
     def problems(self) -> list[str]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from tests.chaos import processes
+from tests.chaos import databases, processes, stores
 from tests.chaos.trial import Fault, Result, attempt
 from tests.chaos.world import World
 
-FAULTS: tuple[Fault, ...] = (*processes.FAULTS,)
+FAULTS: tuple[Fault, ...] = (*processes.FAULTS, *databases.FAULTS, *stores.FAULTS)
 
 
 def numbers(fault: Fault, world: World, few: bool, trials: int | None, only: int | None) -> range:

@@ -88,8 +88,14 @@ class World:
     """The oracle: what an uninterrupted night leaves."""
     messages: int = 0
     """How many messages such a night sends to the server; each is a statement, or part of one."""
+    under_way: range = range(0)
+    """Those that it sends from the moment at which its run is there until it is scored."""
     relations: frozenset[str] = frozenset()
     """What an uninterrupted night leaves in the database: tables, indexes, views, sequences."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """What only some faults need, by its name."""
+    opened: ExitStack = field(default_factory=ExitStack)
+    """Closed at the end."""
 
     @contextmanager
     def stage(self, name: str, chance: random.Random) -> "Iterator[Stage]":
@@ -215,7 +221,8 @@ def world() -> Iterator[World]:
         made = World(folder, postgres, environment)
         with surroundings(environment):
             _prepare(made)
-        yield made
+        with made.opened:
+            yield made
     finally:
         postgres.control("stop", "-m", "immediate")
         shutil.rmtree(folder, ignore_errors=True)
@@ -259,8 +266,15 @@ def _prepare(world: World) -> None:
     engine.dispose()
     with world.stage("oracle", random.Random()) as stage:
         wire = stage.wire()
+        said: list[bytes] = []
+        wire.cut = lambda _, data: said.append(data)  # type: ignore[func-returns-value]
         outcome = stage.night(**stage.wired(wire)).outcome()
-        world.messages = next(wire.messages)
+        world.messages = len(said)
+        begun, scored = (
+            next(number for number, data in enumerate(said) if text in data)
+            for text in (b"INSERT INTO nightshift_shards", b"UPDATE nightshift_runs SET audit")
+        )
+        world.under_way = range(begun + 2, scored)
         assert outcome.name == PUBLISHED, outcome
         assert not outcome.left, outcome.left
         world.wanted = stage.view()

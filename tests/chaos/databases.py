@@ -1,0 +1,240 @@
+"""A PostgreSQL that goes away, fills up, gives up, or makes us wait."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tests.chaos.night import Night
+from tests.chaos.trial import Fault, Trial
+from tests.chaos.world import World, eventually
+
+PATIENT = {"NIGHTSHIFT_RETRIES": "8"}
+"""Tries that last for longer than a server takes to start."""
+
+
+def restarted(mode: str) -> "Fault":
+    """The server is restarted while a run is under way; the same night goes on after that."""
+
+    def strike(trial: Trial) -> None:
+        turn = trial.chance.choice(trial.world.under_way)
+        night, struck = trial.stage.struck(turn, lambda _: None, **PATIENT)
+        struck.wait(30)
+        trial.world.postgres.restart(mode)
+        trial.stage.engine.dispose()
+        trial.rides_out(night, time.monotonic())
+
+    return Fault(f"PostgreSQL restarted: {mode}", strike, 10)
+
+
+def cut(trial: Trial) -> None:
+    """One connection is cut at a message: before it arrives, or after it is carried out."""
+    when = trial.chance.choice(["before", "after"])
+    night, struck = trial.stage.struck(trial.chance.choice(trial.world.under_way), lambda _: when)
+    struck.wait(30)
+    trial.rides_out(night, time.monotonic())
+
+
+def hung_up(trial: Trial) -> None:
+    """All connections are cut at once, and none is to be had for half a second."""
+    stage = trial.stage
+    wire = stage.wire()
+    turn, over = trial.chance.choice(trial.world.under_way), threading.Event()
+
+    def away(number: int, _: bytes) -> str | None:
+        return "before" if number >= turn and not over.is_set() else None
+
+    wire.cut = away
+    night = stage.night(**{**stage.wired(wire), **PATIENT})
+    eventually(lambda: wire.cuts or night.over, "a cut")
+    wire.hang_up()
+    time.sleep(0.5)
+    over.set()
+    trial.rides_out(night, time.monotonic())
+
+
+def on_insert(trial: Trial, action: str, times: int | None = None) -> None:
+    """Have the database do something as a certain row is written; `times` times, or always."""
+    row = trial.chance.randrange(1, 600)
+    limit = "" if times is None else f"IF nextval('chaos_times') > {times} THEN RETURN new; END IF;"
+    trial.stage.sql("CREATE SEQUENCE chaos_times")
+    trial.stage.sql(
+        "CREATE FUNCTION chaos() RETURNS trigger LANGUAGE plpgsql AS $$"
+        f" BEGIN {limit} {action}; RETURN new; END $$"
+    )
+    trial.stage.sql(
+        "CREATE TRIGGER chaos BEFORE INSERT ON order_scores_runs FOR EACH ROW"
+        f" WHEN (new.id = {row}) EXECUTE FUNCTION chaos()"
+    )
+
+
+def no_more(trial: Trial) -> None:
+    trial.stage.sql("DROP TRIGGER chaos ON order_scores_runs")
+    trial.stage.sql("DROP FUNCTION chaos()")
+    trial.stage.sql("DROP SEQUENCE chaos_times")
+
+
+def statement_timeout(trial: Trial) -> None:
+    """A statement takes longer than the server allows; the night ends, the next one goes on."""
+    on_insert(trial, "PERFORM pg_sleep(60)")
+    trial.stage.set("statement_timeout", "1s")
+    night = trial.stage.night()
+    told = trial.gives_up(night, time.monotonic(), "StatementFailed")
+    assert "statement timeout" in told.text, told
+    trial.stage.reset("statement_timeout")
+    no_more(trial)
+    trial.resumes()
+
+
+def serialization_failure(trial: Trial) -> None:
+    """The server asks to try the transaction again, once or twice."""
+    raised = "RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '40001'"
+    on_insert(trial, raised, times=trial.chance.choice([1, 2]))
+    outcome = trial.rides_out(trial.stage.night(), time.monotonic())
+    assert outcome.attempts, "nothing happened"
+    no_more(trial)
+
+
+def deadlock(trial: Trial) -> None:
+    """A chunk's transaction and somebody else's wait for each other; ours is the victim."""
+    stage = trial.stage
+    locked, other_done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with stage.engine.begin() as other:
+            other.exec_driver_sql("SET LOCAL deadlock_timeout = '30s'")
+            other.exec_driver_sql("LOCK TABLE order_scores_runs IN EXCLUSIVE MODE")
+            locked.set()
+            waiting = "SELECT 1 FROM pg_locks WHERE relation = 'order_scores_runs'::regclass"
+            waiting += " AND NOT granted"
+            eventually(lambda: stage.sql(waiting) or night.over, "a chunk that waits")
+            other.exec_driver_sql("UPDATE nightshift_shards SET rows_rejected = rows_rejected")
+        other_done.set()
+
+    night = stage.night(NIGHTSHIFT_DATABASE__LEASE="60")
+    keeper = threading.Thread(target=hold)
+    keeper.start()
+    try:
+        locked.wait(30)
+        outcome = trial.rides_out(night, time.monotonic())
+        assert outcome.attempts, "another was the victim"
+    finally:
+        keeper.join(60)
+    assert other_done.is_set()
+
+
+def long_lock(trial: Trial) -> None:
+    """Somebody keeps a lock that a chunk, or the run, needs: the night gives up, in time."""
+    stage, table = trial.stage, trial.chance.choice(("order_scores_runs", "nightshift_jobs"))
+    stage.set("lock_timeout", "300ms")  # a minute, if the server does not say
+    stage.engine.dispose()
+    with held(stage.engine, f"LOCK TABLE {table} IN EXCLUSIVE MODE"):
+        night = stage.night(NIGHTSHIFT_RETRIES="2")
+        told = trial.gives_up(night, time.monotonic(), "DatabaseUnavailable")
+    assert "lock timeout" in told.text, told
+    trial.resumes()
+
+
+@contextmanager
+def held(engine: sa.Engine, statement: str) -> Iterator[None]:
+    """A transaction of somebody else that stays open."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+        yield
+
+
+def backend_killed(trial: Trial) -> None:
+    """kill -9 of one of the server's own processes: it restarts itself, all sessions are lost."""
+    turn = trial.chance.choice(trial.world.under_way)
+
+    def kill(_: Night) -> None:
+        query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        query += " AND pid <> pg_backend_pid() AND application_name <> 'reader' ORDER BY pid"
+        pids = [row[0] for row in trial.stage.sql(query)]
+        os.kill(trial.chance.choice(pids), 9)
+
+    night, struck = trial.stage.struck(turn, kill, **PATIENT)
+    struck.wait(30)
+    trial.stage.engine.dispose()
+    trial.rides_out(night, time.monotonic())
+
+
+# --- a full disk --------------------------------------------------------------------------------
+
+SIZE = 16 * 1024**2
+
+
+def disk_full(trial: Trial) -> None:
+    """The disk of the predictions is full, or nearly so; then somebody makes room."""
+    place = small_disk(trial)
+    try:
+        trial.stage.sql("ALTER TABLE order_scores_runs SET TABLESPACE small")
+        trial.stage.sql("ALTER INDEX order_scores_runs_pkey SET TABLESPACE small")
+        trial.stage.sql("CHECKPOINT")
+        ballast = place / "ballast"
+        left = 8192 * trial.chance.randrange(4)
+        with ballast.open("wb") as file:
+            usage = os.statvfs(place)
+            file.write(b"\0" * (usage.f_bavail * usage.f_frsize - left))
+        night = trial.stage.night()
+        told = trial.gives_up(night, time.monotonic(), "StatementFailed")
+        assert "No space left on device" in told.text, told
+        ballast.unlink()
+        trial.resumes()
+        for what in ("TABLE order_scores_runs", "INDEX order_scores_runs_pkey"):
+            trial.stage.sql(f"ALTER {what} SET TABLESPACE pg_default")
+    finally:
+        unmount(trial, place)
+
+
+def small_disk(trial: Trial) -> Path:
+    """A file system of 16 MB, with a tablespace of the server's on it."""
+    place = trial.world.postgres.folder.parent / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", place], check=True)
+    data = place / "data"
+    data.mkdir()
+    owner = trial.world.postgres.folder.stat()
+    os.chown(data, owner.st_uid, owner.st_gid)
+    place.chmod(0o755)
+    with trial.world.postgres.administrator() as server:
+        server.exec_driver_sql(f"CREATE TABLESPACE small LOCATION '{data}'")
+    return place
+
+
+def unmount(trial: Trial, place: Path) -> None:
+    (place / "ballast").unlink(missing_ok=True)
+    for what in ("TABLE order_scores_runs", "INDEX order_scores_runs_pkey"):
+        trial.stage.sql(f"ALTER {what} SET TABLESPACE pg_default")
+    with trial.world.postgres.administrator() as server:
+        server.exec_driver_sql("CHECKPOINT")  # files that were dropped go only then
+        server.exec_driver_sql("DROP TABLESPACE small")
+    subprocess.run(["umount", "-l", place], check=True)
+    place.rmdir()
+
+
+def may_mount(_: World) -> str | None:
+    try:
+        done = subprocess.run(["unshare", "-m", "true"], capture_output=True)
+    except FileNotFoundError:
+        return "it needs the right to mount a file system"
+    return None if done.returncode == 0 else "it needs the right to mount a file system"
+
+
+FAULTS = (
+    restarted("fast"),
+    restarted("immediate"),
+    Fault("a backend of PostgreSQL killed", backend_killed, 5),
+    Fault("a connection cut", cut, 30, 3),
+    Fault("all connections cut for a while", hung_up, 10),
+    Fault("statement timeout", statement_timeout, 5),
+    Fault("serialization failure", serialization_failure, 10),
+    Fault("deadlock", deadlock, 5),
+    Fault("a lock that somebody keeps", long_lock, 10),
+    Fault("disk full", disk_full, 5, needs=may_mount),
+)
