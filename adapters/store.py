@@ -156,7 +156,7 @@ class ModelStore:
             "profile": profile,
         }
         manifest = _draft(draft, 1)
-        self._require_conditions()
+        self.require_conditions()
         self._objects.write(manifest.blob.key, data)
         self._objects.write(manifest.golden.key, rows)
         self._objects.write(profile.key, text)
@@ -261,7 +261,7 @@ class ModelStore:
 
     def _move(self, name: str, alias: str, version: int | None, by: str | None) -> Alias:
         """Compare and swap; `version` None is the one before."""
-        self._require_conditions()
+        self.require_conditions()
         key = _alias_key(name, alias)
         old, tag = self._alias_and_tag(name, alias)
         rollback = version is None
@@ -328,7 +328,8 @@ class ModelStore:
         known += [f"{name}@{alias}" for alias in self.aliases(name)]
         return ModelNotFound(self.url, reference, tuple(known or self.models()))
 
-    def _require_conditions(self) -> None:
+    def require_conditions(self) -> None:
+        """Raise StoreUnsafe where two publishers could get the same number. Asked once."""
         if not self._conditions_hold:
             self._objects.require_conditions()
             self._conditions_hold = True
