@@ -165,6 +165,7 @@ def rejects(
     Example: `nightshift rejects flight_delays --replay`
     """
     from adapters.database.history import History
+    from adapters.database.run import CHAMPION
     from adapters.errors import RunUnknown
     from flows.desk import open_desk, open_ledger
     from flows.job import load_job
@@ -174,7 +175,11 @@ def rejects(
     settings, spec = load_settings(), load_job(job)
     with open_ledger(settings) as ledger:
         history = History(ledger)
-        newest = next(iter(history.runs(job, limit=1)), None) if run is None else history.run(run)
+        if run is None:  # a challenger's run, which is begun later, has no rejects
+            champions = (line for line in history.runs(job) if line.role == CHAMPION)
+            newest = next(champions, None)
+        else:
+            newest = history.run(run)
         if newest is None or newest.job != job:
             raise RunUnknown(run or 0)
         found = history.rejects(newest.run_id, limit)

@@ -81,7 +81,7 @@ def outcomes(
                 rows.c.run_id, sa.func.count().label("rows"), *_metrics(predicted, known.c[column])
             )
             .select_from(joined)
-            .where(rows.c.run_id.in_(newest), known.c[column].is_not(None), predicted.is_not(None))
+            .where(rows.c.run_id.in_(newest), known.c[column].is_not(None), _there(predicted))
             .group_by(rows.c.run_id)
         )
         found = connection.execute(statement).mappings().all()
@@ -107,6 +107,14 @@ def outcomes(
         ),
         key=lambda outcome: (outcome.partition, outcome.role, outcome.run_id),
     )
+
+
+def _there(predicted: sa.Column[Any]) -> sa.ColumnElement[bool]:
+    """Whether a row has a prediction: neither NULL nor NaN, with which no mean is a number."""
+    there: sa.ColumnElement[bool] = predicted.is_not(None)
+    if isinstance(predicted.type, sa.Float):
+        there &= sa.func.lower(sa.cast(predicted, sa.Text())) != "nan"
+    return there
 
 
 def _metrics(predicted: sa.Column[Any], actual: sa.Column[Any]) -> list[sa.Label[Any]]:

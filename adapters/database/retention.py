@@ -1,7 +1,8 @@
 """Deleting the predictions of runs that nobody needs any more, a bounded batch at a time.
 
 A run stays if readers see any of its rows, if it is under way, or if it is among the newest of its
-partition, to be rolled back to, released or resumed. Its line in the ledger stays in any case.
+partition: of those that were published, to be rolled back to, or of the others, to be released or
+resumed. Its line in the ledger stays in any case.
 Whoever is reading meanwhile reads the snapshot that their database gave them.
 """
 
@@ -32,7 +33,9 @@ class Removable:
 
 
 class Retention:
-    """Keeps what readers see and the newest `keep` runs of each partition, of each role."""
+    """Keeps what readers see and the newest `keep` runs of each partition, of each role: so many
+    that were published, and as many that were not, lest bad nights in a row push out the good one.
+    """
 
     def __init__(self, ledger: Ledger, keep: int) -> None:
         self.ledger, self.engine, self.tables, self.keep = (
@@ -46,9 +49,10 @@ class Retention:
         """What `clean` would delete now, oldest first."""
         runs, shards, chunks = self.tables.runs, self.tables.shards, self.tables.chunks
         published = self.tables.published
+        alike = [runs.c.role, runs.c.partition, runs.c.published_at.is_(None)]
         age = (
             sa.func.row_number()
-            .over(partition_by=[runs.c.role, runs.c.partition], order_by=runs.c.run_id.desc())
+            .over(partition_by=alike, order_by=runs.c.run_id.desc())
             .label("age")
         )
         ranked = sa.select(runs, age).where(runs.c.job == job).subquery()

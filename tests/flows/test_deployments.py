@@ -30,9 +30,10 @@ def deployed(project: Project, prefect: str) -> Project:
 
 
 def test_deploy_is_idempotent_and_tells_what_is_gone(deployed: Project, prefect: str) -> None:
-    assert deploy() == {"score/orders": "unchanged", "backfill/orders": "unchanged"}
+    same = {"clean/nightshift": "unchanged", "backfill/orders": "unchanged"}
+    assert deploy() == {**same, "score/orders": "unchanged"}
     deployed.write_job(schedule={"cron": "0 3 * * *", "timezone": "Europe/Berlin"})
-    assert deploy() == {"score/orders": "changed", "backfill/orders": "unchanged"}
+    assert deploy() == {**same, "score/orders": "changed"}
     (schedule,) = deployment(prefect, "score/orders")["schedules"]
     assert (schedule["schedule"]["cron"], schedule["active"]) == ("0 3 * * *", True)
     assert schedule["schedule"]["timezone"] == "Europe/Berlin"

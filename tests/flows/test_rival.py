@@ -1,0 +1,271 @@
+"""A challenger beside its champion, through the real flow: whatever it does, the champion's rows
+are the same, byte for byte.
+"""
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from project import Project
+from typer.testing import CliRunner
+from watched import Hanging
+
+from adapters.errors import PredictionFailed
+from adapters.libraries.sklearn import SklearnModel
+from flows.agreement import Comparison
+from flows.cli import app
+from flows.desk import publish
+from flows.score import score
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+# `before` and `after` are what a test does to its batches, but for the rows replayed at its load.
+MODEL_CODE = '''
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+
+before = after = None
+
+
+class Rival(RegressorMixin, BaseEstimator):
+    """2 x, and 1 more for every tenth order."""
+
+    def fit(self, X, y=None):
+        self.feature_names_in_ = np.array(list(X.columns), dtype=object)
+        return self
+
+    def predict(self, X):
+        if len(X) == 3:
+            return np.zeros(3)
+        if before is not None:
+            before(X)
+        found = 2.0 * X["x"].to_numpy(dtype=float, na_value=np.nan)
+        if "id" in X:
+            found += X["id"].to_numpy() % 10 == 0
+        return found if after is None else after(found)
+'''
+
+SAMPLE = pd.DataFrame({"x": [1.0, np.nan, 3.0]})
+
+
+@pytest.fixture
+def rivals(project: Project, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A champion, and the module of the challenger's code."""
+    project.fill()
+    project.publish()
+    (project.folder / "rivals.py").write_text(MODEL_CODE)
+    monkeypatch.delitem(sys.modules, "rivals", raising=False)
+    import rivals as module  # type: ignore[import-not-found]
+
+    return module
+
+
+def challenge(project: Project, module: Any, sample: pd.DataFrame = SAMPLE, **job: Any) -> None:
+    """Publish a challenger that reads the sample's columns, and name it in the job file."""
+    manifest = publish("rival", SklearnModel(module.Rival().fit(sample)), sample)
+    project.store.promote("rival", manifest.version, "challenger")
+    project.write_job(challenger="rival@challenger", **job)
+
+
+def written(project: Project, run_id: int) -> list[tuple[Any, ...]]:
+    """A run's rows, down to the last bit."""
+    found = project.sql(
+        "SELECT id, partition_time, float8send(prediction) AS bits FROM order_scores_runs"
+        f" WHERE run_id = {run_id} ORDER BY id"
+    )
+    return [(row.id, row.partition_time, bytes(row.bits)) for row in found]
+
+
+def alone(project: Project) -> list[tuple[Any, ...]]:
+    """What the champion writes when nobody is beside it."""
+    project.write_job()
+    return written(project, score("orders", "all").run_id)
+
+
+def beside(project: Project, expected: list[tuple[Any, ...]]) -> Any:
+    """Score with the challenger: the champion is the same; the challenger's run, if it has one."""
+    result = score("orders", "all")
+    assert written(project, result.run_id) == expected
+    assert project.scores() == project.expected()
+    seen = project.sql("SELECT DISTINCT run_id, model_version FROM order_scores")
+    assert [tuple(row) for row in seen] == [(result.run_id, 1)]
+    champion, *others = project.sql(
+        "SELECT * FROM nightshift_runs WHERE run_id >= "
+        f"{result.run_id} ORDER BY role DESC, run_id DESC"
+    )[::-1]
+    assert (champion.role, champion.state) == ("champion", "published")
+    return others[0] if others else None
+
+
+def _raise(_: Any) -> None:
+    raise ValueError("I have lost")
+
+
+def _interrupted_midway(batch: Any) -> None:
+    if batch["x"].max() > 80:
+        raise KeyError("no such thing")
+
+
+MISBEHAVING = {
+    "raises": (_raise, None, "ValueError: I have lost"),
+    "raises in the middle": (_interrupted_midway, None, "KeyError: 'no such thing'"),
+    "has no memory": (lambda _: np.empty(2**60), None, "MemoryError: Unable to allocate"),
+    "too few": (None, lambda found: found[:-1], "100 predictions, but returned an array of shape"),
+    "too wide": (None, lambda found: np.column_stack([found, found]), "array of shape (100, 2)"),
+    "texts": (None, lambda found: np.array(["much"] * len(found), dtype=object), "float64"),
+    "nothing": (None, lambda found: None, ""),
+}
+
+
+@pytest.mark.parametrize("way", MISBEHAVING)
+def test_a_challenger_that_misbehaves(project: Project, rivals: Any, way: str) -> None:
+    expected = alone(project)
+    rivals.before, rivals.after, problem = MISBEHAVING[way]
+    challenge(project, rivals)
+    run = beside(project, expected)
+    assert (run.role, run.state) == ("challenger", "failed")
+    assert problem in run.error
+    found = Comparison.from_json(run.comparison)
+    assert found.failure == run.error
+    assert found.rows + found.skipped == 1000
+
+
+def test_a_challenger_that_hangs(project: Project, rivals: Any, hanging: Hanging) -> None:
+    expected = alone(project)
+    rivals.before = hanging.here
+    challenge(project, rivals, predict_timeout="60s")
+    run = beside(project, expected)
+    assert (run.state, run.error) == ("failed", "no answer within 60 s")
+    hanging.end()
+    from flows.server import send_the_rest
+
+    send_the_rest()  # or Prefect's threads would be taken for some that hang
+
+
+def test_a_challenger_that_does_well(project: Project, rivals: Any) -> None:
+    """It has inputs of its own, too: the key."""
+    expected = alone(project)
+    challenge(project, rivals, SAMPLE.assign(id=[1, 2, 3]))
+    run = beside(project, expected)
+    assert (run.role, run.state, run.error) == ("challenger", "scored", None)
+    found = Comparison.from_json(run.comparison)
+    # Of 100 tenth orders, those with no x have no prediction that could be another one; of the
+    # others, one more is more than 1 % where 2 x is below 100.
+    assert (found.rows, found.agreed, found.failure) == (1000, 1000 - 67 + 45, None)
+    theirs = dict(project.sql(f"SELECT id, prediction FROM order_scores_runs WHERE run_id ="
+                              f" {run.run_id} AND prediction <> 'NaN'"))  # fmt: skip
+    assert theirs == {
+        key: value + (key % 10 == 0)
+        for key, value in project.expected().items()
+        if value is not None
+    }
+
+
+@pytest.mark.parametrize(
+    "unusable", ["no such alias", "damaged", "not allowed", "no column", "a type", "outputs"]
+)
+def test_a_challenger_that_cannot_be_had(
+    project: Project, rivals: Any, unusable: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = alone(project)
+    sample = {
+        "no column": SAMPLE.assign(nowhere=1.0),
+        "a type": SAMPLE.fillna(2).astype("int64"),
+    }.get(unusable, SAMPLE)
+    challenge(project, rivals, sample)
+    if unusable == "no such alias":
+        project.write_job(challenger="rival@stranger")
+    if unusable == "damaged":
+        store = project.store
+        blob = store.resolve("rival@challenger").blob
+        store._objects.write(blob.key, b"rubbish")  # as somebody with the bucket's key would
+    if unusable == "not allowed":
+        rivals.Rival.__module__ = "nowhere"
+        del rivals.Rival, sys.modules["rivals"]
+        (project.folder / "rivals.py").unlink()
+    if unusable == "outputs":
+        both = SklearnModel(_two_outputs())
+        manifest = publish("rival", both, SAMPLE.dropna())
+        project.store.promote("rival", manifest.version, "challenger")
+    caplog.clear()
+    assert beside(project, expected) is None
+    assert "Without the challenger" in caplog.text
+
+
+def _two_outputs() -> Any:
+    from sklearn.linear_model import LinearRegression
+
+    return LinearRegression().fit(SAMPLE.dropna(), [[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_one_column_read_in_two_types(project: Project, rivals: Any) -> None:
+    whole = pd.DataFrame({"x": pd.array([1, None, 3], "Int64")})
+    project.sql("ALTER TABLE orders ALTER COLUMN x TYPE bigint USING floor(x)::bigint")
+    expected = alone(project)
+    challenge(project, rivals, whole)
+    run = beside(project, expected)
+    assert run.state == "scored"  # whole numbers fit into both
+    assert Comparison.from_json(run.comparison).agreement == 1
+
+
+def test_two_types_that_no_reading_serves(project: Project, rivals: Any) -> None:
+    from decimal import Decimal
+
+    project.sql("ALTER TABLE orders ALTER COLUMN x TYPE numeric USING round(x::numeric, 2)")
+    expected = alone(project)
+    exact = pd.DataFrame({"x": [Decimal("1.25"), None, Decimal("3.5")]})
+    challenge(project, rivals, exact)
+    run = beside(project, expected)
+    assert run.state == "failed"
+    assert "Column 'x': the model's signature says decimal" in run.error
+
+
+def test_both_are_resumed(project: Project, rivals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = alone(project)
+    project.publish(behaviour="raise", after=3)
+    challenge(project, rivals)
+    with pytest.raises(PredictionFailed):
+        score("orders", "all")
+    states = project.sql("SELECT role, state FROM nightshift_runs WHERE run_id > 1 ORDER BY run_id")
+    assert [tuple(row) for row in states] == [("champion", "failed"), ("challenger", "failed")]
+    monkeypatch.setenv("DOUBLER_BEHAVES", "1")
+    result = score("orders", "all")
+    assert (result.run_id, result.resumed_rows) == (2, 300)
+    assert written(project, 2) == expected
+    states = project.sql("SELECT role, state FROM nightshift_runs WHERE run_id > 1 ORDER BY run_id")
+    assert [tuple(row) for row in states] == [("champion", "published"), ("challenger", "scored")]
+    (run,) = project.sql("SELECT comparison FROM nightshift_runs WHERE run_id = 3")
+    found = Comparison.from_json(run.comparison)
+    assert (found.rows, found.skipped, found.agreement) == (1000, 0, 1)
+    assert [row[0] for row in written(project, 3)] == list(range(1, 1001))
+
+
+def test_a_challenger_that_was_switched_off_is_back_the_next_night(
+    project: Project, rivals: Any
+) -> None:
+    expected = alone(project)
+    rivals.before = _interrupted_midway
+    challenge(project, rivals)
+    assert beside(project, expected).state == "failed"
+    rivals.before = None
+    run = beside(project, expected)
+    assert run.state == "scored"
+    assert Comparison.from_json(run.comparison).rows == 1000
+
+
+def test_both_are_evaluated(project: Project, rivals: Any) -> None:
+    challenge(
+        project, rivals, SAMPLE.assign(id=[1, 2, 3]), actuals={"table": "outcomes", "column": "y"}
+    )
+    score("orders", "2024-03-01")
+    project.sql("CREATE TABLE outcomes AS SELECT id, 2 * x AS y FROM orders WHERE id <= 20")
+    done = CliRunner().invoke(app, ["evaluate", "orders", "--json"])
+    assert done.exit_code == 0, done.output
+    champion, challenger = sorted(json.loads(done.output), key=lambda line: line["run_id"])
+    assert (champion["model"], champion["role"]) == ("doubler@1", "champion")
+    assert (challenger["model"], challenger["role"]) == ("rival@1", "challenger")
+    assert champion["rows"] == challenger["rows"] == 14  # of 20 orders, 6 have no x
+    assert (champion["mae"], challenger["mae"]) == (0, pytest.approx(2 / 14))
