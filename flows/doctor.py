@@ -84,8 +84,10 @@ def _at_once(settings: Settings, deadline: float) -> list[Finding]:
             for finding in check(settings):
                 findings.append(finding)  # one by one: those before an error are kept
         except ConfigurationError as error:
-            where = f"{error.place}: {error.field}" if error.field else error.place
-            findings.append(Finding(name, "fail", f"{where}: {error.problem}", error.remedy))
+            told = (
+                f"{error.place}: {error.field}: {error.problem}" if error.field else error.problem
+            )
+            findings.append(Finding(name, "fail", told, error.remedy))
         except NightshiftError as error:
             findings.append(Finding(name, "fail", str(error)))
         except Exception as error:  # a check that breaks must not hide the others

@@ -298,7 +298,7 @@ def test_an_answer_that_gets_lost_is_no_lost_race(
 
     lost: set[str] = set()
     store = bucket.open(retries=1)
-    store._require_conditions()
+    store.require_conditions()
     faulty.fault = lose
     assert store.publish("delay", model, sample).version == 1
     assert store.publish("delay", model, sample).version == 2
