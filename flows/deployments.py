@@ -25,6 +25,7 @@ from prefect.utilities.callables import ParameterSchema
 
 from adapters.errors import ConfigurationError
 from adapters.store import CHAMPION
+from flows.alerts import register_alerts
 from flows.backfill import backfill
 from flows.clean import clean
 from flows.events import MODEL_PROMOTED
@@ -109,6 +110,7 @@ def deploy(deployments: Sequence[JobDeployment], remove: bool = False) -> Iterat
                 client.delete_deployment(found.id)
                 client.delete_resource_owned_automations(f"prefect.deployment.{found.id}")
             yield Deployed(name, "removed" if remove else "gone")
+        register_alerts(client, load_settings().alerts, TAG)
 
 
 def check_work_pool(name: str) -> None:

@@ -9,12 +9,14 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Failed
 
-from adapters.errors import AlreadyPublished, NightshiftError
+from adapters.errors import AlreadyPublished, NightshiftError, Quarantined
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 SKIPPED, BUSY = "Skipped", "Busy"
+QUARANTINED = "Quarantined"
+"""Of the type FAILED, but an alert of its own."""
 
 
 class Unwanted(Exception):
@@ -58,6 +60,8 @@ def told(flow: Callable[P, R]) -> Callable[P, R]:
             state = Cancelled(name=reason.name, message=str(reason))
         except AlreadyPublished as reason:
             state = Cancelled(name=SKIPPED, message=str(reason))
+        except Quarantined as error:
+            state = Failed(name=QUARANTINED, message=str(error), data=error)
         except NightshiftError as error:
             state = Failed(message=str(error), data=error)
         return cast(R, state)  # Prefect takes it for the run's state, and raises from it

@@ -35,6 +35,8 @@ _IN_FILE_NEVER = {"database": ("password", "source_password"), "store": ("key", 
 _PASSWORD_OF = {"url": "password", "source_url": "source_password"}
 # ...://user:password@host; an @ within the password is told by another one before the host.
 _PASSWORD = re.compile(r"(?s)(?P<before>.*?://[^:/@]*):(?P<password>[^@]*(@[^@/?]*(?=@))*)@")
+# A password, a query, or a part of the path that nobody would remember.
+_SECRET_IN_WEBHOOK = re.compile(r"://[^/]*@|\?|/(?=[\w-]*\d)[\w-]{16,}|/[A-Za-z]{20,}")
 _SECRET_IN_QUERY = re.compile(r"[?&][^=&]*(password|passwd|pwd|secret|token)|pwd(=|%3d)", re.I)
 
 
@@ -185,6 +187,23 @@ class RetentionSettings(_Part):
         return value
 
 
+class AlertSettings(_Part):
+    """Who is told when a night fails, is quarantined or does not begin."""
+
+    webhook: SecretStr | None = None
+    """A URL that takes JSON by POST; in the environment, if it holds a secret."""
+    late_after: float = Field(600, ge=10)
+    """Seconds that a run may be late before that is told."""
+
+    @field_validator("webhook")
+    @classmethod
+    def _is_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"https?://[^/\s]+\S*$", value.get_secret_value()):
+            remedy = "Write it like https://alerts.example.com/nightshift."
+            raise refused("it is not the URL of a webhook", remedy)
+        return value
+
+
 class Settings(_Part):
     """All settings."""
 
@@ -192,6 +211,7 @@ class Settings(_Part):
     store: StoreSettings = Field(default_factory=StoreSettings)
     trust: TrustSettings = Field(default_factory=TrustSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    alerts: AlertSettings = Field(default_factory=AlertSettings)
     state_dir: Path = Path(".nightshift")
     """For the embedded database, the local Prefect server and the cache of models."""
     retries: int = Field(3, ge=0)
@@ -394,6 +414,12 @@ def _refuse_secrets(path: Path, content: dict[str, Any]) -> None:
                 problem = "a secret must not stand in a file"
                 remedy = f"Set {variable} in the environment."
                 raise ConfigurationError(str(path), f"{section}.{name}", problem, remedy)
+    alerts = content.get("alerts")
+    webhook = alerts.get("webhook") if isinstance(alerts, dict) else None
+    if isinstance(webhook, str) and _SECRET_IN_WEBHOOK.search(webhook):
+        problem = "a webhook's URL with a secret must not stand in a file"
+        remedy = f"Set {_PREFIX}ALERTS__WEBHOOK in the environment."
+        raise ConfigurationError(str(path), "alerts.webhook", problem, remedy)
 
 
 # --- errors -------------------------------------------------------------------------------------
