@@ -91,16 +91,10 @@ def challenged(run: RunRecord, found: Comparison) -> Challenged:
 def _facts(found: Differences | None) -> list[tuple[str, str]]:
     if found is None or not found.rows:
         return []
-    named = {
-        "mean": found.mean,
-        "mean of the absolute": found.mean_absolute,
-        "5 % to 95 %": None,
-        "largest": found.largest,
-    }
+    ends = [found.quantile(share) or 0.0 for share in (0.05, 0.95)]
+    named = {"mean": found.mean, "absolute mean": found.mean_absolute, "largest": found.largest}
     facts = [(name, f"{value:,.4g}") for name, value in named.items() if value is not None]
-    ends = [found.quantile(share) for share in (0.05, 0.95)]
-    facts.insert(2, ("5 % to 95 %", " to ".join(f"{end or 0:,.3g}" for end in ends)))
-    return facts
+    return [*facts, ("90 % are from", " to ".join(f"{end:,.3g}" for end in ends))]
 
 
 def _picture(name: str, found: Differences | None) -> str:

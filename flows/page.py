@@ -112,7 +112,7 @@ def render(facts: Facts, flow_run_url: str | None = None, notes: Sequence[str] =
             challenger=facts.challenger,
             stages=_stages(facts),
             sql=found.sql,
-            links=_links(found),
+            links=_links(found, with_flow_run=flow_run_url is None),
             flow_run_url=flow_run_url,
             notes=[*facts.notes, *notes, *(["Its rows were deleted since."] * found.cleaned)],
         )
@@ -315,13 +315,13 @@ def _phases(found: Dossier) -> dict[str, float]:
     }
 
 
-def _links(found: Dossier) -> list[tuple[str, str]]:
+def _links(found: Dossier, with_flow_run: bool) -> list[tuple[str, str]]:
     run = found.run
     lines = {
         "chunks": f"{found.chunks:,}",
         "published": moment(run.published_at),
         "compared with": "" if found.earlier is None else _earlier(found),
-        "flow run": run.flow_run_id or "",
+        "flow run": run.flow_run_id if with_flow_run and run.flow_run_id else "",
         "history": f"nightshift history {run.job} --partition {run.partition}",
     }
     return [(name, value) for name, value in lines.items() if value]

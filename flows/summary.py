@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 from adapters.database.dossier import Dossier
 from adapters.database.history import RunRecord
+from flows.agreement import Comparison
 from flows.checks_result import Audit, CheckResult
 from flows.distributions import distributions
 from flows.features import Feature
 from flows.grid import data_uri
-from flows.page import duration, moved
+from flows.page import duration, moved, percent
 from flows.plots import draw_distributions, on_card, shortened
 from flows.verdict import model_of, verdict
 
@@ -35,6 +36,7 @@ def summary(
     lines += [*_counts(found, source), ""]
     if audit is not None:
         lines += _checks(audit)
+    lines += _challenger(found)
     lines += ["```sql", sql.replace("```", ""), "```", ""]
     lines += [f"`{command}`  " for command in told.commands]
     lines += [f"`nightshift report {run.run_id} --open`"]
@@ -104,6 +106,16 @@ def _time(run: RunRecord) -> str:
     seconds = (run.scored_at - run.started_at).total_seconds()
     rate = (run.rows + run.rejected) / seconds if seconds > 0 else 0
     return f"{duration(seconds)}, {rate:,.0f} rows/s"
+
+
+def _challenger(found: Dossier) -> list[str]:
+    if found.challenger is None or found.comparison is None:
+        return []
+    compared, model = Comparison.from_json(found.comparison), literal(model_of(found.challenger))
+    if compared.failure is not None:
+        return [f"The challenger {model} was switched off: {literal(compared.failure, 300)}", ""]
+    share = percent(compared.agreement or 0.0)
+    return [f"The challenger {model} agrees in {share} of {compared.rows:,} rows", ""]
 
 
 def _check(result: CheckResult) -> str:
