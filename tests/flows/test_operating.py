@@ -28,7 +28,11 @@ Samples = dict[tuple[str, str, str], float]
 def parsed(text: str) -> Samples:
     """(metric, job, state) -> value"""
     return {
-        (sample.name, sample.labels.get("nightshift_job", ""), sample.labels.get("state", "")): sample.value
+        (
+            sample.name,
+            sample.labels.get("nightshift_job", ""),
+            sample.labels.get("state", ""),
+        ): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
