@@ -18,6 +18,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+What = tuple[str, str, str | None]
+"""Job, partition, and a model in place of the job's."""
+
 JOB = "orders"
 PUBLISHED, KILLED = "published", "killed"
 PATIENCE = 120.0
@@ -61,13 +64,19 @@ class Night:
     partition: str
     model: str | None = None
     """In place of the job's."""
+    job: str = JOB
     api: str | None = None
     """The Prefect server to run the whole flow with; without one, its steps are taken alone."""
     _ended: Outcome | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._told, say = _FORKS.Pipe(duplex=False)
-        arguments = dict(self.environment), self.partition, self.model, self.api, say
+        arguments = (
+            dict(self.environment),
+            (self.job, self.partition, self.model),
+            self.api,
+            say,
+        )
         self.process = _FORKS.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         say.close()
@@ -102,13 +111,7 @@ class Night:
         return self._ended
 
 
-def _work(
-    environment: dict[str, str],
-    partition: str,
-    model: str | None,
-    api: str | None,
-    say: Connection,
-) -> None:
+def _work(environment: dict[str, str], what: What, api: str | None, say: Connection) -> None:
     """The child: score, then tell how it ended."""
     os.environ.update(environment)
     folder = os.path.dirname(os.path.dirname(environment["NIGHTSHIFT_CONFIG"]))  # noqa: PTH120
@@ -120,9 +123,9 @@ def _work(
         with ExitStack() as opened:
             _disturbed(environment.get("CHAOS_CLOCK"), opened)
             if api is None:
-                left = _steps(partition, model, attempts)
+                left = _steps(what, attempts)
             else:
-                _flow(partition, model, api)
+                _flow(what, api)
         name, text = PUBLISHED, ""
     except BaseException as error:
         name, text = type(error).__name__, str(error)
@@ -131,7 +134,7 @@ def _work(
     say.send(Outcome(name, text, time.monotonic() - begun, attempts[0], left))
 
 
-def _steps(partition: str, model: str | None, attempts: list[int]) -> tuple[str, ...]:
+def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
     """What `flows.score.score` does, with its own steps and their retries, without Prefect's."""
     from prefect.logging import disable_run_logger
 
@@ -143,7 +146,8 @@ def _steps(partition: str, model: str | None, attempts: list[int]) -> tuple[str,
     from flows.score import audit, check_places, load_model, score_rows
     from flows.settings import load_settings
 
-    settings, spec = load_settings(), load_job(JOB)
+    job, partition, model = what
+    settings, spec = load_settings(), load_job(job)
 
     def again(step: Callable[[], T]) -> T:
         for retry in range(settings.retries):
@@ -168,13 +172,13 @@ def _steps(partition: str, model: str | None, attempts: list[int]) -> tuple[str,
             return ("a connection that was not given back",) * pool.checkedout()
 
 
-def _flow(partition: str, model: str | None, api: str) -> None:
+def _flow(what: What, api: str) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from flows.score import score
 
     with temporary_settings({PREFECT_API_URL: api}):
-        score(JOB, partition, model)
+        score(*what)
 
 
 def _disturbed(clock: str | None, opened: ExitStack) -> None:

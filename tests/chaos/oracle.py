@@ -23,7 +23,7 @@ class Disagreement(AssertionError):
     """Something that must be true is not."""
 
 
-def wrong_rows(seen: View, *right: View) -> int:
+def wrong_rows(seen: View, right: list[View]) -> int:
     """By how many rows the view differs from the nearest that it may be: missing, extra, other."""
 
     def apart(one: View) -> int:
@@ -66,11 +66,11 @@ class Reader:
                     while not self._over.wait(self.PAUSE):
                         seen = Counter(reader.execute(SEEN).fetchall())
                         # What was published once must not become unpublished.
-                        may = (stage.wanted,) if seen_wanted else (stage.previous, stage.wanted)
-                        if wrong := wrong_rows(seen, *may):
+                        may = stage.wanted if seen_wanted else [stage.previous, *stage.wanted]
+                        if wrong := wrong_rows(seen, may):
                             self.worst = max(self.worst, wrong)
                             self.example = str(describe(seen, may[-1]))
-                        seen_wanted = seen_wanted or seen == stage.wanted
+                        seen_wanted = seen_wanted or seen in stage.wanted
                         self.looks += 1
             except psycopg.OperationalError:  # the server is being restarted: part of the trial
                 self._over.wait(self.PAUSE)

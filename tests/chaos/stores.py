@@ -59,9 +59,7 @@ class Server:
         self.client.put_object(Bucket=BUCKET, Key=f"{PREFIX}/{key}", Body=data)
 
     def start(self) -> None:
-        server = make_server(
-            "127.0.0.1", self.port, self, threaded=True, request_handler=_Quiet
-        )
+        server = make_server("127.0.0.1", self.port, self, threaded=True, request_handler=_Quiet)
         self.port = server.server_port
         threading.Thread(target=server.serve_forever, name="s3", daemon=True).start()
         self._server = server

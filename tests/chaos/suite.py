@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from tests.chaos import databases, processes, stores
+from tests.chaos import databases, processes, sources, stores
 from tests.chaos.trial import Fault, Result, attempt
 from tests.chaos.world import World
 
-FAULTS: tuple[Fault, ...] = (*processes.FAULTS, *databases.FAULTS, *stores.FAULTS)
+FAULTS: tuple[Fault, ...] = (*processes.FAULTS, *databases.FAULTS, *stores.FAULTS, *sources.FAULTS)
 
 
 def numbers(fault: Fault, world: World, few: bool, trials: int | None, only: int | None) -> range:
@@ -32,5 +32,6 @@ def run(
         if missing is not None:
             yield Result(fault.name, -1, 0, None, None, 0, f"not run: {missing}")
             continue
+        fault.prepare(world)
         for number in numbers(fault, world, few, trials, only):
             yield attempt(fault, number, world, seed)

@@ -1,12 +1,13 @@
 """One trial of a fault, and what came of it."""
 
+import itertools
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.chaos.night import KILLED, PUBLISHED, Night, Outcome
-from tests.chaos.oracle import Disagreement, Reader, check_leftovers, check_ledger, wrong_rows
+from tests.chaos.oracle import Disagreement, Reader, check_ledger, check_leftovers, wrong_rows
 from tests.chaos.world import Stage, World
 
 BOUND = 60.0
@@ -37,7 +38,8 @@ class Trial:
     def check(self) -> None:
         """Readers see the previous publication or the wanted one, and the ledger agrees."""
         stage = self.stage
-        self.worst = max(self.worst, wrong_rows(stage.view(), stage.previous, stage.wanted))
+        right = [stage.previous, *stage.wanted]
+        self.worst = max(self.worst, wrong_rows(stage.view(), right))
         check_ledger(stage)
 
     def dies(self, night: Night) -> None:
@@ -82,6 +84,10 @@ class Fault:
     trials: int
     few: int = 1
     """Trials of a bounded run."""
+    template: str = "chaos"
+    """The database that its trials get a copy of."""
+    prepare: Callable[[World], None] = lambda _: None
+    """Called once, before its first trial."""
     needs: Callable[[World], str | None] = lambda _: None
     """What is missing for it here, if anything."""
 
@@ -100,12 +106,15 @@ class Result:
     problem: str | None = None
 
 
+_numbers = itertools.count(1)
+
+
 def attempt(fault: Fault, number: int, world: World, seed: int) -> Result:
     """Carry out one trial. What it does by chance depends on nothing but these arguments."""
     chance = random.Random(f"{seed}/{fault.name}/{number}")
     problem, trial, reader = None, None, None
     try:
-        with world.stage(f"trial_{abs(hash((fault.name, number)))}", chance) as stage:
+        with world.stage(f"trial_{next(_numbers)}", chance, fault.template) as stage:
             trial = Trial(stage, number)
             with Reader(stage) as reader:
                 fault.strike(trial)

@@ -24,7 +24,7 @@ from adapters.database.embedded import start_embedded
 from adapters.database.engine import open_engine
 from flows.desk import create_key
 from flows.settings import load_settings
-from tests.chaos.night import PATIENCE, PUBLISHED, Night
+from tests.chaos.night import JOB, PATIENCE, PUBLISHED, Night
 
 ROWS, DAYS = 1200, 2
 DAY = "2024-03-01"
@@ -98,11 +98,11 @@ class World:
     """Closed at the end."""
 
     @contextmanager
-    def stage(self, name: str, chance: random.Random) -> "Iterator[Stage]":
+    def stage(self, name: str, chance: random.Random, template: str = "chaos") -> "Iterator[Stage]":
         """A database as the last publication left it, with rows that have changed since."""
         url = self.postgres.url.set(database=name)
         with self.postgres.administrator() as server:
-            server.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE chaos")
+            server.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
         with ExitStack() as opened:
             engine = open_engine(url)
             opened.callback(self._drop, name, engine)
@@ -129,18 +129,26 @@ class Stage:
     """Closed when the trial is over."""
     nights: list[Night] = field(default_factory=list)
     previous: View = field(init=False)
-    wanted: View = field(init=False)
+    wanted: list[View] = field(init=False)
+    """What readers may see once something is published; any of these in the end."""
 
     def __post_init__(self) -> None:
-        self.previous, self.wanted = self.world.previous, self.world.wanted
+        self.previous, self.wanted = self.world.previous, [self.world.wanted]
         self.opened.callback(self._end)
 
-    def night(self, model: str | None = None, api: str | None = None, **environment: str) -> Night:
+    def night(
+        self,
+        model: str | None = None,
+        api: str | None = None,
+        partition: str = DAY,
+        job: str = JOB,
+        **environment: str,
+    ) -> Night:
         """Begin one. Its environment is the world's, with these changes."""
         state = {"NIGHTSHIFT_STATE_DIR": str(self.folder / "state")}
         url = {"NIGHTSHIFT_DATABASE__URL": self.url.render_as_string(hide_password=False)}
         given = {**self.world.environment, **QUICK, **url, **state, **environment}
-        night = Night(given, DAY, model, api)
+        night = Night(given, partition, model, job, api)
         self.nights.append(night)
         return night
 
