@@ -34,7 +34,7 @@ def report(
     Example: `nightshift report flight_delays --open`
     """
     from flows.desk import open_ledger
-    from flows.report_file import facts_about, html, report_path
+    from flows.report_file import facts_about, html, keep
     from flows.settings import load_settings
     from flows.verdict import verdict
 
@@ -45,9 +45,12 @@ def report(
     if output == Path("-"):
         sys.stdout.write(page)
         return
-    path = (output or report_path(settings, facts.found.run.run_id)).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    if output is None:
+        path = keep(page, settings, facts.found.run.run_id)
+    else:
+        path = output.absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
     told = verdict(facts.found, facts.audit)
     head = f"Run {facts.found.run.run_id}, {facts.found.run.job} {facts.found.run.partition}"
     terminal.console.print(terminal.escaped(f"{head}: {told.word}. {told.reason}".strip()))

@@ -15,12 +15,15 @@ from prefect.artifacts import (
 )
 from prefect.context import FlowRunContext, SyncClientContext
 
-from adapters.database.dossier import Dossier, dossier
+from adapters.database.dossier import dossier
 from adapters.database.moving import PUBLISHED
+from adapters.database.run import FAILED
 from adapters.database.source import SourceSpec
 from flows.checks_result import Audit
-from flows.features import Feature, features, whole
-from flows.prepared import Prepared, at_work
+from flows.page import facts_of
+from flows.prepared import at_work
+from flows.report_file import html, keep
+from flows.settings import load_settings
 from flows.summary import summary
 
 Listener = Callable[[int, int], None]
@@ -128,27 +131,39 @@ class Progress:
 
 
 def show_result(result: ScoreResult, source: SourceSpec) -> None:
-    """Leave the run's report in short as an artifact of the flow run, and of the job.
-
-    The run is what it is, whether it can be shown or not.
+    """Leave the report of a run that is published, or quarantined: in short as an artifact of the
+    flow run and of the job, and as a file.
     """
-    common = at_work()
+    _show(result.run_id, source, result.sql)
+
+
+def show_failure(run_id: int, source: SourceSpec) -> None:
+    """The same for a run that stopped, unless somebody else goes on with it already."""
+    _show(run_id, source, "", only=FAILED)
+
+
+def _show(run_id: int, source: SourceSpec, sql: str, only: str | None = None) -> None:
+    """The run is what it is, whether it can be shown or not."""
     try:
-        found = dossier(common.desk.ledger, result.run_id)
-        audit = None if found.audit is None else Audit.from_json(found.audit)
-        sql = result.sql if found.run.state == PUBLISHED else found.sql
-        outputs = _outputs(found, common, audit) if common.alone else []
-        line, markdown = summary(found, audit, str(source), sql, outputs)
-        key = f"nightshift-{artifact_key(result.job)}"
+        common = at_work()
+        found = dossier(common.desk.ledger, run_id)
+        if only is not None and found.run.state != only:
+            return
+        sql = sql if found.run.state == PUBLISHED else found.sql
+        if common.alone:
+            facts = facts_of(found, common.served.reference)
+            line, markdown = summary(found, facts.audit, str(source), sql, facts.outputs)
+        else:  # a backfill has a picture of all its partitions, and no time to lose
+            audit = None if found.audit is None else Audit.from_json(found.audit)
+            line, markdown = summary(found, audit, str(source), sql)
+        key = f"nightshift-{artifact_key(found.run.job)}"
         create_markdown_artifact(key=key, description=line, markdown=markdown)
+        if common.alone:
+            settings = load_settings()
+            path = keep(html(facts, (), settings), settings, run_id)
+            get_run_logger().info("The report of run %s is %s", run_id, path)
     except Exception as error:  # whatever it is, it is not worth a run
-        get_run_logger().warning("The result could not be shown: %s", error)
-
-
-def _outputs(found: Dossier, common: Prepared, audit: Audit | None) -> list[Feature]:
-    """The predictions, for a picture; a backfill has another one."""
-    now, last = whole(found.profiles).outputs, whole(found.earlier_profiles).outputs
-    return features(now, last, common.served.reference.outputs, audit, "prediction")
+        get_run_logger().warning("The report of run %s could not be made: %s", run_id, error)
 
 
 def label_run(name: str, tags: Iterable[str]) -> None:

@@ -1,6 +1,8 @@
 """A run's report, made from what the ledger and the model store keep: now or later, anywhere."""
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from adapters.database.dossier import dossier
@@ -12,6 +14,9 @@ from flows.page import Facts, facts_of, render
 from flows.server import known_api
 from flows.settings import Settings
 
+_MOST_KEPT = 100
+_NAME = re.compile(r"run-(\d+)\.html").fullmatch
+
 
 def facts_about(ledger: Ledger, settings: Settings, run_id: int) -> tuple[Facts, list[str]]:
     """All that is known of the run, and what could not be had. Raises RunUnknown."""
@@ -20,14 +25,21 @@ def facts_about(ledger: Ledger, settings: Settings, run_id: int) -> tuple[Facts,
     return facts_of(found, training), problem
 
 
-def html(facts: Facts, notes: list[str], settings: Settings) -> str:
+def html(facts: Facts, notes: Sequence[str], settings: Settings) -> str:
     """The report as one file's content."""
     return render(facts, flow_run_url(settings, facts.found.run.flow_run_id), notes)
 
 
-def report_path(settings: Settings, run_id: int) -> Path:
-    """Where a run's report is kept, if nobody says otherwise."""
-    return settings.state_dir / "reports" / f"run-{run_id}.html"
+def keep(page: str, settings: Settings, run_id: int) -> Path:
+    """Write a run's report into the state folder, which holds the newest 100; its path."""
+    folder = settings.state_dir / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"run-{run_id}.html"
+    path.write_text(page, encoding="utf-8")
+    others = {int(found[1]): file for file in folder.iterdir() if (found := _NAME(file.name))}
+    for number in sorted(others)[:-_MOST_KEPT]:
+        others[number].unlink(missing_ok=True)
+    return path.absolute()
 
 
 def flow_run_url(settings: Settings, flow_run_id: str | None) -> str | None:

@@ -41,7 +41,7 @@ from flows.events import emit_published, emit_quarantined
 from flows.job import Job, load_job
 from flows.partitions import Partition
 from flows.prepared import Prepared, at_work, shared, sharing
-from flows.report import Progress, ScoreResult, label_run, show_result
+from flows.report import Progress, ScoreResult, label_run, show_failure, show_result
 from flows.rival import Rival, reading
 from flows.schedule import is_late, newer_night, night_to_score, scheduled_time, why_unwanted
 from flows.scoring import chunk_rows, stream
@@ -343,3 +343,6 @@ def _note_failure(desk: Desk, run: Run, error: BaseException) -> None:
         desk.ledger.fail(run, reason, resumable=not isinstance(error, RejectsExceeded))
     except NightshiftError as second:
         get_run_logger().warning("The failure could not be entered in the ledger: %s", second)
+        return
+    if isinstance(error, Exception) and not isinstance(error, TransientError):  # nor tried again
+        show_failure(run.run_id, desk.job.source_spec())
