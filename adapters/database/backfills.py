@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
-from adapters.database.engine import translated
+from adapters.database.engine import open_reader, translated
 from adapters.database.ledger import Ledger, is_dead
 from adapters.database.moving import PUBLISHED, SUPERSEDED
 from adapters.database.run import CHAMPION
@@ -182,7 +182,7 @@ class Backfills:
     def unfinished(self, job: str, parameters: str) -> Backfill | None:
         """The newest plan with these parameters, if it has not ended and nobody carries it out."""
         backfills, steps = self.backfills, self.steps
-        with translated(self.engine, "to read backfills"), self.engine.connect() as connection:
+        with translated(self.engine, "to read backfills"), open_reader(self.engine) as connection:
             row = connection.execute(
                 sa.select(backfills)
                 .where(backfills.c.job == job, backfills.c.parameters == parameters)
@@ -339,7 +339,7 @@ def estimate_rows(source: Source, start: datetime | None, end: datetime | None) 
     Other databases count them.
     """
     counting = source.counting(start, end, None)
-    with source.reading(), source.engine.connect() as connection:
+    with source.reading(), open_reader(source.engine) as connection:
         if connection.dialect.name != "postgresql":
             return int(connection.execute(counting).scalar_one())
         rows = counting.with_only_columns(sa.literal(1), maintain_column_froms=True)

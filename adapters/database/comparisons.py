@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from adapters.database.engine import translated
+from adapters.database.engine import open_reader, translated
 from adapters.database.ledger import Ledger
 from adapters.database.run import CHALLENGER
 
@@ -34,6 +34,9 @@ def newest_comparison(ledger: Ledger, job: str, model: str, version: int) -> Com
         .order_by(runs.c.run_id.desc())
         .limit(1)
     )
-    with translated(ledger.engine, "to read a comparison"), ledger.engine.connect() as connection:
+    with (
+        translated(ledger.engine, "to read a comparison"),
+        open_reader(ledger.engine) as connection,
+    ):
         row = connection.execute(statement).mappings().first()
     return None if row is None else ComparedRun(**row)

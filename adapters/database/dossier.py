@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from adapters.database.engine import translated
+from adapters.database.engine import open_reader, translated
 from adapters.database.history import History, RunRecord
 from adapters.database.ledger import Ledger
 from adapters.database.moving import PUBLISHED
@@ -89,7 +89,7 @@ def newest_run(ledger: Ledger, job: str) -> int | None:
     """The number of a job's newest run; None if there is none."""
     runs = ledger.tables.runs
     newest = sa.select(sa.func.max(runs.c.run_id)).where(runs.c.job == job, runs.c.role == CHAMPION)
-    with translated(ledger.engine, "to find a run"), ledger.engine.connect() as connection:
+    with translated(ledger.engine, "to find a run"), open_reader(ledger.engine) as connection:
         found: int | None = connection.scalar(newest)
         return found
 
@@ -100,7 +100,7 @@ def dossier(ledger: Ledger, run_id: int) -> Dossier:
     Raises RunUnknown.
     """
     history = History(ledger)
-    with translated(ledger.engine, "to read a run"), ledger.engine.connect() as connection:
+    with translated(ledger.engine, "to read a run"), open_reader(ledger.engine) as connection:
         reader = _Reader(ledger, connection)
         run_id = reader.champion_of(run_id)
         record = history.run(run_id)

@@ -170,6 +170,15 @@ def _configure_postgres(connection: Any, _record: object) -> None:
     connection.commit()
 
 
+def reader(engine: sa.Engine) -> sa.Engine:
+    """The same engine, only to read: it needs no turn where one at a time may write."""
+    return engine.execution_options(nightshift_read_only=True, postgresql_readonly=True)
+
+
+def open_reader(engine: sa.Engine) -> sa.Connection:
+    return reader(engine).connect()
+
+
 def name_of(engine: sa.Engine) -> str:
     """The database as a person knows it, without its password."""
     return engine.url.render_as_string(hide_password=True)

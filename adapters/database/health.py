@@ -9,7 +9,7 @@ from time import perf_counter
 import sqlalchemy as sa
 
 from adapters.database.capabilities import capabilities
-from adapters.database.engine import translated
+from adapters.database.engine import open_reader, translated
 from adapters.database.ledger import Ledger, is_dead
 from adapters.database.run import RUNNING
 
@@ -45,7 +45,7 @@ class Abandoned:
 
 def contact(engine: sa.Engine) -> Contact:
     """Ask the database who it is. Raises DatabaseUnavailable, StatementFailed."""
-    with translated(engine, "to answer"), engine.connect() as connection:
+    with translated(engine, "to answer"), open_reader(engine) as connection:
         Ledger(engine).now(connection)  # the first question takes longer
         begun = perf_counter()
         connection.execute(sa.select(sa.literal(1))).scalar_one()
@@ -87,7 +87,7 @@ def unwritable(ledger: Ledger) -> list[str]:
         return _unwritable_file(engine.url.database)
     if engine.dialect.name != "postgresql":
         return []
-    with translated(engine, "to tell privileges"), engine.connect() as connection:
+    with translated(engine, "to tell privileges"), open_reader(engine) as connection:
         schema = ledger.tables.runs.schema
         if schema is None:
             schema = connection.scalar(sa.text("SELECT current_schema()"))
@@ -153,7 +153,10 @@ def abandoned(ledger: Ledger) -> list[Abandoned]:
     if not ledger.exists():
         return []
     runs, shards = ledger.tables.runs, ledger.tables.shards
-    with translated(ledger.engine, "to look for abandoned runs"), ledger.engine.connect() as open_:
+    with (
+        translated(ledger.engine, "to look for abandoned runs"),
+        open_reader(ledger.engine) as open_,
+    ):
         now = ledger.now(open_)
         running = open_.execute(
             sa.select(

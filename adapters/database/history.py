@@ -6,7 +6,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from adapters.database.engine import translated
+from adapters.database.engine import open_reader, translated
 from adapters.database.ledger import Ledger
 from adapters.database.moving import PUBLISHED, RELEASE, SUPERSEDED
 from adapters.database.run import CHAMPION
@@ -108,7 +108,10 @@ class History:
             )
             .limit(_LOOKED_AT)
         )
-        with translated(self.engine, "to read a former run"), self.engine.connect() as connection:
+        with (
+            translated(self.engine, "to read a former run"),
+            open_reader(self.engine) as connection,
+        ):
             found = connection.execute(earlier).mappings().all()
             row = next((r for r in found if r["released"] or usual(r["audit"])), None)
             if row is None:
@@ -140,7 +143,7 @@ class History:
         else:
             nearest = nearest.where(runs.c.partition == partition)
         nearest = nearest.order_by(runs.c.partition_start.desc(), runs.c.run_id.desc()).limit(1)
-        with translated(self.engine, "to read an audit"), self.engine.connect() as connection:
+        with translated(self.engine, "to read an audit"), open_reader(self.engine) as connection:
             row = connection.execute(nearest).first()
             return None if row is None or row.released else row.audit
 
@@ -169,7 +172,7 @@ class History:
             .order_by(then.desc(), runs.c.run_id.desc())
             .limit(limit)
         )
-        with translated(self.engine, "to read volumes"), self.engine.connect() as connection:
+        with translated(self.engine, "to read volumes"), open_reader(self.engine) as connection:
             found = connection.execute(statement).all()
         return [(None if whole else begun, int(count)) for begun, count in reversed(found)]
 
@@ -188,14 +191,14 @@ class History:
             .limit(limit)
         )
         names = list(RejectRecord.__dataclass_fields__)
-        with translated(self.engine, "to list rejects"), self.engine.connect() as connection:
+        with translated(self.engine, "to list rejects"), open_reader(self.engine) as connection:
             found = connection.execute(statement).mappings()
             return [RejectRecord(**{name: row[name] for name in names}) for row in found]
 
     def document(self, run_id: int, name: str) -> str | None:
         """The JSON kept with a run: its `audit`, a challenger's `comparison`."""
         runs = self.tables.runs
-        with translated(self.engine, "to read a run"), self.engine.connect() as connection:
+        with translated(self.engine, "to read a run"), open_reader(self.engine) as connection:
             text: str | None = connection.scalar(
                 sa.select(runs.c[name]).where(runs.c.run_id == run_id)
             )
@@ -214,7 +217,7 @@ class History:
         )
 
     def _read(self, statement: "sa.Select[tuple[object, ...]]") -> list[RunRecord]:
-        with translated(self.engine, "to list runs"), self.engine.connect() as connection:
+        with translated(self.engine, "to list runs"), open_reader(self.engine) as connection:
             return [
                 RunRecord(**{**row, "rows": int(row["rows"]), "rejected": int(row["rejected"])})
                 for row in connection.execute(statement).mappings()

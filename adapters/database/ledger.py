@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters.database.capabilities import MYSQL, capabilities
-from adapters.database.engine import translated
+from adapters.database.engine import open_reader, reader, translated
 from adapters.database.intervals import Interval
 from adapters.database.moving import PUBLISH, PUBLISHED, move
 from adapters.database.run import (
@@ -73,7 +73,7 @@ class Ledger:
         """Add the indexes that somebody left out who was killed between a table and its indexes."""
         if capabilities(self.engine.dialect).transactional_ddl:
             return
-        inspector = sa.inspect(self.engine)
+        inspector = sa.inspect(reader(self.engine))
         for table in self.tables.metadata.sorted_tables:
             indexes = inspector.get_indexes(table.name, schema=table.schema)
             there = [index["column_names"] for index in indexes]
@@ -84,7 +84,7 @@ class Ledger:
     def exists(self) -> bool:
         with translated(self.engine, "to look for the ledger's tables"):
             runs = self.tables.runs
-            return sa.inspect(self.engine).has_table(runs.name, schema=runs.schema)
+            return sa.inspect(reader(self.engine)).has_table(runs.name, schema=runs.schema)
 
     # --- a run's life ---------------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class Ledger:
 
     def shards(self, run_id: int) -> list[Shard]:
         """How far each shard has come."""
-        with translated(self.engine, "to look at a run"), self.engine.connect() as connection:
+        with translated(self.engine, "to look at a run"), open_reader(self.engine) as connection:
             return shards_of(connection, self.tables, run_id, RUNNING)
 
     def take(self, run: Run, shard: int, owner: str) -> Shard:

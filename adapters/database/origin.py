@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters.database.columns import encode_key
-from adapters.database.engine import translated
+from adapters.database.engine import open_reader, translated
 from adapters.database.history import History, RunRecord
 from adapters.database.schema import PARTITION_TIME
 from adapters.database.types import table_there
@@ -41,7 +41,7 @@ def origins(
     """
     engine, tables = history.engine, history.tables
     schema = tables.runs.schema
-    with translated(engine, f"to look for the key {', '.join(texts)}"), engine.connect() as c:
+    with translated(engine, f"to look for the key {', '.join(texts)}"), open_reader(engine) as c:
         rows = table_there(engine, f"{target}_runs", schema)
         view = sa.table(target, sa.column("run_id"), *map(sa.column, key), schema=schema)
         wanted = [_typed(rows.c[name], text) for name, text in zip(key, texts, strict=True)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from adapters.database.engine import translated
+from adapters.database.engine import open_reader, translated
 from adapters.database.history import History
 from adapters.database.moving import PUBLISHED, SUPERSEDED
 from adapters.database.run import REJECTED, SCORED
@@ -53,11 +53,11 @@ def outcomes(
     engine, runs = history.engine, history.tables.runs
     schema = runs.schema
     name = str(actuals.fullname)
-    with translated(engine, f"to compare with {name!r}"), engine.connect() as connection:
+    with translated(engine, f"to compare with {name!r}"), open_reader(engine) as connection:
         try:
             known = table_there(engine, actuals.name, actuals.schema)
         except sa.exc.NoSuchTableError as error:
-            there = sa.inspect(engine).get_table_names(schema=actuals.schema)
+            there = sa.inspect(connection).get_table_names(schema=actuals.schema)
             raise TableNotFound(name, tuple(sorted(there))) from error
         rows = table_there(engine, f"{target}_runs", schema)
         for wanted in (*key, column):

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from adapters.database.engine import translated
+from adapters.database.engine import open_reader, translated
 from adapters.database.intervals import Interval
 from adapters.database.ledger import Ledger
 from adapters.database.moving import PUBLISHED, RELEASE, ROLLBACK, SUPERSEDED, move, visible
@@ -125,7 +125,7 @@ class Pointer:
             .order_by(moves.c.move_id.desc())
         )
         names = list(Move.__dataclass_fields__)
-        with translated(self.engine, "to list moves"), self.engine.connect() as connection:
+        with translated(self.engine, "to list moves"), open_reader(self.engine) as connection:
             found = connection.execute(statement).mappings()
             return [Move(**{name: row[name] for name in names}) for row in found]
 

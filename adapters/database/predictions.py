@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from adapters.database.capabilities import MYSQL, capabilities
 from adapters.database.columns import Key
-from adapters.database.engine import translated
+from adapters.database.engine import reader, translated
 from adapters.database.ledger import Ledger
 from adapters.database.run import RejectedRow, Run
 from adapters.database.schema import RESERVED, CreateView, predictions_table, readers_view
@@ -73,7 +73,7 @@ class Predictions:
             raise ConfigurationError("the job", "shards", problem, remedy)
         view, table, schema = self.target, self.rows.name, self.rows.schema
         with translated(self.engine, f"to look at {view!r}"):
-            inspector = sa.inspect(self.engine)
+            inspector = sa.inspect(reader(self.engine))
             is_view = self._is_view()
             kept = inspector.has_table(table, schema=schema)
             taken = not is_view and inspector.has_table(view, schema=schema)
@@ -211,7 +211,7 @@ class Predictions:
         return {c["name"] for c in inspector.get_columns(self.target, schema=self.rows.schema)}
 
     def _is_view(self) -> bool:
-        views = sa.inspect(self.engine).get_view_names(schema=self.rows.schema)
+        views = sa.inspect(reader(self.engine)).get_view_names(schema=self.rows.schema)
         return self.target in views
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from adapters.database.engine import translated
+from adapters.database.engine import open_reader, translated
 from adapters.database.ledger import Ledger
 from adapters.database.run import RUNNING
 from adapters.database.types import table_there
@@ -70,7 +70,7 @@ class Retention:
             .order_by(ranked.c.run_id)
         )
         names = list(Removable.__dataclass_fields__)
-        with translated(self.engine, "to list old runs"), self.engine.connect() as connection:
+        with translated(self.engine, "to list old runs"), open_reader(self.engine) as connection:
             found = connection.execute(statement).mappings()
             return [Removable(**{name: row[name] for name in names}) for row in found]
 

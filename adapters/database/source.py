@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from adapters.database.capabilities import capabilities
 from adapters.database.columns import Key, SourceColumn, decode_key, encode_key, reflected
-from adapters.database.engine import translated
+from adapters.database.engine import reader, translated
 from adapters.database.query import bound_query
 from adapters.database.schema import PARTITION_TIME, RESERVED
 from adapters.database.snapshot import Snapshot, StreamedSnapshot
@@ -225,7 +225,8 @@ class Source:
         if self.spec.table is None:
             problem = f"{self.engine.dialect.name} does not tell the types of a query's columns"
             raise ConfigurationError("the job", "source.query", problem, "Use source.table.")
-        found = sa.inspect(self.engine).get_columns(self.spec.table, schema=self.spec.schema)
+        inspector = sa.inspect(reader(self.engine))
+        found = inspector.get_columns(self.spec.table, schema=self.spec.schema)
         return [reflected(column) for column in found]
 
     def _begin_snapshot(self, connection: sa.Connection) -> None:
@@ -252,7 +253,7 @@ class Source:
 
     def _declared_unique(self, table: str) -> tuple[list[str], list[list[str]]]:
         """The primary key's columns, and those of every other unique constraint or index."""
-        inspector, schema = sa.inspect(self.engine), self.spec.schema
+        inspector, schema = sa.inspect(reader(self.engine)), self.spec.schema
         unique = [c["column_names"] for c in inspector.get_unique_constraints(table, schema)]
         for index in inspector.get_indexes(table, schema):
             partial = any(name.endswith("_where") for name in index.get("dialect_options", {}))
@@ -281,7 +282,7 @@ class Source:
         return self.columns[name]
 
     def _require_table(self, table: str) -> None:
-        inspector = sa.inspect(self.engine)
+        inspector = sa.inspect(reader(self.engine))
         schema = self.spec.schema
         if not inspector.has_table(table, schema=schema):
             known = inspector.get_table_names(schema=schema) + inspector.get_view_names(schema)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from adapters.database.engine import translated
+from adapters.database.engine import open_reader, translated
 from adapters.database.ledger import Ledger
 from adapters.database.run import RUNNING
 
@@ -37,7 +37,7 @@ def totals(ledger: Ledger) -> list[JobTotals]:
         return []
     runs, shards = ledger.tables.runs, ledger.tables.shards
     found: dict[str, JobTotals] = {}
-    with translated(ledger.engine, "to count runs"), ledger.engine.connect() as connection:
+    with translated(ledger.engine, "to count runs"), open_reader(ledger.engine) as connection:
         now = ledger.now(connection)
         states = sa.select(
             runs.c.job,

@@ -16,6 +16,7 @@ from sqlalchemy.dialects import mysql
 
 from adapters.database.capabilities import MYSQL
 from adapters.database.columns import SourceColumn
+from adapters.database.engine import reader
 
 AnyType = sa.types.TypeEngine[Any]
 
@@ -113,7 +114,7 @@ def table_there(engine: sa.Engine, name: str, schema: str | None) -> sa.Table:
     """A table as the database describes it, its floats as floats. Raises NoSuchTableError."""
     metadata = sa.MetaData()
     sa.event.listen(metadata, "column_reflect", _read_floats)
-    return sa.Table(name, metadata, schema=schema, autoload_with=engine)
+    return sa.Table(name, metadata, schema=schema, autoload_with=reader(engine))
 
 
 def _read_floats(_inspector: object, _table: object, column: Any) -> None:
