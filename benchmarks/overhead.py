@@ -88,27 +88,28 @@ def _fill(days: int) -> None:
 
 def _fixed(runs: int) -> tuple[float, float]:
     """Median seconds from flow start to the first chunk read, and from last commit to flow end."""
-    from flows import score as module
+    from flows.prediction import Predictor
+    from flows.score import score
     from flows.settings import load_settings
 
     read: list[float] = []
-    predict: Callable[..., Any] = module._predict  # noqa: SLF001 - called with the first chunk
+    predict: Callable[..., Any] = Predictor.score
 
-    def observed(*arguments: Any) -> Any:
+    def observed(predictor: Predictor, chunk: Any) -> Any:
         read.append(time.time())
-        return predict(*arguments)
+        return predict(predictor, chunk)
 
-    module._predict = observed  # noqa: SLF001
+    Predictor.score = observed  # type: ignore[method-assign]
     before, after = [], []
     for day in range(runs + 1):
         read.clear()
         began = time.time()
-        result = module.score("readings", str(START + timedelta(days=day)))
+        result = score("readings", str(START + timedelta(days=day)))
         ended = time.time()
         if day:  # the first one imports and connects
             before.append(read[0] - began)
             after.append(ended - _committed(load_settings(), result.run_id))
-    module._predict = predict  # noqa: SLF001
+    Predictor.score = predict  # type: ignore[method-assign]
     return median(before), median(after)
 
 
