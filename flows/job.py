@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import pydantic
 from pydantic import (
@@ -25,7 +25,7 @@ from adapters.errors import ConfigurationError
 from flows.checks_config import Checks
 from flows.limits import Budget, Closeness, MaxRejects, Tolerance
 from flows.partitions import Grid, Partition, latest_partition, parse_partition, shifted
-from flows.schedule import Missed, cron_problem
+from flows.schedule import Missed, cron_problem, time_zones
 from flows.settings import first_problem, jobs_folder, read_yaml, refused
 
 # PostgreSQL cuts names at 63 bytes, and the longest made of a target's is ix_<table>_runs_key.
@@ -51,9 +51,8 @@ def _duration(value: object) -> object:
 
 
 def _known_zone(value: str) -> str:
-    zones = available_timezones() - {"localtime"}  # another one on another machine
-    if value not in zones:
-        near = difflib.get_close_matches(value, sorted(zones), n=1)
+    if value not in time_zones():
+        near = difflib.get_close_matches(value, sorted(time_zones()), n=1)
         remedy = f"Did you mean {near[0]}?" if near else "Write it like America/New_York."
         raise refused(f"{value!r} is no time zone", remedy)
     return value

@@ -3,7 +3,9 @@
 import asyncio
 import re
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Literal
+from zoneinfo import available_timezones
 
 if TYPE_CHECKING:
     from flows.job import Job
@@ -20,6 +22,15 @@ _FIELDS: tuple[tuple[str, int, int, list[str]], ...] = (
     ("month", 1, 12, _MONTHS),
     ("weekday", 0, 7, _WEEKDAYS),
 )
+
+
+@cache
+def time_zones() -> frozenset[str]:
+    """The names there are, of which each is a file: looked up once.
+
+    `localtime` is another one on another machine.
+    """
+    return frozenset(available_timezones() - {"localtime"})
 
 
 def cron_problem(cron: str) -> str | None:

@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote
-from zoneinfo import available_timezones
 
 import pydantic
 import sqlalchemy as sa
@@ -24,7 +23,7 @@ from pydantic_core import PydanticCustomError
 from adapters.database.embedded import start_embedded
 from adapters.errors import ConfigurationError
 from adapters.trust import TrustPolicy
-from flows.schedule import cron_problem
+from flows.schedule import cron_problem, time_zones
 
 EMBEDDED = "embedded"
 
@@ -182,7 +181,7 @@ class RetentionSettings(_Part):
     @field_validator("timezone")
     @classmethod
     def _is_zone(cls, value: str) -> str:
-        if value not in available_timezones():
+        if value not in time_zones():
             raise refused(f"{value!r} is no time zone", "Write it like America/New_York.")
         return value
 
