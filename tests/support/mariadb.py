@@ -3,10 +3,13 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pymysql
+import pytest
 import sqlalchemy as sa
 
 # Debian keeps the server where only root's PATH has it.
@@ -80,3 +83,15 @@ def _unprivileged(folder: Path) -> int | None:
     nobody = 65534
     os.chown(folder, nobody, nobody)
     return nobody
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[sa.URL]:
+    """A MariaDB of this test run's own: its URL, without a database."""
+    if SERVER is None:
+        pytest.skip(MISSING)
+    folder = Path(tempfile.mkdtemp(prefix="nightshift-mariadb-"))
+    server = MariaDB(folder)
+    yield server.url
+    server.stop()
+    shutil.rmtree(folder)

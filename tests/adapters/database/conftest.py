@@ -1,18 +1,17 @@
+# ruff: noqa: F811  a fixture that is imported, and asked for
 """One contract over all lanes: PostgreSQL's, the generic one on PostgreSQL, SQLite's, MariaDB's and
 DuckDB's.
 
 The engines stay, with all that SQLAlchemy has compiled; each test finds their databases empty.
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from lanes import ALL_LANES, CORE, OTHER_DATABASES, Lane
-from mariadb import MISSING, SERVER, MariaDB
+from mariadb import mariadb_server  # noqa: F401 - a fixture
 
 from adapters.database.engine import open_engine
 from adapters.database.lanes import predictions_lane, source_lane
@@ -87,18 +86,6 @@ def generic(engine: sa.Engine) -> Lane:
 def lite(sqlite: sa.Engine) -> Lane:
     """SQLite's lane."""
     return Lane("lite", sqlite, source_lane(sqlite), predictions_lane(sqlite))
-
-
-@pytest.fixture(scope="session")
-def mariadb_server() -> Iterator[sa.URL]:
-    """A MariaDB of this test run's own: its URL, without a database."""
-    if SERVER is None:
-        pytest.skip(MISSING)
-    folder = Path(tempfile.mkdtemp(prefix="nightshift-mariadb-"))
-    server = MariaDB(folder)
-    yield server.url
-    server.stop()
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
