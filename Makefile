@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint
+.PHONY: help demo test bench lint
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -15,6 +15,9 @@ demo: $(VENV)/.demo ## Score 336,776 real flights, end to end
 test: $(VENV)/.test ## Run the tests, but for the heavy ones and, unless installed, PyTorch and TensorFlow
 	@$(BIN)/pytest
 
+bench: $(VENV)/.all $(VENV)/.test $(VENV)/bench/.done ## Compare with peers; sizes: make bench ARGS='--rows 500000'
+	@$(BIN)/python benchmarks/compare.py $(ARGS)
+
 lint: $(VENV)/.lint ## Check style and types
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy
 
@@ -22,4 +25,10 @@ $(VENV)/.%: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); the first time this takes a minute or two."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) -e '.[$*]'
+	@touch $@
+
+$(VENV)/bench/.done: benchmarks/requirements.txt  # some of the peers hold pandas back
+	@echo "Installing the peers into $(VENV)/bench; the first time this takes some minutes."
+	@$(PYTHON) -m venv $(VENV)/bench
+	@$(VENV)/bench/bin/pip install -qq --disable-pip-version-check -r $<
 	@touch $@

@@ -68,7 +68,8 @@ def main() -> None:
         for model in options.models:
             turns = compare(place, model, options)
             found["models"][model] = {"turns": turns, "summary": summary(turns)}
-            print(f"\n{markdown(model, MODELS[model], found['models'][model])}", flush=True)
+            shown = markdown(model, MODELS[model], options.rows, found["models"][model])
+            print(f"\n{shown}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 
@@ -99,14 +100,18 @@ def arena(folder: Path, rows: int, models: list[str]) -> Iterator[dict[str, Any]
         for model in models:
             table = MODELS[model]
             train(model, _sample(place["url"], table), folder)
-            job = f"{table}_{model}"
-            (jobs / f"{job}.yaml").write_text(
-                f"model: {model}\nsource: {{table: {table}, key: id}}\n"
-                f"target: {{table: scores_{model}}}\n"
-            )
+            _write_job(jobs / f"{table}_{model}.yaml", model, f"table: {table}", "scores")
+            few = f"query: SELECT * FROM {table} WHERE id <= 1000"
+            _write_job(jobs / f"warm_{model}.yaml", model, few, "scored_warm")
     with prefect_api(settings.state_dir) as ready:
         ready()
         yield place
+
+
+def _write_job(file: Path, model: str, source: str, target: str) -> None:
+    file.write_text(
+        f"model: {model}\nsource: {{{source}, key: id}}\ntarget: {{table: {target}_{model}}}\n"
+    )
 
 
 def start_server(data: Path) -> tuple[str, int]:

@@ -32,21 +32,23 @@ def summary(turns: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, flo
     }
 
 
-def markdown(model: str, table: str, found: dict[str, Any]) -> str:
+def markdown(model: str, table: str, rows: int, found: dict[str, Any]) -> str:
     medians, turns = found["summary"], found["turns"]
     base = medians.get("nightshift")
     lines = [
         f"### {model} ({table})",
         "",
-        "| contestant | seconds | Nightshift is | CPU: client | CPU: database | peak MB | turns |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| contestant | rows/s | seconds | to Nightshift's | CPU: client | CPU: database | peak MB"
+        " | with start | turns |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, row in sorted(medians.items(), key=lambda item: item[1]["seconds"]):
         ratio = f"{row['seconds'] / base['seconds']:.2f} x" if base else ""
         cpu = max(row["cpu_seconds"], 0 if name in _ALONE else row["tree_cpu_seconds"])
         lines.append(
-            f"| {_NAMES[name]} | {row['seconds']:.2f} | {ratio} | {cpu:.2f}"
-            f" | {row['database_cpu_seconds']:.2f} | {row['peak_mb']:.0f} | {len(turns[name])} |"
+            f"| {_NAMES[name]} | {rows / row['seconds']:,.0f} | {row['seconds']:.2f} | {ratio}"
+            f" | {cpu:.2f} | {row['database_cpu_seconds']:.2f} | {row['peak_mb']:.0f}"
+            f" | {row['process_seconds']:.1f} | {len(turns[name])} |"
         )
     if base and "predict_cpu_seconds" in base:
         total = base["cpu_seconds"] + base["database_cpu_seconds"]

@@ -42,6 +42,11 @@ class Wire:
         return self.dtype.itemsize
 
     @property
+    def length(self) -> np.int32:
+        """The width as it is sent before a value, read as if it were a number of this machine."""
+        return np.int32(np.array(self.width, ">i4").view(np.int32))
+
+    @property
     def native(self) -> "np.dtype[Any]":
         return self.dtype.newbyteorder("=")
 
@@ -119,6 +124,13 @@ class Decoder:
         self._filled = 0
         self._columns: list[_Column] = []
 
+    @property
+    def block(self) -> int:
+        """How many bytes to take in at a time: a core's cache full of rows that are all alike; else
+        more, since each column of each block takes some calls.
+        """
+        return 1 << 20 if self._only_fixed else 1 << 21
+
     def add(self, block: Rows) -> Iterator[pa.Table]:
         """Take a block's rows in; yield each chunk that is full. Raises CopyMalformed."""
         taken = 0
@@ -156,54 +168,54 @@ class Decoder:
 
     def _take(self, rows: Rows, first: int) -> None:
         """Put the rows into the columns, from row `first` on."""
-        counts = _at(rows.data, rows.starts[[0, -1]], np.dtype(">i2"))
+        data, starts = rows.data, rows.starts
+        counts = _at(data, starts[[0, -1]], np.dtype(">i2"))
         if (counts != len(self._fields)).any():
             raise CopyMalformed(f"rows of {counts[-1]} fields, not of {len(self._fields)}")
-        whole = self._without_nulls(rows)
+        whole, pieces = self._without_nulls(rows)
+        place = starts + self._fixed
         if whole.all():
-            self._take_whole(rows, slice(first, first + len(rows)))
-            place = rows.starts + self._fixed
+            self._take_whole(pieces, len(rows), slice(first, first + len(rows)))
         else:
-            place = np.empty(len(rows), np.int64)
             some, others = np.flatnonzero(whole), np.flatnonzero(~whole)
             if len(some):
-                self._take_whole(Rows(rows.data, rows.starts[some], rows.sizes[some]), first + some)
-                place[some] = rows.starts[some] + self._fixed
-            place[others] = self._take_walking(rows.data, rows.starts[others], first + others)
+                self._take_whole(pieces, len(some), first + some)
+            place[others] = self._take_walking(data, starts[others], first + others)
         for column in self._columns:
             if column.wire is None:
-                place = _take_texts(column, rows.data, place)
-        if (place != rows.starts + rows.sizes).any():
+                place = _take_texts(column, data, place)
+        if (place != starts + rows.sizes).any():
             raise CopyMalformed("rows of another length than their fields'")
 
-    def _without_nulls(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Which rows have a value in every column of fixed width."""
+    def _without_nulls(self, rows: Rows) -> "tuple[npt.NDArray[np.bool_], _Pieces]":
+        """Which rows have a value in every column of fixed width, and those of these rows."""
         if self._only_fixed:
-            return np.asarray(rows.sizes == self._fixed)
-        whole = rows.sizes >= self._fixed
-        place = rows.starts + _COUNT
+            whole = np.asarray(rows.sizes == self._fixed)
+            return whole, _brought(rows.data, rows.starts[whole], self._fixed)
+        whole = np.asarray(rows.sizes >= self._fixed)
+        found = _pieces(rows.data, rows.starts[whole], self._fixed)
+        complete = np.ones(len(found), np.bool_)
+        place = _COUNT
         for column in self._columns:
-            if column.wire is not None and whole.any():
-                # Beyond a NULL this looks at some other bytes; the row is out by then.
-                inside = np.minimum(place, len(rows.data) - PADDING)
-                whole &= _at(rows.data, inside, np.dtype(">i4")) == column.wire.width
+            if column.wire is not None and len(
+                found
+            ):  # beyond a NULL, these are other bytes: the row is out
+                lengths = np.ndarray(len(found), np.int32, found, place, self._fixed)
+                complete &= lengths == column.wire.length
                 place += _LENGTH + column.wire.width
-        return whole
+        if not complete.all():
+            found, whole[whole] = found[complete], complete
+        return whole, _Pieces(found, 0, self._fixed)
 
-    def _take_whole(self, rows: Rows, to: slice | Integers) -> None:
+    def _take_whole(self, pieces: "_Pieces", rows: int, to: slice | Integers) -> None:
         """The columns of fixed width, of rows that have them all at constant places."""
-        data, first, step = rows.data, int(rows.starts[0]), self._fixed
-        if len(rows) > 1:
-            steps = np.diff(rows.starts)
-            step = int(steps[0])
-            if (steps != step).any():  # bring them together first
-                data, first, step = _pieces(data, rows.starts, self._fixed), 0, self._fixed
-        place = first + _COUNT
+        place = pieces.first + _COUNT
         for column in self._columns:
             if column.wire is not None and column.values is not None:
                 place += _LENGTH
-                values = np.ndarray(len(rows), column.wire.dtype, data, place, step)
-                column.values[to] = values
+                column.values[to] = np.ndarray(
+                    rows, column.wire.dtype, pieces.data, place, pieces.step
+                )
                 place += column.wire.width
 
     def _take_walking(self, data: Bytes, starts: Integers, to: Integers) -> Integers:
@@ -239,7 +251,8 @@ def _take_texts(column: _Column, data: Bytes, place: Integers) -> Integers:
     ends = begins + np.where(absent, 0, lengths)
     if int(ends[-1]) > len(data) - PADDING or (begins[1:] < ends[:-1]).any():
         raise CopyMalformed(f"a text in {column.name!r} is longer than its row")
-    edges = np.stack([begins, ends], axis=1).astype(np.int32).ravel()
+    edges = np.empty(2 * len(place), np.int32)
+    edges[::2], edges[1::2] = begins, ends
     between = pa.StringArray.from_buffers(len(edges) - 1, pa.py_buffer(edges), pa.py_buffer(data))
     wanted = np.arange(0, len(edges), 2)
     column.texts.append(between.take(pa.array(wanted, mask=absent if absent.any() else None)))
@@ -266,10 +279,29 @@ def _at(data: Bytes, places: Integers, dtype: "np.dtype[Any]") -> npt.NDArray[An
     return anywhere[places].astype(dtype.newbyteorder("="), copy=False)
 
 
+@dataclass(frozen=True)
+class _Pieces:
+    """The same piece of several rows: bytes at equal distances."""
+
+    data: Bytes
+    first: int
+    step: int
+
+
+def _brought(data: Bytes, places: Integers, size: int) -> _Pieces:
+    """The `size` bytes from each of these places on, brought together if need be."""
+    steps = np.diff(places)
+    if len(steps) and (steps == steps[0]).all():
+        return _Pieces(data, int(places[0]), int(steps[0]))
+    return _Pieces(_pieces(data, places, size), 0, size)
+
+
 def _pieces(data: Bytes, places: Integers, size: int) -> Bytes:
-    """The `size` bytes from each of these places on, one after the other."""
+    """The `size` bytes from each of these places on, as the rows of one array."""
+    if not len(places):
+        return np.empty((0, size), np.uint8)
     anywhere = np.ndarray(len(data) - size + 1, f"V{size}", data, 0, 1)
-    return anywhere[places].view(np.uint8)
+    return anywhere[places].view(np.uint8).reshape(-1, size)
 
 
 # --- the other way ------------------------------------------------------------------------------

@@ -24,9 +24,6 @@ from adapters.database.pgcopy import (
     Rows,
 )
 
-_BLOCK = 1 << 20
-"""Bytes to wait for at a time: the server sends 8 kB at once, and waking up for each is dear."""
-
 _PATIENCE = 10_000
 """Microseconds to wait for a block to be full; so the end of the rows is noticed, too."""
 
@@ -46,9 +43,12 @@ def can_stream(connection: psycopg.Connection) -> bool:
     return not any(connection.execute(_ENCRYPTED).fetchone() or (False,))
 
 
-def copied_out(connection: psycopg.Connection, statement: str) -> Generator[Rows, None, None]:
-    """Run a `COPY ... TO STDOUT (FORMAT binary)` and yield its rows; each block is overwritten by
-    the next. The connection is good for nothing but to be closed after that, or in between.
+def copied_out(
+    connection: psycopg.Connection, statement: str, block: int = 1 << 20
+) -> Generator[Rows, None, None]:
+    """Run a `COPY ... TO STDOUT (FORMAT binary)` and yield its rows in blocks of `block`
+    bytes, since waking up for each 8 kB that the server sends is dear; each is overwritten by the
+    next. The connection is good for nothing but to be closed after that, or in between.
 
     Raises psycopg.Error, as if psycopg had read it, and CopyMalformed.
     """
@@ -58,15 +58,15 @@ def copied_out(connection: psycopg.Connection, statement: str) -> Generator[Rows
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
         query = statement.encode() + b"\0"
         stream.sendall(b"Q" + struct.pack("!i", _LENGTH + len(query)) + query)
-        yield from _Messages(stream).rows()
+        yield from _Messages(stream, block).rows()
 
 
 class _Messages:
     """What the server says, in blocks."""
 
-    def __init__(self, stream: socket.socket) -> None:
+    def __init__(self, stream: socket.socket, block: int) -> None:
         self._stream = stream
-        self._data: Bytes = np.empty(_BLOCK + PADDING, np.uint8)
+        self._data: Bytes = np.empty(block + PADDING, np.uint8)
         self._filled = 0
         self._step = 0
         """Bytes from row to row, if it was the same for the last ones."""
@@ -137,6 +137,7 @@ class _Messages:
         """Where each whole message begins, and where the last one ends."""
         at, filled, data = 0, self._filled, self._data.data
         starts: list[int] = []
+        enter = starts.append
         length_at = struct.Struct("!i").unpack_from
         while at + _PREFIX <= filled:
             end = at + 1 + length_at(data, at + 1)[0]
@@ -144,7 +145,7 @@ class _Messages:
                 break
             if end <= at:
                 raise CopyMalformed("a message of no length")
-            starts.append(at)
+            enter(at)
             at = end
         return np.array(starts, np.int64), at
 

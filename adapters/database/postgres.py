@@ -128,7 +128,8 @@ class CopiedSnapshot(StreamedSnapshot):
                 f"SET TRANSACTION SNAPSHOT '{self.moment()}'",
             ]
             place = _conninfo(self._connection)
-            with psycopg.connect(place, autocommit=True) as connection:
+            # Closed, whatever happens: amid a COPY there is no rolling back.
+            with closing(psycopg.connect(place, autocommit=True)) as connection:
                 for command in (POSTGRES_SESSION, *joining):
                     connection.execute(command)
                 sent = self._sent(connection, statement)
@@ -167,7 +168,7 @@ class CopiedSnapshot(StreamedSnapshot):
         decoder = Decoder([(name, sent[name]) for name in order], rows)
         copy = f"COPY ({_rendered(self._connection, ordered)}) TO STDOUT (FORMAT binary)"
         try:
-            with closing(copied_out(connection, copy)) as blocks:
+            with closing(copied_out(connection, copy, decoder.block)) as blocks:
                 for block in blocks:
                     yield from decoder.add(block)
                 yield from decoder.rest()

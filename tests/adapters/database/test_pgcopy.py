@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lanes import Lane, sign
 
 from adapters.database.pgcopy import (
     HEADER,
@@ -85,7 +86,7 @@ def read(url: str, query: str, fields: dict[str, pa.DataType], rows: int) -> lis
     """A query's rows in chunks, by a connection of its own, as our decoder has them."""
     decoder = Decoder(list(fields.items()), rows)
     chunks: list[pa.Table] = []
-    with psycopg.connect(url, autocommit=True) as connection:
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
         assert can_stream(connection)
         copy = f"COPY ({query}) TO STDOUT (FORMAT binary)"
         with closing(copied_out(connection, copy)) as blocks:
@@ -222,7 +223,7 @@ def test_an_error_before_the_first_row(url: str) -> None:
 
 
 def test_a_connection_that_is_ended(url: str, connection: psycopg.Connection[Any]) -> None:
-    with psycopg.connect(url, autocommit=True) as reading:
+    with closing(psycopg.connect(url, autocommit=True)) as reading:
         copy = "COPY (SELECT generate_series(1, 10000000)) TO STDOUT (FORMAT binary)"
         with closing(copied_out(reading, copy)) as blocks:
             next(blocks)
@@ -243,7 +244,7 @@ def test_a_notice_amid_the_rows(url: str, connection: psycopg.Connection[Any]) -
 def test_reading_that_ends_early_leaves_nothing_behind(
     url: str, connection: psycopg.Connection[Any]
 ) -> None:
-    with psycopg.connect(url, autocommit=True) as reading:
+    with closing(psycopg.connect(url, autocommit=True)) as reading:
         copy = "COPY (SELECT generate_series(1, 10000000)) TO STDOUT (FORMAT binary)"
         with closing(copied_out(reading, copy)) as blocks:
             next(blocks)
@@ -254,6 +255,25 @@ def test_reading_that_ends_early_leaves_nothing_behind(
         if row == (0,):
             break
     assert row == (0,)
+
+
+def test_an_encrypted_connection_is_read_through_its_driver(
+    fast: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the socket has no messages on it that could be read."""
+    fast.execute(
+        "CREATE TABLE t (id bigint PRIMARY KEY, s text, x real, at date)",
+        "INSERT INTO t SELECT i, nullif('ä' || i / 10, 'ä3'), i / 3.0, date '2020-01-01' + i"
+        " FROM generate_series(1, 1000) AS i",
+    )
+    inputs = sign({"s": "string", "x": "float32", "at": "date"})
+    source = fast.source(table="t")
+    with source.snapshot(inputs, None, None) as snapshot:
+        streamed = list(snapshot.chunks((7,), 300))
+        monkeypatch.setattr("adapters.database.postgres.can_stream", lambda _: False)
+        others = list(snapshot.chunks((7,), 300))
+    assert [chunk.num_rows for chunk in streamed] == [300, 300, 300, 93]
+    assert streamed == others
 
 
 # --- bytes alone --------------------------------------------------------------------------------
