@@ -11,6 +11,7 @@ from adapters.profile import ColumnProfile
 NOW, LAST, TRAINING = "this run", "last published", "training sample"
 
 _MOST_CLASSES = 12
+_OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,10 @@ def distributions(
     found = histogram(there.get(TRAINING) or there.get(LAST), there.get(NOW, now), bars)
     if found is None:
         return None
-    shares = {
-        name: _labelled(column, found.labels) if found.labels else _numbers(column, found.edges)
-        for name, column in there.items()
-    }
-    return Distributions(found.labels, found.edges, now.kind == "time", shares)
+    if found.labels:
+        return _by_label(there, found.labels)
+    shares = {name: _numbers(column, found.edges) for name, column in there.items()}
+    return Distributions((), found.edges, now.kind == "time", shares)
 
 
 def _by_class(there: Mapping[str, ColumnProfile]) -> Distributions | None:
@@ -68,14 +68,17 @@ def _by_class(there: Mapping[str, ColumnProfile]) -> Distributions | None:
     return Distributions(tuple(labels), (), False, dict(zip(there, sides, strict=True)))
 
 
-def _labelled(column: ColumnProfile, labels: Sequence[str]) -> tuple[float, ...]:
-    """The last label stands for all others where it is none of the column's own."""
-    total = max(sum(column.counts.values()) + column.other, 1)
-    heights = [column.counts.get(label, 0) / total for label in labels]
-    left = 1 - sum(heights)
-    if labels[-1] == "other" and left > 0:
-        heights[-1] += left
-    return tuple(heights)
+def _by_label(there: Mapping[str, ColumnProfile], labels: tuple[str, ...]) -> Distributions:
+    """Of categories; what has no bar of its own is in the last one."""
+    named = labels[:-1] if labels[-1] == _OTHER else labels
+    shares = {}
+    for name, column in there.items():
+        total = sum(column.counts.values()) + column.other
+        heights = [column.counts.get(label, 0) for label in named]
+        shares[name] = tuple(height / total for height in (*heights, total - sum(heights)))
+    if not any(heights[-1] for heights in shares.values()):
+        return Distributions(named, (), False, {name: h[:-1] for name, h in shares.items()})
+    return Distributions((*named, _OTHER), (), False, shares)
 
 
 def _numbers(column: ColumnProfile, edges: Sequence[float]) -> tuple[float, ...]:

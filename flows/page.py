@@ -94,6 +94,7 @@ def render(facts: Facts, flow_run_url: str | None = None, notes: Sequence[str] =
         .get_template("report.html")
         .render(
             run=found.run,
+            model=model_of(found.run),
             began=moment(found.run.started_at),
             verdict=verdict(found, audit),
             tiles=tiles(facts),

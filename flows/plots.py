@@ -93,14 +93,15 @@ def draw_ranking(
     lines = lines or {}
     row, top, right = 19, 20 if lines else 4, 54
     left = 14 + _LETTER * max((len(shortened(bar.label)) for bar in bars), default=0)
-    height = top + row * len(bars) + 4
+    rows = max(len(bars), 1)
+    height = top + row * rows + 4
     picture = _Picture((width, height))
-    axes = picture.axes((left, top, width - left - right, row * len(bars)))
+    axes = picture.axes((left, top, width - left - right, row * rows))
     longest = max([bar.value for bar in bars] + list(lines.values()), default=1.0)
     scale = min(longest, most) if most else longest
     scale = scale or 1.0
     axes.set_xlim(0, 1)
-    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.set_ylim(rows - 0.5, -0.5)
 
     def length(value: float) -> float:
         share = min(max(value, 0.0), scale) / scale
@@ -185,7 +186,7 @@ class _Picture:
     def _slim(self, drawn: str, title: str) -> str:
         """Without what no browser needs, which is most of it; with the texts."""
         body = drawn[drawn.index("</defs>") + len("</defs>") : drawn.rindex("</svg>")]
-        body = re.sub(r'</?g( id="[^"]*")?>| transform="rotate\(-0 [^"]*"', "", body)
+        body = re.sub(r'</?g( id="[^"]*")? ?/?>| transform="rotate\(-0 [^"]*"', "", body)
         body = re.sub(r"(\d\.\d)\d+", r"\1", body)
         body = re.sub(r"font-family: [^;\"]*|font: [^;\"]*", "font: 11px sans-serif", body)
         body = body.replace(_TEXT, "currentColor")

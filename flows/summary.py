@@ -11,7 +11,7 @@ from flows.distributions import distributions
 from flows.features import Feature
 from flows.grid import data_uri
 from flows.page import duration, moved, percent
-from flows.plots import draw_distributions, on_card, shortened
+from flows.plots import draw_distributions, on_card, shortened, visible
 from flows.verdict import model_of, verdict
 
 _MOST_CHECKS = 15
@@ -37,13 +37,12 @@ def summary(
     if audit is not None:
         lines += _checks(audit)
     lines += _challenger(found)
-    lines += ["```sql", sql.replace("```", ""), "```", ""]
-    lines += [f"`{command}`  " for command in told.commands]
+    lines += ["```sql", visible(sql).replace("```", ""), "```", ""]
+    lines += [f"`{visible(command).replace('`', '')}`  " for command in told.commands]
     lines += [f"`nightshift report {run.run_id} --open`"]
     reason = f": {shortened(told.reason, 160)}" if told.reason else ""
-    head = f"{run.job} {run.partition}: {run.rows:,} rows {told.word.lower()}"
-    if told.tone == "bad":
-        head = f"{run.job} {run.partition}: {told.word.lower()}"
+    count = "" if told.tone == "bad" else f"{run.rows:,} rows "
+    head = f"{visible(run.job)} {visible(run.partition)}: {count}{told.word.lower()}"
     return head + reason, "\n".join(lines)
 
 
