@@ -4,13 +4,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import boto3
 import pytest
 import sqlalchemy as sa
 import yaml
 from command import Nightshift, Printed
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -47,34 +46,39 @@ def prefect(prefect_state: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
+def s3(s3_server: Any) -> str:
     """The endpoint of an S3 server."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    endpoint: str = s3_server.endpoint_url
+    return endpoint
+
+
+@pytest.fixture
+def reports() -> None:
+    """The runs of a test that asks for this draw their reports, which takes half a second each."""
 
 
 @pytest.fixture
 def project(
-    tmp_path: Path, database: sa.URL, engine: sa.Engine, s3: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    database: sa.URL,
+    engine: sa.Engine,
+    s3: str,
+    s3_bucket: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Project:
     """An empty project: a database, an empty bucket, a job file, and nothing scored yet."""
+    if "reports" not in request.fixturenames:
+        monkeypatch.setattr("flows.report.html", lambda *_: "")
     (tmp_path / "config" / "jobs").mkdir(parents=True)
     (tmp_path / "doubler.py").write_text(MODEL_CODE)
     trust = {"keys": ["keys/local.pub"], "sign_key": "keys/local.pem"}
     settings = {"retries": 1, "retry_delay": 0.1, "database": {"lease": 5}, "trust": trust}
     (tmp_path / "config" / "nightshift.yaml").write_text(yaml.safe_dump(settings))
-    bucket = f"models-{database.database}".replace("_", "-")
-    access = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
-    client = boto3.client("s3", endpoint_url=s3, region_name="us-east-1", **access)
-    client.create_bucket(Bucket=bucket)
-    client.close()
     for name, value in {
         "CONFIG": str(tmp_path / "config" / "nightshift.yaml"),
         "DATABASE__URL": database.render_as_string(hide_password=False),
-        "STORE__URL": f"s3://{bucket}/store",
+        "STORE__URL": f"s3://{s3_bucket}/store",
         "STORE__ENDPOINT_URL": s3,
         "STORE__REGION": "us-east-1",
         "STORE__KEY": "key",

@@ -36,7 +36,9 @@ def _await_chunks(project: Project, chunks: int, process: "subprocess.Popen[byte
     pytest.fail(f"{process.poll()=}: {process.communicate()}")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, pytest.param(1, marks=pytest.mark.heavy), pytest.param(2, marks=pytest.mark.heavy)]
+)
 def test_kill_and_resume(project: Project, prefect: str, seed: int) -> None:
     chance = random.Random(seed)
     project.fill()
@@ -60,6 +62,7 @@ def test_kill_and_resume(project: Project, prefect: str, seed: int) -> None:
     assert project.states() == [("all", "published")]
 
 
+@pytest.mark.heavy
 def test_ctrl_c_stops_within_a_chunk_and_resumes(project: Project, prefect: str) -> None:
     project.fill()
     project.publish(seconds=0.3)
