@@ -1,9 +1,10 @@
 """What a person sees of a run: its progress and its result, in the terminal and as artifacts."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -81,29 +82,35 @@ def current_listener() -> Listener | None:
 
 
 class Progress:
-    """How far a run is; a Prefect artifact, renewed at most every two seconds."""
+    """How far a run is; a Prefect artifact, renewed every two seconds until it is closed.
+
+    By a thread of its own: a Prefect server that is slow or away must not hold up the run.
+    """
 
     INTERVAL = 2.0
+    LAST = 5.0
+    """Seconds that the end of a run waits for its last state to be shown."""
 
     def __init__(self, title: str, done: int, total: int, at_once: bool = True) -> None:
         """Not `at_once`: there is no artifact if it is over before the first is due."""
         self.title, self.done, self.total = title, done, total
         self._start, self._begun = done, time.monotonic()
-        self._shown = self._begun
         self._artifact: UUID | None = None
-        if at_once:
-            self._show()
         self._tell()
+        self._over = threading.Event()
+        # In the caller's context, to which the artifact belongs.
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._renew, at_once), name="progress", daemon=True
+        )
+        self._thread.start()
 
     def advance(self, rows: int) -> None:
         self.done += rows
         self._tell()
-        if time.monotonic() - self._shown >= self.INTERVAL:
-            self._show()
 
     def close(self) -> None:
-        if self._artifact is not None:
-            self._show()
+        self._over.set()
+        self._thread.join(self.LAST)
 
     @property
     def seconds(self) -> float:
@@ -118,16 +125,27 @@ class Progress:
         if listener is not None:
             listener(self.done, self.total)
 
+    def _renew(self, at_once: bool) -> None:
+        if not at_once and self._over.wait(self.INTERVAL):
+            return
+        self._show()
+        while not self._over.wait(self.INTERVAL):
+            self._show()
+        self._show()
+
     def _show(self) -> None:
-        self._shown = time.monotonic()
         rate = (self.done - self._start) / max(self.seconds, 1e-9)
         text = f"{self.title}: {self.done:,} of {self.total:,} rows, {rate:,.0f} rows/s"
         if rate > 0 and self.done < self.total:
             text += f", {(self.total - self.done) / rate:,.0f} s left"
-        if self._artifact is None:
-            self._artifact = UUID(str(create_progress_artifact(self._percent, description=text)))
-        else:
-            update_progress_artifact(self._artifact, self._percent, description=text)
+        try:
+            if self._artifact is None:
+                made = create_progress_artifact(self._percent, description=text)
+                self._artifact = UUID(str(made))
+            else:
+                update_progress_artifact(self._artifact, self._percent, description=text)
+        except Exception as error:  # of whatever kind: nothing but the picture suffers
+            get_run_logger().warning("The progress could not be shown: %s", error)
 
 
 def show_result(result: ScoreResult, source: SourceSpec) -> None:

@@ -49,6 +49,8 @@ from flows.served import Served, opened
 from flows.settings import Settings, load_settings
 from flows.sharded import remaining, score_shards
 
+_JITTER = 0.5  # of a delay, at most, more or less
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -161,11 +163,15 @@ def _is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bo
 
 
 def _retried(step: Task[P, R], settings: Settings, job: Job) -> Task[P, R]:
-    """The step with the job's or the operator's retries, each after twice the time of the last."""
+    """The step with the job's or the operator's retries, each after about twice the time of the
+    last: not to the second, or all that a server's restart has stopped would come back at once.
+    """
     retries = settings.retries if job.retries is None else job.retries
     delay = settings.retry_delay if job.retry_delay is None else job.retry_delay
     delays = [delay * 2**i for i in range(retries)]
-    return step.with_options(retries=retries, retry_delay_seconds=delays)
+    return step.with_options(
+        retries=retries, retry_delay_seconds=delays, retry_jitter_factor=_JITTER
+    )
 
 
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
@@ -211,6 +217,7 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
                 rival = held.enter_context(_beside(common, cell, run))
                 title, total = f"{desk.job.name} {cell.label}", run.seen + expected
                 progress = Progress(title, run.seen, total, at_once=common.alone)
+                held.callback(progress.close)
                 if desk.job.shards.count > 1:
                     score_shards(desk, common.served, cell, run, snapshot, progress.advance)
                 else:
