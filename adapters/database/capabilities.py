@@ -1,7 +1,8 @@
 """What each database can do, as far as Nightshift's promise depends on it: data, not if-chains.
 
 Where one lacks something, the comment says how the promise is kept all the same. A dialect that is
-not in the table is given the least that SQL promises. docs/databases.md shows this to people.
+not in the table, a warehouse's say, is given the least that SQL promises: it can be read, and no
+predictions are kept there. docs/databases.md shows this to people.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ class Capabilities:
 
     title: str
     """Its name, as people know it."""
+    target: bool = False
+    """Predictions can be kept there: it was tested that readers never see half of anything."""
+    row_values: bool = False
+    """Keys of several columns can be compared as one, (a, b) > (1, 2)."""
     snapshot: bool = False
     """One connection can see one moment for as long as it likes. Without it, a partition is read by
     a single statement, and a count that differs from it stops the run."""
@@ -47,6 +52,8 @@ class Capabilities:
 
 _MARIADB = Capabilities(
     "MariaDB or MySQL",
+    target=True,
+    row_values=True,
     snapshot=True,
     read_only=True,
     query_types=True,
@@ -59,6 +66,8 @@ _MARIADB = Capabilities(
 CAPABILITIES: dict[str, Capabilities] = {
     "postgresql": Capabilities(
         "PostgreSQL",
+        target=True,
+        row_values=True,
         snapshot=True,
         shared_snapshot=True,
         transactional_ddl=True,
@@ -68,6 +77,8 @@ CAPABILITIES: dict[str, Capabilities] = {
     ),
     "sqlite": Capabilities(
         "SQLite",
+        target=True,
+        row_values=True,
         snapshot=True,
         transactional_ddl=True,
         writers="one",
@@ -76,6 +87,8 @@ CAPABILITIES: dict[str, Capabilities] = {
     ),
     "duckdb": Capabilities(
         "DuckDB",
+        target=True,
+        row_values=True,
         snapshot=True,
         transactional_ddl=True,
         writers="one process",

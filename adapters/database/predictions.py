@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from adapters.database.capabilities import MYSQL, capabilities
+from adapters.database.capabilities import CAPABILITIES, MYSQL, capabilities
 from adapters.database.columns import Key
 from adapters.database.engine import reader, translated
 from adapters.database.ledger import Ledger
@@ -63,10 +63,20 @@ class Predictions:
     def check(self) -> None:
         """Raise TargetMismatch if something else has the target's names, or other columns.
 
-        Raises ConfigurationError if several processes would have to write where only one can.
+        Raises ConfigurationError if several processes would have to write where only one can, or
+        if the database is none in which predictions can be kept.
         """
-        self._check_lengths()
         here = capabilities(self.engine.dialect)
+        if not here.target:
+            problem = f"nobody has tested that {here.title} keeps what Nightshift promises readers"
+            remedy = (
+                "Read from it as database.source_url, and keep predictions where it was tested: "
+            )
+            known = sorted({kept.title for kept in CAPABILITIES.values() if kept.target})
+            raise ConfigurationError(
+                "nightshift.yaml", "database.url", problem, remedy + ", ".join(known) + "."
+            )
+        self._check_lengths()
         if self.source.spec.shards > 1 and here.writers == "one process":
             problem = f"{here.title} can be written by one process at a time"
             remedy = "Score in one shard, or keep the predictions in another database."

@@ -6,7 +6,7 @@ from a chunk's values.
 """
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -370,12 +370,23 @@ class Source:
         found = []
         for key, compare in ((after, operator.gt), (through, operator.le)):
             if key is not None:
-                values = self._bound(key)
-                one = len(columns) == 1
-                sides = (
-                    (columns[0], values[0]) if one else (sa.tuple_(*columns), sa.tuple_(*values))
-                )
-                found.append(compare(*sides))
+                found.append(self._compared(columns, self._bound(key), compare))
+        return found
+
+    def _compared(
+        self,
+        columns: Sequence["sa.ColumnElement[Any]"],
+        values: Sequence["sa.ColumnElement[Any]"],
+        compare: Callable[[Any, Any], Any],
+    ) -> sa.ColumnElement[bool]:
+        found: sa.ColumnElement[bool]
+        if len(columns) > 1 and capabilities(self.engine.dialect).row_values:
+            found = compare(sa.tuple_(*columns), sa.tuple_(*values))
+            return found
+        found = compare(columns[-1], values[-1])
+        beyond = operator.gt if compare is operator.gt else operator.lt
+        for column, value in zip(columns[-2::-1], values[-2::-1], strict=True):
+            found = sa.or_(beyond(column, value), sa.and_(column == value, found))
         return found
 
     def _is(self, relation: sa.FromClause, key: Key) -> sa.ColumnElement[bool]:

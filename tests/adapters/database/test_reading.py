@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lanes import Lane, sign
 
+from adapters.database.capabilities import CAPABILITIES
 from adapters.database.columns import SourceColumn, decode_key, encode_key
 from adapters.database.postgres import _rendered
 from adapters.database.source import Source
-from adapters.errors import ColumnTypeUnsupported
+from adapters.errors import ColumnTypeUnsupported, ConfigurationError
 
 NUMBERED = sign({"n": "int64"})
 
@@ -187,6 +188,24 @@ def test_resumes_within_a_composite_key(lane: Lane) -> None:
     check_every_resumption(lane, lane.source(("a", "b", "c"), table="t"), "t", "a, b, c")
     # In another order than the index's, too.
     check_every_resumption(lane, lane.source(("c", "a", "b"), table="t"), "t", "c, a, b")
+
+
+def test_composite_keys_of_a_database_that_compares_one_value_at_a_time(
+    lite: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dialect that nobody has told us about, such as a warehouse's."""
+    monkeypatch.delitem(CAPABILITIES, "sqlite")
+    test_resumes_within_a_composite_key(lite)
+    source = lite.source(("a", "b", "c"), table="t")
+    with source.snapshot(NUMBERED, None, None) as snapshot:
+        snapshot.through = (0, "x", True)
+        through = numbers_of(list(snapshot.chunks((0, "", False), 4)))
+    between = "(a, b, c) > (0, '', 0) AND (a, b, c) <= (0, 'x', 1)"
+    assert through == [
+        row[0] for row in lite.rows(f"SELECT n FROM t WHERE {between} ORDER BY a, b, c")
+    ]
+    with pytest.raises(ConfigurationError, match=r"database\.url: nobody has tested that sqlite"):
+        lite.predictions(source).create()
 
 
 @settings(
