@@ -204,6 +204,7 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
     progress = None
     try:
         if run.state != SCORED:
+            timings = None
             read = reading(manifest.signature, common.challenger)
             with ExitStack() as held:
                 held.enter_context(ledger.kept_alive(run))
@@ -223,10 +224,11 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
                 else:
                     work = desk, common.served, common.predictions, snapshot, run
                     after = None if run.last_key is None else source.decode_key(run.last_key)
-                    stream(*work, after, expected, progress.advance, rival)
+                    stages = stream(*work, after, expected, progress.advance, rival)
+                    timings = stages.to_json()
                 progress.close()
                 _reconcile(source, expected, progress.done - run.seen)
-            ledger.score(run)
+            ledger.score(run, timings)
     except BaseException as error:
         _note_failure(desk, run, error)
         raise

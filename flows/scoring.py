@@ -21,6 +21,7 @@ from flows.prediction import Limits, Predictor, Scored
 from flows.rejects import Reject
 from flows.rival import Rival
 from flows.served import Served
+from flows.stages import Stages
 
 _CHUNK = 16_000_000
 """Bytes of the model's inputs in a chunk: with more, memory grows, and nothing gets faster."""
@@ -40,8 +41,8 @@ def stream(
     expected: int,
     advance: Callable[[int], None],
     rival: Rival | None = None,
-) -> None:
-    """Score the snapshot's rows beyond a key, one transaction per chunk.
+) -> Stages:
+    """Score the snapshot's rows beyond a key, one transaction per chunk; how long each stage took.
 
     `expected` is how many there are; `advance` is told of the rows of each committed chunk.
     """
@@ -55,28 +56,35 @@ def stream(
 
     def predict(numbered: tuple[int, pa.Table]) -> Item:
         number, chunk = numbered
-        scored = predictor.score(chunk)
+        with stages.of("predict"):
+            scored = predictor.score(chunk)
         algebra.predicted(scored.seconds)
-        challenged = None if rival is None else rival.compare(chunk, scored)
-        return number, chunk, scored, challenged
+        if rival is None:
+            return number, chunk, scored, None
+        with stages.of("challenge"):
+            return number, chunk, scored, rival.compare(chunk, scored)
 
     def write(item: Item) -> None:
         nonlocal profile
         number, chunk, scored, challenged = item
-        inputs, outputs = chunk.select(signature.input_names), signature.output_names
-        part = Profile.of(inputs, scored.rows.select(outputs), reference)
-        profile = profile.merged(part)
+        with stages.of("profile"):
+            inputs, outputs = chunk.select(signature.input_names), signature.output_names
+            part = Profile.of(inputs, scored.rows.select(outputs), reference)
+            profile = profile.merged(part)
+            text = profile.to_json()
         rejects = [entered(desk, reject) for reject in scored.rejects]
-        predictions.write(run, number, scored.rows, rejects, profile.to_json(), scored.keys)
+        with stages.of("write"):
+            predictions.write(run, number, scored.rows, rejects, text, scored.keys)
         if rival is not None and challenged is not None:
             rival.write(number, scored, challenged)
 
-    algebra, size = LinearAlgebra(), chunk_rows(job, signature)
+    algebra, size, stages = LinearAlgebra(), chunk_rows(job, signature), Stages()
     with algebra, closing(predictor), closing(snapshot.chunks(after, size)) as chunks:
-        numbered = enumerate(chunks, start=run.chunks)
+        numbered = enumerate(stages.each("read", chunks), start=run.chunks)
         with closing(overlapped(numbered, predict, write)) as written:
             for _, _, scored, _ in written:
                 advance(scored.read)
+    return stages
 
 
 def chunk_rows(job: Job, signature: Signature) -> int:

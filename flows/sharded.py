@@ -135,10 +135,10 @@ def score_shard(work: Assignment) -> int:
 
             run = mine.progress
             work_of = desk, served, desk.predictions(signature), snapshot, run
-            stream(*work_of, after, expected, advance)
+            stages = stream(*work_of, after, expected, advance)
             if read != expected:
                 raise RowsMissing(str(source.spec), expected, read)
-            ledger.finish(run)
+            ledger.finish(run, stages.to_json())
         return ledger.shards(work.run.run_id)[work.shard].progress.seen
 
 

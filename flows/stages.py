@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 
 class Stages:
-    """Seconds by stage: read, predict, check, write, challenge."""
+    """Seconds by stage: read, predict, challenge, profile, write."""
 
     def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
         self.seconds = dict(seconds or {})

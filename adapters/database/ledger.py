@@ -248,15 +248,19 @@ class Ledger:
         if lines:
             connection.execute(sa.insert(self.tables.rejects), lines)
 
-    def score(self, run: Run) -> None:
-        """All rows are written. Raises OwnershipLost, RunIncomplete while a shard is not done."""
+    def score(self, run: Run, timings: str | None = None) -> None:
+        """All rows are written. Raises OwnershipLost, RunIncomplete while a shard is not done.
+
+        `timings` is a JSON document that is kept with the shard, if there is but one.
+        """
         shards = self.tables.shards
         mine = shards.c.run_id == run.run_id
         with translated(self.engine, "to end a run"), self.engine.begin() as connection:
             now = self.now(connection)
             if len(shards_of(connection, self.tables, run.run_id, RUNNING)) == 1:
                 own = mine & (shards.c.owner == run.owner)
-                connection.execute(sa.update(shards).where(own).values(done=True))
+                ended = sa.update(shards).where(own).values(done=True, timings=timings)
+                connection.execute(ended)
             self._update_owned(connection, run, RUNNING, state=SCORED, scored_at=now, error=None)
             left = sa.select(sa.func.count()).where(mine, sa.not_(shards.c.done))
             if missing := connection.scalar(left):
@@ -301,11 +305,15 @@ class Ledger:
             self._update_owned(connection, run, RUNNING, heartbeat_at=self.now(connection))
             return shards_of(connection, self.tables, run.run_id, RUNNING)[shard]
 
-    def finish(self, run: Run) -> None:
-        """All rows of the shard that this worker owns are written. Raises OwnershipLost."""
+    def finish(self, run: Run, timings: str | None = None) -> None:
+        """All rows of the shard that this worker owns are written. Raises OwnershipLost.
+
+        `timings` is a JSON document that is kept with the shard.
+        """
         shards = self.tables.shards
         mine = (shards.c.run_id == run.run_id) & (shards.c.shard == run.shard)
-        statement = sa.update(shards).where(mine, shards.c.owner == run.owner).values(done=True)
+        own = mine & (shards.c.owner == run.owner)
+        statement = sa.update(shards).where(own).values(done=True, timings=timings)
         with translated(self.engine, "to end a shard"), self.engine.begin() as connection:
             if connection.execute(statement).rowcount != 1:
                 raise OwnershipLost(run.run_id)

@@ -71,6 +71,7 @@ class LedgerTables:
             sa.Column("rows_written", sa.BigInteger, nullable=False),
             sa.Column("rows_rejected", sa.BigInteger, nullable=False),
             sa.Column("profile", _TEXT),  # JSON of adapters.profile.Profile
+            sa.Column("timings", _TEXT),  # JSON of flows.stages.Stages
         )
         self.chunks = sa.Table(
             "nightshift_chunks",

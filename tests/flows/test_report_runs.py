@@ -25,6 +25,7 @@ from flows.page import facts_of
 from flows.report_file import flow_run_url, keep
 from flows.score import score
 from flows.settings import load_settings
+from flows.stages import Stages
 
 DAY, NEXT = "2024-03-01", "2024-03-02"
 
@@ -180,6 +181,19 @@ def test_the_numbers_are_the_database_s(filled: Project) -> None:
     assert (prediction.now.low, prediction.now.high) == (2 * low, 2 * high)
     assert (found.run.rows, found.chunks) == (rows, 10)
     assert json.loads(found.audit or "")["verdict"] == "warn"
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_the_time_of_each_stage_is_kept(filled: Project, shards: int) -> None:
+    filled.write_job(shards=shards)
+    run = score("orders", "all")
+    rows = filled.sql("SELECT timings FROM nightshift_shards")
+    assert len(rows) == shards
+    for row in rows:
+        seconds = Stages.from_json(row.timings).seconds
+        assert set(seconds) == {"read", "predict", "profile", "write"}
+        assert min(seconds.values()) > 0
+    assert "Seconds by stage" in file_of(filled, run.run_id)
 
 
 def test_only_the_newest_files_are_kept(filled: Project) -> None:
