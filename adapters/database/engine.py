@@ -31,7 +31,7 @@ _TRANSIENT_NUMBERS = frozenset(
 # The server answers these while connecting, where drivers give no SQLSTATE.
 _REFUSALS = (
     "authentication failed", "does not exist", "pg_hba.conf", "not permitted", "no password",
-    "certificate", "does not support SSL",
+    "certificate", "CERTIFICATE_VERIFY_FAILED", "does not support SSL",
 )  # fmt: skip
 _AWAY = (
     "connect", "server closed", "terminating", "timeout", "timed out", "locked", "SSL", "resolve",
@@ -216,12 +216,14 @@ def foreign(engine: sa.Engine, doing: str, error: BaseException) -> NightshiftEr
 def is_transient(cause: BaseException, text: str) -> bool:
     """Whether the same statement may succeed later. `text` is the cause's message."""
     number = next(iter(cause.args), None)
+    refused = any(refusal in text for refusal in _REFUSALS)
     if type(cause).__module__.startswith("pymysql") and isinstance(number, int):
-        return number in _TRANSIENT_NUMBERS or number == 0  # of a connection closed before
+        passing = number in _TRANSIENT_NUMBERS or number == 0  # of a connection closed before
+        return passing and not refused
     state = getattr(cause, "sqlstate", None)
     if state:
         return str(state).startswith(_TRANSIENT_STATES)
-    if any(refusal in text for refusal in _REFUSALS):
+    if refused:
         return False
     kinds = {kind.__name__ for kind in type(cause).__mro__}
     return bool(kinds & _FAILURES) and any(word in text for word in _AWAY)

@@ -7,9 +7,11 @@ import sys
 import threading
 from contextlib import closing
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from lanes import Lane, request_of, sign
 
@@ -162,6 +164,19 @@ def test_a_query_and_what_it_cannot_do(duck: Lane) -> None:
             read(query)
         assert stolen_from_python.num_rows
     assert duck.rows("SELECT count(*), sum(x) FROM e") == [(10, 45.0)]
+
+
+def test_files_of_parquet_as_a_source(duck: Lane, tmp_path: Path) -> None:
+    for part in range(2):
+        ids = list(range(10 * part, 10 * part + 10))
+        rows = pa.table({"id": ids, "x": [id_ / 2 for id_ in ids]})
+        pyarrow.parquet.write_table(rows, tmp_path / f"part-{part}.parquet")
+    source = duck.source(query=f"SELECT * FROM '{tmp_path}/*.parquet'")
+    source.check(sign())
+    predictions = duck.predictions(source)
+    predictions.create()
+    duck.score(predictions, request_of(), rows=7)
+    assert duck.view() == {id_: id_ / 2 for id_ in range(20)}
 
 
 def test_a_file_belongs_to_one_process(duck: Lane) -> None:

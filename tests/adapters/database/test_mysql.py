@@ -488,6 +488,42 @@ def test_a_lock_that_somebody_keeps(maria: Lane) -> None:
     assert maria.score(predictions, request_of(), owner=owner).run_id == 1
 
 
+READS = "SELECT"
+WRITES = "SELECT, INSERT, UPDATE, DELETE, CREATE, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW"
+
+
+def test_two_roles_with_what_they_need(maria: Lane) -> None:
+    """One reads the source, one keeps the predictions; neither may do the other's work."""
+    maria.execute("CREATE DATABASE kept", "DROP USER IF EXISTS reader, writer")
+    maria.numbers("t", 10)
+    maria.execute(
+        "CREATE USER reader", f"GRANT {READS} ON lanes.* TO reader",
+        "CREATE USER writer", f"GRANT {WRITES} ON kept.* TO writer",
+    )  # fmt: skip
+    reading = open_engine(maria.engine.url.set(username="reader"))
+    writing = open_engine(maria.engine.url.set(username="writer", database="kept"))
+    reader = Lane("maria", reading, maria.source_class, maria.predictions_class)
+    writer = Lane("maria", writing, maria.source_class, maria.predictions_class)
+    try:
+        source = reader.source(table="t")
+        source.check(sign())
+        predictions = writer.predictions(source, index_key=True)
+        predictions.create()
+        predictions.create()
+        writer.score(predictions, request_of(), rows=4)
+        assert writer.view() == {id_: id_ / 2 for id_ in range(10)}
+        with source.snapshot(sign(), None, None) as snapshot:  # it may end its own query
+            next(snapshot.chunks(None, 1))
+        with pytest.raises(StatementFailed, match=r"denied|doesn't exist"):
+            writer.source(table="t", schema="lanes").check(sign())
+        with pytest.raises(StatementFailed, match="denied"):
+            reader.predictions(source).create()
+    finally:
+        reading.dispose()
+        writing.dispose()
+        maria.execute("DROP USER reader, writer")
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "text"),
     [
@@ -514,6 +550,7 @@ def test_who_is_not_let_in(maria: Lane, change: dict[str, str], kind: type, text
         (pymysql.OperationalError(2013, "Lost connection"), True),
         (pymysql.InterfaceError(0, ""), True),
         (pymysql.OperationalError(1045, "Access denied ... connect"), False),
+        (pymysql.OperationalError(2003, "Can't connect (CERTIFICATE_VERIFY_FAILED)"), False),
         (pymysql.DataError(1406, "Data too long"), False),
     ],
 )
