@@ -4,14 +4,13 @@
 
 Each size is scored by a process of its own, with everything on (Prefect, ledger, transactions),
 from an embedded PostgreSQL. The peak is the resident set of the whole scoring process as the
-kernel counts it (ru_maxrss); the database and the Prefect server are other processes.
+kernel counts it; the database and the Prefect server are other processes.
 Exits with 1 if the largest table takes over 10 % more than the smallest.
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -99,9 +98,10 @@ def measure(job: str) -> dict[str, float]:
     from flows.score import score
 
     result = score(job, "all")
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, kB on Linux
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-    return {"peak_mb": peak, "rows_per_second": result.rows_per_second}
+    sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+    from contest import peak_mb
+
+    return {"peak_mb": peak_mb(), "rows_per_second": result.rows_per_second}
 
 
 if __name__ == "__main__":
