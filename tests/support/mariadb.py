@@ -1,5 +1,6 @@
 """A real MariaDB for the tests: a server of an unprivileged process, in a folder of its own."""
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -48,6 +49,7 @@ class MariaDB:
         self.process = subprocess.Popen(
             server, user=user, group=user, cwd=folder, stderr=subprocess.DEVNULL
         )
+        atexit.register(self.process.kill)  # if pytest itself breaks
         self._wait()
 
     @property
@@ -58,6 +60,7 @@ class MariaDB:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(60)
+        atexit.unregister(self.process.kill)
 
     def _run(self, command: list[str], user: int | None) -> None:
         done = subprocess.run(
