@@ -3,7 +3,9 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -23,26 +25,37 @@ from flows.desk import create_key
 from flows.server import prefect_api
 from flows.settings import load_settings
 
+_server = ExitStack()
+_started: dict[str, Any] = {}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the Prefect server now if a test will want it, so that none has to wait for it."""
+    wanted = any("prefect" in getattr(item, "fixturenames", ()) for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        state = _server.enter_context(TemporaryDirectory(prefix="nightshift-prefect-"))
+        _started["state"] = Path(state)
+        _started["ready"] = _server.enter_context(prefect_api(Path(state)))
+
+
+def pytest_sessionfinish() -> None:
+    _server.close()
+
 
 @pytest.fixture(scope="session")
-def prefect_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("state")
-
-
-@pytest.fixture(scope="session")
-def prefect_database(prefect_state: Path, prefect: str) -> Path:
+def prefect_database(prefect: str) -> Path:
     """Where that server keeps what it knows, in SQLite."""
-    return prefect_state / "prefect" / "prefect.db"
+    state: Path = _started["state"]
+    return state / "prefect" / "prefect.db"
 
 
 @pytest.fixture(scope="session")
-def prefect(prefect_state: Path) -> Iterator[str]:
+def prefect() -> Iterator[str]:
     """The URL of a real Prefect server's API."""
-    with prefect_api(prefect_state) as ready:
-        url = ready()
-        # To end its heartbeat, each flow run in this process would wait for up to a second.
-        with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            yield url
+    url = _started["ready"]()
+    # To end its heartbeat, each flow run in this process would wait for up to a second.
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield url
 
 
 @pytest.fixture(scope="session")
