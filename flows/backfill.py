@@ -35,6 +35,7 @@ from adapters.database.ledger import new_owner
 from adapters.errors import BackfillFailed, ConfigurationError, TransientError
 from adapters.store import Manifest
 from flows.backfill_report import BackfillProgress, show_plan, show_steps
+from flows.calling_off import CANCELLED, Watch
 from flows.desk import Desk, open_desk, open_store
 from flows.endings import BUSY, told
 from flows.endings import SKIPPED as UNWANTED
@@ -235,7 +236,7 @@ class _Runner:
         self.settings, self.common, self.plan = settings, common, plan
         self.backfills, self.allow_leakage = backfills, allow_leakage
         self.log = get_run_logger()
-        self._stopping = threading.Event()
+        self._stopping, self._watch = threading.Event(), Watch()
 
     def run(self, steps: list[Step], max_parallel: int) -> None:
         """Score each step's partition; those that others hold are tried once more at the end."""
@@ -253,7 +254,7 @@ class _Runner:
                 self._keep(step)
 
     def _side_by_side(self, steps: list[Step], max_parallel: int) -> None:
-        with _sharing(self.common), listening(self._stop_if_asked):
+        with Watch() as self._watch, _sharing(self.common), listening(self._stop_if_asked):
             if max_parallel == 1:  # in the main thread, where timeouts and signals work best
                 for step in steps:
                     self._score(step)
@@ -273,8 +274,10 @@ class _Runner:
         """Called after each chunk of a partition."""
         if self._stopping.is_set():
             raise KeyboardInterrupt
+        self._watch.heed()
 
     def _score(self, step: Step) -> None:
+        self._watch.heed()
         step.state = RUNNING
         self._keep(step)
         begun = time.monotonic()
@@ -295,7 +298,11 @@ class _Runner:
             step.state, step.rows = DONE, state.result().rows
         elif state.name == BUSY:
             step.state, step.reason = WAITING, reason
-        elif state.name == UNWANTED:
+        elif state.name == CANCELLED and self._watch.called_off:  # all of it, not only this one
+            step.state = WAITING
+            self._keep(step)
+            self._watch.heed()
+        elif state.name in {UNWANTED, CANCELLED}:
             step.state, step.reason = SKIPPED, reason
         else:
             step.state, step.reason = FAILED, reason

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ from adapters.errors import (
 )
 from adapters.store import Manifest
 from flows.audit import audited
+from flows.calling_off import Watch
 from flows.checks import require_checks
 from flows.desk import Desk, open_desk, person
 from flows.endings import Held, Unwanted, told
@@ -219,12 +220,13 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
                 title, total = f"{desk.job.name} {cell.label}", run.seen + expected
                 progress = Progress(title, run.seen, total, at_once=common.alone)
                 held.callback(progress.close)
+                advance = _watched(held.enter_context(Watch()), progress)
                 if desk.job.shards.count > 1:
-                    score_shards(desk, common.served, cell, run, snapshot, progress.advance)
+                    score_shards(desk, common.served, cell, run, snapshot, advance)
                 else:
                     work = desk, common.served, common.predictions, snapshot, run
                     after = None if run.last_key is None else source.decode_key(run.last_key)
-                    stages = stream(*work, after, expected, progress.advance, rival)
+                    stages = stream(*work, after, expected, advance, rival)
                     timings = stages.to_json()
                 progress.close()
                 _reconcile(source, expected, progress.done - run.seen)
@@ -245,6 +247,14 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
         sql=desk.reading_sql(),
         seconds=seconds,
     )
+
+
+def _watched(watch: Watch, progress: Progress) -> Callable[[int], None]:
+    def advance(rows: int) -> None:
+        progress.advance(rows)
+        watch.heed()
+
+    return advance
 
 
 @contextmanager
