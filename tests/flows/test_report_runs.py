@@ -29,7 +29,7 @@ from flows.stages import Stages
 
 DAY, NEXT = "2024-03-01", "2024-03-02"
 
-pytestmark = pytest.mark.usefixtures("prefect")
+pytestmark = pytest.mark.usefixtures("prefect", "reports")
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_the_numbers_are_the_database_s(filled: Project) -> None:
     assert json.loads(found.audit or "")["verdict"] == "warn"
 
 
-@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("shards", [1, pytest.param(2, marks=pytest.mark.heavy)])
 def test_the_time_of_each_stage_is_kept(filled: Project, shards: int) -> None:
     filled.write_job(shards=shards)
     run = score("orders", "all")
