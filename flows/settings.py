@@ -269,20 +269,28 @@ def load_settings() -> Settings:
     folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 - resolve() would follow links
     context = {"root": folder.parent if folder.name == "config" else folder}
     merged: dict[str, Any] = {"database": {}, "store": {}, "trust": {}, **content}
-    try:
-        settings = Settings.model_validate(merged, context=context)
-    except pydantic.ValidationError as error:
-        raise first_problem(str(path), error, Settings) from error
+    settings = _validated(merged, context, str(path))
     environment = _environment()
     for name, value in environment.items():
         both = isinstance(value, dict) and isinstance(merged.get(name), dict)
         merged[name] = {**merged[name], **value} if both else value
+    return _validated(merged, context, None) if environment else settings
+
+
+def _validated(merged: dict[str, Any], context: dict[str, Any], path: str | None) -> Settings:
+    """Raises ConfigurationError for a field of the file, or, without a path, for a variable.
+
+    It is raised without its cause, which holds what was given, perhaps a secret: with Dask at hand
+    an error's cause is pickled with it.
+    """
     try:
-        return Settings.model_validate(merged, context=context) if environment else settings
+        return Settings.model_validate(merged, context=context)
     except pydantic.ValidationError as error:
-        found = first_problem("the environment", error, Settings)
+        found = first_problem(path or "the environment", error, Settings)
+    if path is None:
         variable = _PREFIX + found.field.replace(".", "__").upper()
-        raise ConfigurationError(found.place, variable, found.problem, found.remedy) from error
+        found = ConfigurationError(found.place, variable, found.problem, found.remedy)
+    raise found
 
 
 def jobs_folder() -> Path:

@@ -117,7 +117,7 @@ def test_an_endpoint_that_accepts_and_never_answers_is_unavailable(bucket: Any) 
         store = bucket.open(endpoint_url=url, **IMPATIENT)
         assert seconds(store.models, StoreUnavailable, "(?i)read timeout") < 4
         patient = bucket.open(endpoint_url=url, read_timeout=30, timeout=1)
-        assert seconds(patient.models, StoreUnavailable, "no answer within 1 s") < 4
+        assert seconds(patient.models, StoreUnavailable, "no answer within 1 s") < 15
 
 
 def test_a_peer_that_stops_reading_is_given_up(
@@ -129,7 +129,7 @@ def test_a_peer_that_stops_reading_is_given_up(
         store = bucket.open(endpoint_url=url, read_timeout=30, timeout=1)
         data = bytes(32 * 1024**2)
         act = lambda: store._objects.write("blobs/sha256/x", data)  # noqa: E731
-        assert seconds(act, StoreUnavailable, "no answer within 1 s") < 4
+        assert seconds(act, StoreUnavailable, "no answer within 1 s") < 15
 
 
 def test_the_defaults_tell_within_thirty_seconds(tmp_path: Path) -> None:
