@@ -1,4 +1,3 @@
-
 """The command line over each database: from nothing but a file to predictions, and back again."""
 
 import json
