@@ -50,6 +50,14 @@ def markdown(model: str, table: str, rows: int, found: dict[str, Any]) -> str:
             f" | {cpu:.2f} | {row['database_cpu_seconds']:.2f} | {row['peak_mb']:.0f}"
             f" | {row['process_seconds']:.1f} | {len(turns[name])} |"
         )
+    if base and "floor" in medians:
+        floor = medians["floor"]["seconds"]
+        lines += [
+            "",
+            f"Published after {base['published_seconds']:.2f} s, at"
+            f" {floor / base['published_seconds']:.2f} of the floor's speed; with the end of the"
+            f" flow run {floor / base['seconds']:.2f}.",
+        ]
     if base and "predict_cpu_seconds" in base:
         total = base["cpu_seconds"] + base["database_cpu_seconds"]
         rest = base["cpu_seconds"] - base["predict_cpu_seconds"]
