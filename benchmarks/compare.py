@@ -14,6 +14,7 @@ The peers live in a virtual environment of their own (--peers), since some hold 
 import argparse
 import json
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--peers", default=str(HERE.parent / ".venv/bench/bin/python"))
     parser.add_argument("--json", type=Path, help="where to write all that was measured")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end, too
     found: dict[str, Any] = {
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
