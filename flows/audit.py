@@ -25,7 +25,7 @@ def audited(desk: Desk, served: Served, cell: Partition, run: Run, read: int) ->
     profile = _together([part.profile for part in shards if part.profile is not None])
     history, start = History(desk.ledger), cell.start or BEGINNING
     name, label = desk.job.name, cell.label
-    last = history.former(name, label, start, run.run_id, _usual)
+    last = history.former(name, label, start, run.run_id, usual)
     previous = history.previous_audit(name, label, start, run.run_id)
     volumes = history.volumes(name, start, run.run_id)
     evidence = Evidence(
@@ -83,7 +83,7 @@ def _of_rejects(job: Job, history: History, run: Run, rejected: int, read: int) 
     )
 
 
-def _usual(audit: str | None) -> bool:
+def usual(audit: str | None) -> bool:
     """Whether a run is one to compare others with. Those from before there were audits are."""
     return audit is None or Audit.from_json(audit).steady
 

@@ -20,6 +20,7 @@ from adapters.database.dossier import dossier
 from adapters.database.moving import PUBLISHED
 from adapters.database.run import FAILED
 from adapters.database.source import SourceSpec
+from flows.audit import usual
 from flows.checks_result import Audit
 from flows.page import facts_of
 from flows.prepared import at_work
@@ -164,7 +165,7 @@ def _show(run_id: int, source: SourceSpec, sql: str, only: str | None = None) ->
     """The run is what it is, whether it can be shown or not."""
     try:
         common = at_work()
-        found = dossier(common.desk.ledger, run_id)
+        found = dossier(common.desk.ledger, run_id, usual)
         if only is not None and found.run.state != only:
             return
         sql = sql if found.run.state == PUBLISHED else found.sql

@@ -9,6 +9,7 @@ from adapters.database.dossier import dossier
 from adapters.database.ledger import Ledger
 from adapters.errors import NightshiftError
 from adapters.profile import Profile
+from flows.audit import usual
 from flows.desk import open_store
 from flows.page import Facts, facts_of, render
 from flows.server import known_api
@@ -20,7 +21,7 @@ _NAME = re.compile(r"run-(\d+)\.html").fullmatch
 
 def facts_about(ledger: Ledger, settings: Settings, run_id: int) -> tuple[Facts, list[str]]:
     """All that is known of the run, and what could not be had. Raises RunUnknown."""
-    found = dossier(ledger, run_id)
+    found = dossier(ledger, run_id, usual)
     training, problem = _training(settings, found.run.model_name, found.run.model_version)
     return facts_of(found, training), problem
 

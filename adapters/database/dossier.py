@@ -1,8 +1,9 @@
 """All that the ledger knows of one run, for a report that is made later, or elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from adapters.database.run import CHALLENGER, CHAMPION
 from adapters.errors import RunUnknown
 
 _MOST_KINDS = 10
+_MOST_BESIDE = 10
 _MOST_SHOWN = 20
 
 
@@ -94,27 +96,34 @@ def newest_run(ledger: Ledger, job: str) -> int | None:
         return found
 
 
-def dossier(ledger: Ledger, run_id: int) -> Dossier:
+def dossier(
+    ledger: Ledger, run_id: int, usual: Callable[[str | None], bool] = lambda _: True
+) -> Dossier:
     """What there is of the run; of a challenger's, that of the champion beside which it ran.
 
+    `usual` says by the JSON of an earlier run's audit whether a run is compared with that one.
     Raises RunUnknown.
     """
     history = History(ledger)
     with translated(ledger.engine, "to read a run"), open_reader(ledger.engine) as connection:
         reader = _Reader(ledger, connection)
-        run_id = reader.champion_of(run_id)
+        row = reader.run(run_id)
+        run_id = row["run_id"]
+        challenger = reader.challenger_of(row)
+        chunks, first, last = reader.commits(run_id)
+        profiles, timings = reader.documents(run_id)
+        shown, moves, target = reader.shown(row), reader.moves(run_id), reader.target(row["job"])
+        before_id = reader.seen_before(row, moves)
         record = history.run(run_id)
         if record is None:
             raise RunUnknown(run_id)
-        row = reader.run(run_id)
-        challenger = reader.challenger_of(row)
-        chunks, first, last = reader.commits(run_id)
-        profiles, timings = reader.of_shards(run_id, "profile"), reader.of_shards(run_id, "timings")
-        rejects, target = reader.rejects(run_id), reader.target(record.job)
-        shown, moves = reader.shown(row), reader.moves(run_id)
-        before = reader.seen_before(row, moves)
+        rejects = reader.rejects(run_id) if record.rejected else []
     start: datetime = row["partition_start"]
-    former = history.former(record.job, record.partition, start, run_id, lambda _audit: True)
+    former = history.former(record.job, record.partition, start, run_id, usual)
+    earlier = None if former is None else history.run(former.run_id)
+    before = earlier
+    if former is None or before_id != former.run_id:
+        before = None if before_id is None else history.run(before_id)
     return Dossier(
         run=record,
         start=start,
@@ -128,9 +137,9 @@ def dossier(ledger: Ledger, run_id: int) -> Dossier:
         rejects=rejects,
         challenger=None if challenger is None else history.run(challenger["run_id"]),
         comparison=None if challenger is None else challenger["comparison"],
-        earlier=None if former is None else history.run(former.run_id),
+        earlier=earlier,
         earlier_profiles=() if former is None else former.profiles,
-        before=None if before is None else history.run(before),
+        before=before,
         shown=shown,
         moves=moves,
         sql=_sql(ledger, target, record),
@@ -155,31 +164,29 @@ class _Reader:
         self.tables, self.connection = ledger.tables, connection
 
     def run(self, run_id: int) -> sa.RowMapping:
+        """The run; of a challenger, the last one of its partition that began before it."""
         runs = self.tables.runs
-        return self._rows(sa.select(runs).where(runs.c.run_id == run_id))[0]
-
-    def champion_of(self, run_id: int) -> int:
-        """The run itself, or the last one of its partition that began before it."""
-        runs, own = self.tables.runs, self.tables.runs.alias()
-        before = sa.select(sa.func.max(runs.c.run_id)).where(
-            runs.c.job == own.c.job, runs.c.partition == own.c.partition,
-            runs.c.run_id <= own.c.run_id, runs.c.role == CHAMPION, own.c.run_id == run_id,
-        )  # fmt: skip
-        return self.connection.scalar(before) or run_id
+        found = self._rows(sa.select(runs).where(runs.c.run_id == run_id))
+        if found and found[0]["role"] != CHAMPION:
+            earlier = self._of_partition(found[0]).where(runs.c.run_id < run_id)
+            champions = earlier.where(runs.c.role == CHAMPION).order_by(runs.c.run_id.desc())
+            found = self._rows(champions.limit(1)) or found
+        if not found:
+            raise RunUnknown(run_id)
+        return found[0]
 
     def challenger_of(self, run: sa.RowMapping) -> sa.RowMapping | None:
         """The last one that began after the run, and before the partition's next run."""
         runs = self.tables.runs
+        after = self._of_partition(run).where(runs.c.run_id > run["run_id"])
+        following = self._rows(after.order_by(runs.c.run_id).limit(_MOST_BESIDE))
+        beside = list(takewhile(lambda row: row["role"] == CHALLENGER, following))
+        return beside[-1] if beside else None
+
+    def _of_partition(self, run: sa.RowMapping) -> "sa.Select[Any]":
+        runs = self.tables.runs
         mine = (runs.c.job == run["job"]) & (runs.c.partition == run["partition"])
-        after = mine & (runs.c.run_id > run["run_id"])
-        following = self.connection.scalar(
-            sa.select(sa.func.min(runs.c.run_id)).where(after, runs.c.role == CHAMPION)
-        )
-        beside = sa.select(runs).where(after, runs.c.role == CHALLENGER)
-        if following is not None:
-            beside = beside.where(runs.c.run_id < following)
-        found = self._rows(beside.order_by(runs.c.run_id.desc()).limit(1))
-        return found[0] if found else None
+        return sa.select(runs).where(mine)
 
     def commits(self, run_id: int) -> tuple[int, datetime | None, datetime | None]:
         chunks = self.tables.chunks
@@ -188,15 +195,13 @@ class _Reader:
         count, first, last = self.connection.execute(counted.where(chunks.c.run_id == run_id)).one()
         return int(count), first, last
 
-    def of_shards(self, run_id: int, name: str) -> list[str]:
-        """The documents of that name, where there are such."""
+    def documents(self, run_id: int) -> tuple[list[str], list[str]]:
+        """The profiles and the timings of its shards, where there are such."""
         shards = self.tables.shards
-        if name not in shards.c:
-            return []
-        kept = sa.select(shards.c[name]).where(
-            shards.c.run_id == run_id, shards.c[name].is_not(None)
-        )
-        return list(self.connection.scalars(kept.order_by(shards.c.shard)))
+        kept = sa.select(shards.c.profile, shards.c.timings).where(shards.c.run_id == run_id)
+        found = self.connection.execute(kept.order_by(shards.c.shard)).all()
+        profiles, timings = ([row[i] for row in found if row[i] is not None] for i in (0, 1))
+        return profiles, timings
 
     def target(self, job: str) -> str:
         jobs = self.tables.jobs
