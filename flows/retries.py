@@ -18,7 +18,7 @@ class _Announcer(logging.Handler):
         match record.args:
             case (_, reason, int(number), int(most), str(when)) if "Retry" in str(record.msg):
                 seconds = when.removesuffix(" second(s) from now")
-                told = f"in {float(seconds):g} s" if seconds != when else "at once"
+                told = f"in {float(seconds):.1f} s" if seconds != when else "at once"
                 self._say(f"Trying again {told} ({number} of {most}): {in_a_line(str(reason))}")
 
 

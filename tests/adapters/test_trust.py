@@ -576,8 +576,8 @@ def test_what_is_no_key_is_told(tmp_path: Path) -> None:
         "",
         "ed25519:",
         "ed25519:!!!",
-        KEY.public[:-8],
-        KEY.public.removeprefix("ed25519:"),
+        pytest.param(KEY.public[:-8], id="cut"),
+        pytest.param(KEY.public.removeprefix("ed25519:"), id="without its kind"),
         "rsa:AAAA",
     ],
 )

@@ -123,6 +123,7 @@ def test_one_that_fails_does_not_stop_the_others(
     assert backfill("orders", FIRST, LAST, reprocess="failed").count("skipped") == 4
 
 
+@pytest.mark.heavy
 def test_ctrl_c_stops_all_that_are_side_by_side_within_a_chunk(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
