@@ -190,12 +190,23 @@ class Predictions:
         found = {column["name"]: self._kind(column["type"]) for column in columns}
         wanted = {column.name: self._kind(column.type) for column in table.columns}
         required = {column["name"] for column in columns if not column["nullable"]}
-        differing = {name for name, _ in found.items() ^ wanted.items()}
-        differing |= {column.name for column in table.columns if column.nullable} & required
-        differing |= set(key) ^ {column.name for column in table.primary_key}
-        if differing:
-            names = ", ".join(sorted(differing))
-            problem = f"{table.name!r} has other columns or types than this job writes ({names})"
+        keys = [column.name for column in table.primary_key]
+        differences = []
+        if missing := [name for name in wanted if name not in found]:
+            differences.append(f"it lacks {', '.join(missing)}")
+        if extra := [name for name in found if name not in wanted]:
+            differences.append(f"it has {', '.join(extra)} besides")
+        for name in [name for name in wanted if name in found]:
+            if found[name] != wanted[name]:
+                there, here = found[name].lower(), wanted[name].lower()
+                differences.append(f"{name} is {there} there, not {here}")
+            elif table.columns[name].nullable and name in required:
+                differences.append(f"{name} may not be NULL there")
+        if set(key) != set(keys):
+            differences.append(f"its key is ({', '.join(key)}), not ({', '.join(keys)})")
+        if differences:
+            told = "; ".join(differences)
+            problem = f"{table.name!r} has other columns or types than this job writes: {told}"
             remedy = "A model with other outputs, or other keys, needs a job and target of its own."
             raise TargetMismatch(self.target, problem, remedy)
 
