@@ -3,7 +3,6 @@
 The processes are forked from one that has imported everything, so each begins in milliseconds.
 """
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -116,7 +115,9 @@ def _work(environment: dict[str, str], what: What, api: str | None, say: Connect
     os.environ.update(environment)
     folder = os.path.dirname(os.path.dirname(environment["NIGHTSHIFT_CONFIG"]))  # noqa: PTH120
     sys.path.insert(0, folder)  # the model's own module is there
-    logging.getLogger("psycopg").setLevel(logging.ERROR)  # a rollback on a lost connection, say
+    with open(os.devnull, "w") as nowhere:  # it is the outcome that counts  # noqa: PTH123
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())
     begun, attempts = time.monotonic(), [0]
     left: tuple[str, ...] = ()
     try:
@@ -173,11 +174,12 @@ def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
 
 
 def _flow(what: What, api: str) -> None:
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     from flows.score import score
 
-    with temporary_settings({PREFECT_API_URL: api}):
+    tries = int(os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "5"))
+    with temporary_settings({PREFECT_API_URL: api, PREFECT_CLIENT_MAX_RETRIES: tries}):
         score(*what)
 
 

@@ -2,11 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 
-from tests.chaos import databases, processes, sources, stores
+from tests.chaos import databases, orchestration, processes, sources, stores
 from tests.chaos.trial import Fault, Result, attempt
 from tests.chaos.world import World
 
-FAULTS: tuple[Fault, ...] = (*processes.FAULTS, *databases.FAULTS, *stores.FAULTS, *sources.FAULTS)
+FAULTS: tuple[Fault, ...] = (
+    *processes.FAULTS,
+    *databases.FAULTS,
+    *stores.FAULTS,
+    *sources.FAULTS,
+    *orchestration.FAULTS,
+)
 
 
 def numbers(fault: Fault, world: World, few: bool, trials: int | None, only: int | None) -> range:

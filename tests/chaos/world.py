@@ -29,6 +29,8 @@ from tests.chaos.night import JOB, PATIENCE, PUBLISHED, Night
 ROWS, DAYS = 1200, 2
 DAY = "2024-03-01"
 """The partition that the trials score; its six chunks are half of the table."""
+SECONDS = '(float(os.environ.get("CHAOS_SECONDS") or self.seconds))'
+"""How long the model takes for each chunk, if it is not `QUICK`."""
 QUICK = {"DOUBLER_BEHAVES": "1"}
 
 View = Counter[tuple[int, float | None, int]]
@@ -145,12 +147,17 @@ class Stage:
         **environment: str,
     ) -> Night:
         """Begin one. Its environment is the world's, with these changes."""
-        state = {"NIGHTSHIFT_STATE_DIR": str(self.folder / "state")}
-        url = {"NIGHTSHIFT_DATABASE__URL": self.url.render_as_string(hide_password=False)}
-        given = {**self.world.environment, **QUICK, **url, **state, **environment}
-        night = Night(given, partition, model, job, api)
+        night = Night(self.environment(**environment), partition, model, job, api)
         self.nights.append(night)
         return night
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """For a process that works on this trial's database."""
+        own = {
+            "NIGHTSHIFT_STATE_DIR": str(self.folder / "state"),
+            "NIGHTSHIFT_DATABASE__URL": self.url.render_as_string(hide_password=False),
+        }
+        return {**self.world.environment, **QUICK, **own, **changes}
 
     def struck(
         self, turn: int, act: "Callable[[Night], str | None]", model: str | None = None, **more: str
@@ -239,7 +246,7 @@ def world() -> Iterator[World]:
 def _project(folder: Path, database: sa.URL) -> dict[str, str]:
     """A project's files, and the variables that lead to them."""
     (folder / "config" / "jobs").mkdir(parents=True)
-    (folder / "doubler.py").write_text(MODEL_CODE)
+    (folder / "doubler.py").write_text(MODEL_CODE.replace("(self.seconds)", SECONDS))
     trust = {"keys": ["keys/local.pub"], "sign_key": "keys/local.pem"}
     settings = {"retries": 5, "retry_delay": 0.2, "trust": trust}
     (folder / "config" / "nightshift.yaml").write_text(yaml.safe_dump(settings))
