@@ -55,7 +55,7 @@ class Ledger:
         self.engine = engine
         self.lease = lease
         self.tables = LedgerTables(schema)
-        self._begun: set[tuple[str, str, str, str]] = set()
+        self._begun: dict[tuple[str, str, str, str], int] = {}
 
     def create(self) -> None:
         """Create what is missing. Safe to call at once from several workers."""
@@ -101,8 +101,8 @@ class Ledger:
         """
         attempt = (request.job, request.partition, request.role, owner)
         with translated(self.engine, "to begin a run"), self.engine.begin() as connection:
-            run = self._begin(connection, request, owner, resume, attempt in self._begun)
-        self._begun.add(attempt)
+            run = self._begin(connection, request, owner, resume, self._begun.get(attempt))
+        self._begun[attempt] = run.run_id
         return run
 
     def _begin(
@@ -111,7 +111,7 @@ class Ledger:
         request: RunRequest,
         owner: str,
         resume: bool,
-        again: bool,
+        before: int | None,
     ) -> Run:
         runs = self.tables.runs
         self._register(connection, request.job, request.target)
@@ -122,10 +122,11 @@ class Ledger:
         mine = (runs.c.job == request.job) & (runs.c.partition == request.partition)
         mine &= runs.c.role == request.role
         last = connection.scalar(sa.select(sa.func.max(runs.c.run_id)).where(mine))
-        if again:
+        # Not if it is gone: a server that took over from another may have lost what came last.
+        if before is not None and last is not None and last >= before:
             its_owner = connection.scalar(sa.select(runs.c.owner).where(runs.c.run_id == last))
             if its_owner != owner:
-                raise OwnershipLost(last or 0)
+                raise OwnershipLost(before)
         open_states = [RUNNING, FAILED]
         if request.role == CHAMPION:  # a challenger's run ends once it is scored
             open_states.append(SCORED)

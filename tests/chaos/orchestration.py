@@ -202,6 +202,9 @@ def server_process_killed(trial: Trial) -> None:
         served.begin()
         eventually(lambda: chunks(trial), "a chunk", PATIENCE)
         served.kill(all_of_it)
+        if all_of_it:  # it is in a session of its own
+            query = "SELECT split_part(owner, ':', 2) FROM nightshift_runs WHERE run_id > 1"
+            os.kill(int(stage.sql(query)[0][0]), signal.SIGKILL)
         since = time.monotonic()
         if not all_of_it:  # the flow goes on without it
             eventually(lambda: stage.view() in stage.wanted, "published without `serve`", 60)

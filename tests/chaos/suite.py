@@ -20,6 +20,8 @@ def numbers(fault: Fault, world: World, few: bool, trials: int | None, only: int
     if only is not None:
         return range(only, only + 1)
     count = trials or (fault.few if few else fault.trials)
+    if not count:
+        return range(0)
     step = max(fault.trials // count, 1)
     return range(0, count * step, step)
 

@@ -46,7 +46,7 @@ class Postgres:
         self.folder = folder
         self.url = start_embedded(folder)
         with self.administrator() as connection:  # nothing here must survive a power failure
-            for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            for setting in ("fsync", "full_page_writes"):
                 connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
             connection.exec_driver_sql("SELECT pg_reload_conf()")
 
