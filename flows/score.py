@@ -43,6 +43,7 @@ from flows.job import Job, load_job
 from flows.partitions import Partition
 from flows.prepared import Prepared, at_work, shared, sharing
 from flows.report import Progress, ScoreResult, label_run, show_failure, show_result
+from flows.resuming import unchanged
 from flows.rival import Rival, reading
 from flows.schedule import is_late, newer_night, night_to_score, scheduled_time, why_unwanted
 from flows.scoring import chunk_rows, stream
@@ -211,7 +212,8 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
                 held.enter_context(ledger.kept_alive(run))
                 snapshot = held.enter_context(source.snapshot(read, cell.start, cell.end))
                 expected = remaining(source, snapshot, ledger.shards(run.run_id))
-                if run.seen and snapshot.count(None) - expected != run.seen:
+                size = chunk_rows(desk.job, manifest.signature)
+                if run.seen and not unchanged(ledger, source, snapshot, run.run_id, size):
                     log.info("Rows came or went behind its last chunk, so a new run begins")
                     run = ledger.begin(request, owner, resume=False)
                     held.enter_context(ledger.kept_alive(run))

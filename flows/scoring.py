@@ -7,6 +7,7 @@ from contextlib import closing
 import pyarrow as pa
 
 from adapters.database.columns import Key
+from adapters.database.digests import digest
 from adapters.database.predictions import Predictions
 from adapters.database.run import RejectedRow, Run
 from adapters.database.snapshot import Snapshot
@@ -74,7 +75,8 @@ def stream(
             text = profile.to_json()
         rejects = [entered(desk, reject) for reject in scored.rejects]
         with stages.of("write"):
-            predictions.write(run, number, scored.rows, rejects, text, scored.keys)
+            seen = digest(chunk.select(desk.source.kept_columns))
+            predictions.write(run, number, scored.rows, rejects, text, scored.keys, seen)
         if rival is not None and challenged is not None:
             rival.write(number, scored, challenged)
 

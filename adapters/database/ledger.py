@@ -196,13 +196,14 @@ class Ledger:
         rows: int,
         rejects: Sequence[RejectedRow] = (),
         profile: str | None = None,
+        digest: str | None = None,
     ) -> None:
         """Enter a chunk within the transaction that writes its rows. Raises OwnershipLost.
 
         Comes first in it: the shard's row stays locked until the commit, so an owner that was
         replaced meanwhile either committed before the new one looked, or fails here. A chunk
         out of its turn fails too: the committed ones are always the first ones, without a gap.
-        `profile` is that of all the shard's rows so far.
+        `profile` is that of all the shard's rows so far, `digest` of the chunk as it was read.
         """
         now = self.now(connection)
         shards = self.tables.shards
@@ -230,6 +231,7 @@ class Ledger:
                 last_key=keys[1],
                 rows=rows,
                 rejected=len(rejects),
+                digest=digest,
                 committed_at=now,
             )
         )
@@ -293,6 +295,16 @@ class Ledger:
         """How far each shard has come."""
         with translated(self.engine, "to look at a run"), open_reader(self.engine) as connection:
             return shards_of(connection, self.tables, run_id, RUNNING)
+
+    def digests(self, run_id: int) -> dict[int, list[str | None]]:
+        """What each shard's chunks were made of, in their order."""
+        chunks = self.tables.chunks
+        statement = sa.select(chunks.c.shard, chunks.c.digest).where(chunks.c.run_id == run_id)
+        found: dict[int, list[str | None]] = {}
+        with translated(self.engine, "to look at a run"), open_reader(self.engine) as connection:
+            for shard, digest in connection.execute(statement.order_by(*chunks.primary_key)):
+                found.setdefault(shard, []).append(digest)
+        return found
 
     def take(self, run: Run, shard: int, owner: str) -> Shard:
         """Own one shard of a run, in place of whoever had it. `run` is as its coordinator has it.

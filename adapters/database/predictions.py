@@ -106,13 +106,14 @@ class Predictions:
         rejects: Sequence[RejectedRow] = (),
         profile: str | None = None,
         keys: tuple[Key, Key] | None = None,
+        digest: str | None = None,
     ) -> None:
         """Write one chunk, in one transaction with its ledger entry: all of it or nothing.
 
         `rows` has the key columns, `partition_time` where the job has a time column, and the
         outputs, in key order; `keys` are the first and the last of the chunk as it was read, if
-        some of its rows are among the rejects. Raises OwnershipLost, KeyNotUnique,
-        ValueUnstorable, DatabaseUnavailable.
+        some of its rows are among the rejects; `digest` is of its rows as they were read.
+        Raises OwnershipLost, KeyNotUnique, ValueUnstorable, DatabaseUnavailable.
         """
         self._refuse_unstorable(rows)
         first, last = keys or (self._key(rows, 0), self._key(rows, rows.num_rows - 1))
@@ -121,7 +122,7 @@ class Predictions:
             try:
                 with self.engine.begin() as connection:
                     self.ledger.record_chunk(
-                        connection, run, chunk, texts, rows.num_rows, rejects, profile
+                        connection, run, chunk, texts, rows.num_rows, rejects, profile, digest
                     )
                     self.insert(connection, run.run_id, rows)
             except Exception as error:

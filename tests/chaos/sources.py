@@ -49,7 +49,8 @@ def changing_rows(trial: Trial) -> None:
 def replaced_rows(trial: Trial) -> None:
     """Behind the last chunk of a killed night, one row goes and another comes: as many as before.
 
-    The next night must not go on where the first one stopped.
+    The next night must not go on where the first one stopped; but all of the first one's rows are
+    of one moment, if only their publication was missing.
     """
     stage, (gone, come) = trial.stage, trial.chance.sample(range(1, 100), 2)
     everything = stage.sql(f"SELECT * FROM orders WHERE id = {come}")
@@ -63,7 +64,7 @@ def replaced_rows(trial: Trial) -> None:
         connection.exec_driver_sql(f"DELETE FROM orders WHERE id = {gone}")
         insert = "INSERT INTO orders VALUES (%s, %s, %s, %s)"
         connection.exec_driver_sql(insert, tuple(everything[0]))
-    stage.wanted = [without(stage, gone)]
+    stage.wanted.append(without(stage, gone))
     trial.resumes()
 
 
