@@ -356,8 +356,10 @@ class Ledger:
         runs = self.tables.runs
         with translated(self.engine, "to publish a run"), self.engine.begin() as connection:
             mine = sa.select(runs.c.job, runs.c.partition_start, runs.c.partition_end, runs.c.role)
-            found = connection.execute(mine.where(runs.c.run_id == run.run_id))
-            job, start, end, role = found.one()
+            found = connection.execute(mine.where(runs.c.run_id == run.run_id)).first()
+            if found is None:  # the database has lost it
+                raise OwnershipLost(run.run_id)
+            job, start, end, role = found
             if role != CHAMPION:
                 raise ValueError("a challenger's run is never published")
             self.lock(connection, job)

@@ -24,7 +24,7 @@ def main() -> int:
     given = parser.parse_args()
     faults = [fault for fault in FAULTS if given.only in fault.name]
     if given.list:
-        print(*(f"{fault.trials:4}  {fault.name}" for fault in faults), sep="\n")
+        print(*(fault.name for fault in faults), sep="\n")
         return 0
     if not faults:
         parser.error(f"no fault has {given.only!r} in its name")

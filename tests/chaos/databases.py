@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from tests.chaos.night import Night
+from tests.chaos.night import PUBLISHED, Night
 from tests.chaos.trial import Fault, Trial
 from tests.chaos.world import World, eventually
 
@@ -30,6 +30,23 @@ def restarted(mode: str) -> "Fault":
         trial.rides_out(night, time.monotonic())
 
     return Fault(f"PostgreSQL restarted: {mode}", strike, 10)
+
+
+def commits_lost(trial: Trial) -> None:
+    """The server crashes and has lost its last commits, as one that took over from another may.
+
+    The night finds out that its chunks do not follow on what is there, or goes on from there.
+    """
+    trial.stage.set("synchronous_commit", "off")
+    turn = trial.chance.choice(trial.world.under_way)
+    night, struck = trial.stage.struck(turn, lambda _: None, **PATIENT)
+    struck.wait(30)
+    trial.world.postgres.restart("immediate")
+    trial.stage.engine.dispose()
+    since = time.monotonic()
+    trial.gives_up(night, since, "OwnershipLost", PUBLISHED)
+    trial.stage.reset("synchronous_commit")
+    trial.resumes(since)
 
 
 def cut(trial: Trial) -> None:
@@ -229,6 +246,7 @@ def may_mount(_: World) -> str | None:
 FAULTS = (
     restarted("fast"),
     restarted("immediate"),
+    Fault("PostgreSQL crashed, last commits lost", commits_lost, 10),
     Fault("a backend of PostgreSQL killed", backend_killed, 5),
     Fault("a connection cut", cut, 30, 3),
     Fault("all connections cut for a while", hung_up, 10),

@@ -91,7 +91,7 @@ def a_zombie(trial: Trial) -> None:
 
 
 FAULTS = (
-    Fault("kill -9 at each statement", killed_at_a_statement, 190, 12),
+    Fault("kill -9 at each statement", killed_at_a_statement, lambda world: world.messages, 12),
     Fault("kill -9 at a random moment", killed_at_a_moment, 60, 4),
     Fault("two executors of one run", two_at_once, 20, 2),
     Fault("a zombie wakes up, replaced", a_zombie, 20, 3),

@@ -19,10 +19,9 @@ def numbers(fault: Fault, world: World, few: bool, trials: int | None, only: int
     """Which of a fault's trials to carry out: the first ones, or a few that are far apart."""
     if only is not None:
         return range(only, only + 1)
-    count = trials or (fault.few if few else fault.trials)
-    if not count:
-        return range(0)
-    step = max(fault.trials // count, 1)
+    most = fault.trials if isinstance(fault.trials, int) else fault.trials(world)
+    count = trials or (fault.few if few else most)
+    step = max(most // max(count, 1), 1)
     return range(0, count * step, step)
 
 

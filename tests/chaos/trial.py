@@ -81,7 +81,7 @@ class Fault:
     name: str
     strike: Callable[[Trial], None]
     """Breaks it, mends it, and sees to it that a night gets through in the end."""
-    trials: int
+    trials: int | Callable[[World], int]
     few: int = 1
     """Trials of a bounded run."""
     template: str = "chaos"

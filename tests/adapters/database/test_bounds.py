@@ -7,7 +7,7 @@ import pytest
 from lanes import Lane, request_of
 
 from adapters.database.engine import open_engine, translated
-from adapters.errors import DatabaseUnavailable, PartitionBusy
+from adapters.errors import DatabaseUnavailable, OwnershipLost, PartitionBusy
 
 BOUNDS = "SELECT setting FROM pg_settings WHERE name IN ('lock_timeout', '{}') ORDER BY name"
 IDLE = "idle_in_transaction_session_timeout"
@@ -78,3 +78,15 @@ def test_a_run_of_another_time_is_taken_over(lane: Lane, hours: int) -> None:
         connection.execute(tables.runs.update().values(heartbeat_at=then))
         connection.execute(tables.shards.update().values(written_at=then))
     assert ledger.begin(request_of(), "elsewhere:1:b").run_id == first.run_id
+
+
+def test_a_run_that_the_database_has_lost(lane: Lane) -> None:
+    """In a crash without its last commits, or by a server that took over from another."""
+    ledger = lane.ledger()
+    ledger.create()
+    run = ledger.begin(request_of(), "elsewhere:1:a")
+    lane.execute("DELETE FROM nightshift_shards", "DELETE FROM nightshift_runs")
+    for step in (ledger.score, ledger.publish, ledger.fail):
+        with pytest.raises(OwnershipLost):
+            step(run, "lost") if step == ledger.fail else step(run)  # type: ignore[operator]
+    assert ledger.begin(request_of(), "elsewhere:1:a").chunks == 0
