@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test bench lint
+.PHONY: help demo test chaos bench lint
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -14,6 +14,9 @@ demo: $(VENV)/.demo ## Score 336,776 real flights, end to end
 
 test: $(VENV)/.test ## Run the tests, but for the heavy ones and, unless installed, PyTorch and TensorFlow
 	@$(BIN)/pytest
+
+chaos: $(VENV)/.test ## Break everything on purpose, for 15 minutes, or a few: make chaos ARGS=--few
+	@PYTHONPATH=tests/support $(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(VENV)/.all $(VENV)/.test $(VENV)/bench/.done ## Compare with peers; sizes: make bench ARGS='--rows 500000'
 	@$(BIN)/python benchmarks/compare.py $(ARGS)

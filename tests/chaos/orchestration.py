@@ -22,6 +22,8 @@ from tests.chaos.world import DAY, World, eventually
 UNHURRIED = {"DOUBLER_BEHAVES": "", "CHAOS_SECONDS": "1"}
 """Six seconds for a night's chunks."""
 CHUNKS = 6
+LEASE = {"NIGHTSHIFT_DATABASE__LEASE": "5"}
+"""Seconds after which a process that was killed counts as dead, if nothing else tells."""
 
 
 class PrefectServer:
@@ -210,7 +212,9 @@ def server_process_killed(trial: Trial) -> None:
             eventually(lambda: stage.view() in stage.wanted, "published without `serve`", 60)
             trial.recovered = time.monotonic() - since
             return
-    gone_on(trial)
+    # Nobody may have buried the process, which then looks alive: its lease must run out.
+    eventually(lambda: stage.night(**LEASE).outcome().name == PUBLISHED, "taken over", 60)
+    trial.recovered = time.monotonic() - since
 
 
 class Served:
@@ -220,7 +224,7 @@ class Served:
         stage, self._prefect = trial.stage, server(trial.world)
         own = {"PREFECT_API_URL": self._prefect.api, "PREFECT_HOME": str(stage.folder / "prefect")}
         quiet = {"PREFECT_LOGGING_LEVEL": "CRITICAL"}
-        environment = os.environ | stage.environment(**UNHURRIED) | own | quiet
+        environment = os.environ | stage.environment(**UNHURRIED, **LEASE) | own | quiet
         command = [sys.executable, "-c", "from flows.cli import main; main()", "serve"]
         begun = time.time()
         self._process = subprocess.Popen(
