@@ -35,6 +35,7 @@
     │   ├── RowWithoutTime          a row with NULL in the time column belongs to no partition
     │   ├── ValueUnreadable         a value that no model can be given, such as an infinite time
     │   ├── ValueUnstorable         a prediction that the target database cannot hold, such as NaN
+    │   ├── LedgerIncompatible      the ledger was made by another version of Nightshift
     │   ├── TargetMismatch          the target table has other columns than this job would write
     │   ├── PartitionBusy           somebody alive is scoring this partition
     │   ├── AlreadyPublished        somebody published this partition with this model meanwhile
@@ -521,6 +522,15 @@ class TargetMismatch(DatabaseError):
 
     def __str__(self) -> str:
         return f"Target {self.target!r}: {self.problem}. {self.remedy}"
+
+
+class LedgerIncompatible(DatabaseError):
+    def __init__(self, database: str, problem: str, remedy: str) -> None:
+        super().__init__(database, problem, remedy)
+        self.database, self.problem, self.remedy = database, problem, remedy
+
+    def __str__(self) -> str:
+        return f"The ledger in {self.database} cannot be used: {self.problem}. {self.remedy}"
 
 
 class PartitionBusy(DatabaseError):

@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from adapters.database import migrations
 from adapters.database.capabilities import MYSQL, capabilities
 from adapters.database.engine import open_reader, reader, translated
 from adapters.database.intervals import Interval
@@ -58,23 +59,31 @@ class Ledger:
         self._begun: dict[tuple[str, str, str, str], int] = {}
 
     def create(self) -> None:
-        """Create what is missing. Safe to call at once from several workers."""
+        """Create what is missing, and migrate what is older. Safe to call at once from several
+        workers. Raises LedgerIncompatible.
+        """
+        tables = self.tables.metadata.sorted_tables
+        others = [table for table in tables if not table.name.startswith(migrations.PREFIX)]
+        schema = self.tables.runs.schema
         with translated(self.engine, "to create the ledger's tables"):
             for attempt in range(1, _CREATING + 1):
                 try:
-                    self.tables.metadata.create_all(self.engine)
-                    self._complete()
+                    current = migrations.is_current(self.engine, schema)
+                    self.tables.metadata.create_all(self.engine, others)  # these may be refused
+                    self._complete(others)
+                    if not current:
+                        migrations.bring_up_to_date(self.engine, schema)
                     break
                 except sa.exc.DBAPIError as error:  # another worker was creating one at this moment
                     if attempt == _CREATING or error.connection_invalidated:
                         raise
 
-    def _complete(self) -> None:
+    def _complete(self, tables: Sequence[sa.Table]) -> None:
         """Add the indexes that somebody left out who was killed between a table and its indexes."""
         if capabilities(self.engine.dialect).transactional_ddl:
             return
         inspector = sa.inspect(reader(self.engine))
-        for table in self.tables.metadata.sorted_tables:
+        for table in tables:
             indexes = inspector.get_indexes(table.name, schema=table.schema)
             there = [index["column_names"] for index in indexes]
             for index in table.indexes:
@@ -82,9 +91,9 @@ class Ledger:
                     index.create(self.engine)
 
     def exists(self) -> bool:
+        """Raises LedgerIncompatible."""
         with translated(self.engine, "to look for the ledger's tables"):
-            runs = self.tables.runs
-            return sa.inspect(reader(self.engine)).has_table(runs.name, schema=runs.schema)
+            return migrations.is_there(self.engine, self.tables.runs.schema)
 
     # --- a run's life ---------------------------------------------------------------------------
 
