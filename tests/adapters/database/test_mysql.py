@@ -568,6 +568,7 @@ def test_indexes_that_a_killed_process_left_out(maria: Lane) -> None:
         f"DROP INDEX `{index}` ON scores_runs",
         "CREATE INDEX i ON nightshift_runs (job)",  # MariaDB keeps one for the foreign key
         "DROP INDEX ix_nightshift_runs_job_partition ON nightshift_runs",
+        "DELETE FROM nightshift_schema_version",  # its number is written last
     )
     again = maria.predictions(maria.source(table="t"), index_key=True)
     again.create()
