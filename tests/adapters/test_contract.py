@@ -634,6 +634,7 @@ def read_back(model: Model) -> Model:
 
 class TestContract:
     def test_bytes_bring_back_an_equal_model(self, trained: Trained) -> None:
+        """The model's bytes, read back, predict exactly the same, and once more after that."""
         assert isinstance(trained.model.serialize(), bytes)
         again = read_back(trained.model)
         assert type(again) is type(trained.model)
@@ -648,6 +649,7 @@ class TestContract:
         )
 
     def test_bytes_of_a_stranger_are_no_model(self, trained: Trained) -> None:
+        """Empty, foreign and cut-off bytes are a SerializationFailed with its cause."""
         data = trained.model.serialize()
         for damaged in (b"", b"PK\x05\x06 what is this", data[: len(data) // 2]):
             with pytest.raises(SerializationFailed) as caught:
@@ -655,6 +657,7 @@ class TestContract:
             assert caught.value.__cause__ is not None
 
     def test_one_row_is_a_batch_of_one(self, trained: Trained) -> None:
+        """`predict(x)` equals `predict_batch(x)[0]`, and the row's prediction in a large batch."""
         for row in (0, 17, len(trained.features) - 1):
             features = trained.features.iloc[[row]]
             one = np.asarray(trained.model.predict(features))
@@ -671,6 +674,7 @@ class TestContract:
     def test_a_batch_may_be_cut_anywhere(
         self, trained: Trained, cuts: list[int], start: int
     ) -> None:
+        """A batch cut anywhere gives the same predictions, within the adapter's tolerance."""
         ends = [start, *sorted(start + cut for cut in cuts if cut), start + 121]
         parts = [
             trained.predict(trained.features.iloc[first:last]) for first, last in pairwise(ends)
@@ -678,6 +682,7 @@ class TestContract:
         trained.assert_same(trained.predictions.slice(start, 121), pa.concat_tables(parts))
 
     def test_no_rows_are_no_predictions(self, trained: Trained) -> None:
+        """Zero rows give zero predictions, of the same columns and types."""
         for nothing in (trained.table.slice(0, 0), trained.table.slice(5, 0)):
             features = trained.signature.features(nothing)
             now = trained.predict(features)
@@ -685,6 +690,7 @@ class TestContract:
             assert now.schema.equals(trained.predictions.schema)
 
     def test_order_and_surplus_of_the_tables_columns_do_not_matter(self, trained: Trained) -> None:
+        """The order of the table's columns does not matter; extra ones are ignored."""
         names = trained.table.column_names[::-1]
         table = trained.table.select(names)
         table = table.append_column("surplus", pa.array(["?"] * len(table)))
@@ -692,6 +698,7 @@ class TestContract:
         assert now.equals(trained.predictions)
 
     def test_null_is_as_declared(self, trained: Trained) -> None:
+        """NULL goes in where the signature says nullable, and is refused by column elsewhere."""
         some = trained.table.slice(0, 40)
         for column in trained.signature.inputs:
             holed = swapped(some, column, pa.nulls(40, column.arrow_type))
@@ -703,12 +710,14 @@ class TestContract:
                 assert caught.value.column == column.name
 
     def test_memory_may_lie_in_any_order(self, trained: Trained) -> None:
+        """Strided and reversed frames give the same predictions."""
         then = trained.predictions.take(list(range(0, 60, 3)))
         trained.assert_same(then, trained.predict(trained.features.iloc[:60:3]))
         backwards = trained.predict(trained.features.iloc[::-1])
         trained.assert_same(trained.predictions, backwards.take(list(range(len(backwards)))[::-1]))
 
     def test_an_array_does_where_all_columns_are_floats(self, trained: Trained) -> None:
+        """Where all columns are floats, an array does: C or Fortran order, strided, read-only."""
         if {str(kind) for kind in trained.features.dtypes} != {"float64"}:
             pytest.skip("columns of several types are no array")
         values = trained.features.to_numpy()
@@ -719,7 +728,7 @@ class TestContract:
             trained.assert_same(trained.predictions, trained.predict(array))
 
     def test_wider_and_narrower_types_of_the_same_values(self, trained: Trained) -> None:
-        """A table may hold SMALLINT or REAL where the sample had int64 or float64."""
+        """SMALLINT or REAL does where the sample had int64 or float64."""
         for column in trained.signature.inputs:
             kind = column.arrow_type
             narrow = pa.float32() if pa.types.is_floating(kind) else pa.int32()
@@ -734,6 +743,7 @@ class TestContract:
             assert trained.predict(now).equals(trained.predict(then))
 
     def test_another_type_is_refused_by_column(self, trained: Trained) -> None:
+        """A wrong type or a missing column is a SignatureMismatch that names the column."""
         rows = len(trained.table)
         for column in trained.signature.inputs:
             text = pa.types.is_string(column.arrow_type)
@@ -748,6 +758,7 @@ class TestContract:
                 assert repr(column.name) in str(caught.value)
 
     def test_another_shape_of_predictions_is_refused(self, trained: Trained) -> None:
+        """Predictions of another shape or number are refused."""
         rows = len(trained.told)
         for wrong in (
             trained.told[:-1],
@@ -759,12 +770,14 @@ class TestContract:
                 trained.signature.predictions(wrong, rows)
 
     def test_the_features_are_left_as_they_were(self, trained: Trained) -> None:
+        """Predicting leaves the features as they were."""
         features = trained.signature.features(trained.table)
         before = features.copy(deep=True)
         trained.model.predict_batch(features)
         pd.testing.assert_frame_equal(features, before)
 
     def test_threads_share_a_model_if_it_says_so(self, trained: Trained) -> None:
+        """Where the adapter declares it, four threads share one model."""
         if not trained.model.thread_safe:
             pytest.skip("declared as not safe for threads")
         fresh = read_back(trained.model)  # nothing warmed up
@@ -788,6 +801,7 @@ class TestContract:
     def test_bytes_are_enough_for_a_fresh_process(
         self, trained: Trained, another_process: "subprocess.Popen[str]", tmp_path: Path
     ) -> None:
+        """A process with nothing but the bytes predicts the same."""
         try:
             name = registry.adapter_name(trained.model)
         except AdapterNotFound:
