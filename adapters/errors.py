@@ -38,7 +38,7 @@
     │   ├── LedgerIncompatible      the ledger was made by another version of Nightshift
     │   ├── TargetMismatch          the target table has other columns than this job would write
     │   ├── PartitionBusy           somebody alive is scoring this partition
-    │   ├── AlreadyPublished        somebody published this partition with this model meanwhile
+    │   ├── AlreadyPublished        readers see something newer of this partition
     │   ├── OwnershipLost           this run was taken over; nothing more may be written
     │   ├── RunIncomplete           a run cannot end while one of its shards is not done
     │   ├── RunUnknown              the ledger has no such run
@@ -548,14 +548,14 @@ class PartitionBusy(DatabaseError):
 
 
 class AlreadyPublished(DatabaseError):
-    def __init__(self, job: str, partition: str, run_id: int, model: str) -> None:
-        super().__init__(job, partition, run_id, model)
-        self.job, self.partition, self.run_id, self.model = job, partition, run_id, model
+    def __init__(self, job: str, partition: str, run_id: int) -> None:
+        super().__init__(job, partition, run_id)
+        self.job, self.partition, self.run_id = job, partition, run_id
 
     def __str__(self) -> str:
         return (
-            f"{self.job} {self.partition} was published with {self.model} meanwhile, by run "
-            f"{self.run_id}. There is nothing to do here."
+            f"Run {self.run_id} was published meanwhile, so nothing is to be done about {self.job} "
+            f"{self.partition}: readers see what is newer."
         )
 
 

@@ -1,6 +1,6 @@
 """Which run readers see for each range of a source's time. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,13 +16,35 @@ class Interval:
 
 def carve(published: Sequence[Interval], new: Interval) -> list[Interval]:
     """The published intervals after `new` has taken its range from those that overlap it."""
-    kept = [new]
-    for old in published:
-        if old.end <= new.start or new.end <= old.start:
-            kept.append(old)
-            continue
-        if old.start < new.start:
-            kept.append(Interval(old.start, new.start, old.run_id))
-        if new.end < old.end:
-            kept.append(Interval(new.end, old.end, old.run_id))
-    return sorted(kept)
+    return sorted([new, *(piece for old in published for piece in _outside(old, new))])
+
+
+def beside(new: Interval, others: Iterable[Interval]) -> list[Interval]:
+    """What is left of `new` outside the others, which may be nothing."""
+    left = [new]
+    for other in others:
+        left = [piece for one in left for piece in _outside(one, other)]
+    return left
+
+
+def succession(moves: Iterable[tuple[Interval, bool]], start: datetime, end: datetime) -> list[int]:
+    """The runs that readers of [start, end) were shown, one over the other, without those that a
+    person has rolled back from. Each of the moves, oldest first, is what was shown, and whether
+    that was a rollback.
+    """
+    runs: list[int] = []
+    for shown, back in moves:
+        if shown.run_id not in runs:
+            runs.append(shown.run_id)
+        elif back and shown.start <= start and end <= shown.end:
+            del runs[runs.index(shown.run_id) + 1 :]
+    return runs
+
+
+def _outside(old: Interval, taken: Interval) -> list[Interval]:
+    """The pieces of `old` that `taken` does not cover."""
+    pieces = (
+        Interval(old.start, min(old.end, taken.start), old.run_id),
+        Interval(max(old.start, taken.end), old.end, old.run_id),
+    )
+    return [piece for piece in pieces if piece.start < piece.end]

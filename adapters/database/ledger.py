@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from adapters.database import migrations
 from adapters.database.capabilities import MYSQL, capabilities
 from adapters.database.engine import open_reader, reader, translated
-from adapters.database.intervals import Interval
-from adapters.database.moving import PUBLISH, PUBLISHED, move
+from adapters.database.intervals import Interval, beside
+from adapters.database.moving import PUBLISH, PUBLISHED, SUPERSEDED, move, newer
 from adapters.database.run import (
     CHAMPION,
     FAILED,
@@ -100,10 +100,10 @@ class Ledger:
     def begin(self, request: RunRequest, owner: str, resume: bool = True) -> Run:
         """Own a run for the request: the partition's last, if it is to be resumed, else a new one.
 
-        It is resumed if it is unfinished and has the request's fingerprint; an older one is not,
-        since a later run has seen the source as it was later. `resume=False` begins anew, if the
-        source has changed behind the last chunk. `owner` is from `new_owner`; give the same again
-        to go on after a failure of one's own.
+        It is resumed if it is unfinished and has the request's fingerprint; one that is older than
+        another, or than what readers see of its range, is not: a later run has seen the source as
+        it was later. `resume=False` begins anew, if the source has changed behind the last chunk.
+        `owner` is from `new_owner`; give the same again to go on after a failure of one's own.
         Raises PartitionBusy while another owner is alive, AlreadyPublished if the request says
         so, TargetMismatch if the target is another job's, OwnershipLost if this owner has begun
         before and was replaced: what it has read since then, a model say, may be out of date.
@@ -156,7 +156,9 @@ class Ledger:
                 reason = f"abandoned by {row['owner']}"
                 connection.execute(abandoned.values(state=FAILED, error=reason))
             if row["run_id"] == last and row["fingerprint"] == request.fingerprint:
-                resumable = row
+                range_ = Interval(row["partition_start"], row["partition_end"], last)
+                if not newer(connection, self.tables, request.job, range_):
+                    resumable = row
         if resume and resumable is not None:
             return self._take_over(connection, resumable, owner, now, request.flow_run_id)
         values = {
@@ -357,28 +359,38 @@ class Ledger:
                 self._update_owned(connection, run, SCORED, state=REJECTED, error=reason)
 
     def publish(self, run: Run, by: str | None = None) -> None:
-        """Make the run's rows the ones that readers see, all at once. Raises OwnershipLost.
+        """Make the run's rows the ones that readers see, all at once.
+
+        Where readers see a run that began later, they go on seeing it: what it has read is newer.
+        Raises OwnershipLost, AlreadyPublished if that is so everywhere.
 
         One small transaction, whatever the number of rows. Published by this owner already, it
         changes nothing: a retry cannot know whether a broken connection still took the commit.
         """
         runs = self.tables.runs
         with translated(self.engine, "to publish a run"), self.engine.begin() as connection:
-            mine = sa.select(runs.c.job, runs.c.partition_start, runs.c.partition_end, runs.c.role)
-            found = connection.execute(mine.where(runs.c.run_id == run.run_id)).first()
-            if found is None:  # the database has lost it
+            found = connection.execute(sa.select(runs).where(runs.c.run_id == run.run_id))
+            row = found.mappings().first()
+            if row is None:  # the database has lost it
                 raise OwnershipLost(run.run_id)
-            job, start, end, role = found
-            if role != CHAMPION:
+            if row["role"] != CHAMPION:
                 raise ValueError("a challenger's run is never published")
+            job = row["job"]
             self.lock(connection, job)
             done = sa.select(runs.c.run_id).where(_owned(runs, run, PUBLISHED))
             if connection.scalar(done) is not None:
                 return
             now = self.now(connection)
-            self._update_owned(connection, run, SCORED, state=PUBLISHED, published_at=now)
-            interval = Interval(start, end, run.run_id)
-            move(connection, self.tables, job, interval, PUBLISH, now, by or run.owner, None)
+            whole = Interval(row["partition_start"], row["partition_end"], run.run_id)
+            later = newer(connection, self.tables, job, whole)
+            shown = beside(whole, later)
+            ended = {"state": PUBLISHED, "published_at": now} if shown else {"state": SUPERSEDED}
+            self._update_owned(connection, run, SCORED, **ended)
+            for piece in shown:
+                move(connection, self.tables, job, piece, PUBLISH, now, by or run.owner, None)
+        if not shown:
+            outrun = max(seen.run_id for seen in later)
+            raise AlreadyPublished(job, row["partition"], outrun)
 
     @contextmanager
     def kept_alive(self, run: Run) -> Iterator[None]:
@@ -444,8 +456,7 @@ class Ledger:
             .limit(1)
         )
         if found is not None:
-            model = f"{request.model_name}@{request.model_version}"
-            raise AlreadyPublished(request.job, request.partition, found, model)
+            raise AlreadyPublished(request.job, request.partition, found)
 
     def _take_over(
         self,

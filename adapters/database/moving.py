@@ -22,6 +22,17 @@ def visible(connection: sa.Connection, tables: LedgerTables, job: str) -> list[I
     ]
 
 
+def newer(
+    connection: sa.Connection, tables: LedgerTables, job: str, than: Interval
+) -> list[Interval]:
+    """What readers see of this interval from runs that have begun, and read the source, later."""
+    return [
+        seen
+        for seen in visible(connection, tables, job)
+        if seen.run_id > than.run_id and seen.start < than.end and than.start < seen.end
+    ]
+
+
 def move(
     connection: sa.Connection,
     tables: LedgerTables,

@@ -10,9 +10,17 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from adapters.database.engine import open_reader, translated
-from adapters.database.intervals import Interval
+from adapters.database.intervals import Interval, succession
 from adapters.database.ledger import Ledger
-from adapters.database.moving import PUBLISHED, RELEASE, ROLLBACK, SUPERSEDED, move, visible
+from adapters.database.moving import (
+    PUBLISHED,
+    RELEASE,
+    ROLLBACK,
+    SUPERSEDED,
+    move,
+    newer,
+    visible,
+)
 from adapters.database.run import CHAMPION, REJECTED
 from adapters.database.times import BEGINNING, END
 from adapters.errors import NothingToRollBackTo, RunNotQuarantined, RunUnknown
@@ -44,7 +52,8 @@ class Pointer:
     def release(self, run_id: int, by: str, reason: str) -> Move:
         """Publish a run that the audit has rejected. Released already, it changes nothing.
 
-        Raises RunUnknown, RunNotQuarantined: also if a later run has taken its place meanwhile.
+        Raises RunUnknown, RunNotQuarantined: also if a later run has taken its place, or if
+        its rows were cleaned, meanwhile.
         """
         runs = self.tables.runs
         with translated(self.engine, "to release a run"), self.engine.begin() as connection:
@@ -54,13 +63,11 @@ class Pointer:
             interval = Interval(row["partition_start"], row["partition_end"], run_id)
             if row["state"] != REJECTED:
                 raise RunNotQuarantined(run_id, f"it is {row['state']}")
-            newer = [
-                seen.run_id
-                for seen in visible(connection, self.tables, row["job"])
-                if seen.run_id > run_id and seen.start < interval.end and interval.start < seen.end
-            ]
-            if newer:
-                raise RunNotQuarantined(run_id, f"the later run {max(newer)} has been published")
+            if row["cleaned_at"] is not None:
+                raise RunNotQuarantined(run_id, "`nightshift clean` has deleted its predictions")
+            later = [seen.run_id for seen in newer(connection, self.tables, row["job"], interval)]
+            if later:
+                raise RunNotQuarantined(run_id, f"the later run {max(later)} has been published")
             now = self.ledger.now(connection)
             connection.execute(
                 sa.update(runs)
@@ -82,20 +89,20 @@ class Pointer:
     ) -> Move:
         """Show an earlier run's rows between the two instants again.
 
-        Without `to`, it is the newest one before what readers see now, so that each rollback goes
-        one step further back. Raises NothingToRollBackTo.
+        Without `to`, it is what readers saw before what they see now, so that each rollback goes
+        one step further back, and never to a run that was rolled back from. Raises
+        NothingToRollBackTo.
         """
         start, end = start or BEGINNING, end or END
         runs = self.tables.runs
         with translated(self.engine, "to roll back"), self.engine.begin() as connection:
             self.ledger.lock(connection, job)
             now = self.ledger.now(connection)
-            shown = [
-                seen
+            shown = {
+                seen.run_id
                 for seen in visible(connection, self.tables, job)
                 if seen.start < end and start < seen.end
-            ]
-            current = max((seen.run_id for seen in shown), default=0)
+            }
             covering = (
                 sa.select(runs.c.run_id)
                 .where(runs.c.job == job, runs.c.role == CHAMPION)
@@ -104,11 +111,12 @@ class Pointer:
                 .where(runs.c.state.in_([PUBLISHED, SUPERSEDED]))
                 .order_by(runs.c.run_id.desc())
             )
-            there = [run_id for run_id in connection.scalars(covering) if run_id != current]
-            wanted = [run for run in there if run < current] if to is None else [to]
-            if not wanted or wanted[0] not in there:
+            there = [run for run in connection.scalars(covering) if shown != {run}]
+            before = self._shown_before(connection, job, start, end, shown) if to is None else [to]
+            wanted = next((run for run in before if run in there), None)
+            if wanted is None:
                 raise NothingToRollBackTo(job, partition, to, tuple(map(str, there)))
-            interval = Interval(start, end, wanted[0])
+            interval = Interval(start, end, wanted)
             move(connection, self.tables, job, interval, ROLLBACK, now, by, reason)
         return self.moves(job, start, end)[0]
 
@@ -128,6 +136,25 @@ class Pointer:
         with translated(self.engine, "to list moves"), open_reader(self.engine) as connection:
             found = connection.execute(statement).mappings()
             return [Move(**{name: row[name] for name in names}) for row in found]
+
+    def _shown_before(
+        self, connection: sa.Connection, job: str, start: datetime, end: datetime, shown: set[int]
+    ) -> list[int]:
+        """What readers of the range saw before the runs that they are shown now, latest first."""
+        moves = self.tables.moves
+        statement = (
+            sa.select(moves)
+            .where(moves.c.job == job)
+            .where(moves.c.range_start < end, moves.c.range_end > start)
+            .order_by(moves.c.move_id)
+        )
+        lines = [
+            (Interval(line["range_start"], line["range_end"], line["run_id"]), line["action"])
+            for line in connection.execute(statement).mappings()
+        ]
+        runs = succession([(seen, action == ROLLBACK) for seen, action in lines], start, end)
+        now = max((place for place, run in enumerate(runs) if run in shown), default=0)
+        return runs[:now][::-1]
 
     def _run(self, connection: sa.Connection, run_id: int) -> sa.RowMapping:
         runs = self.tables.runs

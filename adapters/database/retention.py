@@ -55,7 +55,8 @@ class Retention:
             .over(partition_by=alike, order_by=runs.c.run_id.desc())
             .label("age")
         )
-        ranked = sa.select(runs, age).where(runs.c.job == job).subquery()
+        ended = sa.select(runs, age).where(runs.c.job == job, runs.c.state != RUNNING)
+        ranked = ended.subquery()  # a retry under way pushes out nothing
         rows = (
             sa.select(sa.func.coalesce(sa.func.sum(shards.c.rows_written), 0))
             .where(shards.c.run_id == ranked.c.run_id)
@@ -65,7 +66,7 @@ class Retention:
         left = sa.exists().where(chunks.c.run_id == ranked.c.run_id)  # they are deleted last
         statement = (
             sa.select(ranked, rows.label("rows"))
-            .where(ranked.c.state != RUNNING, sa.not_(seen), left)
+            .where(sa.not_(seen), left)
             .where((ranked.c.age > self.keep) | ranked.c.cleaned_at.is_not(None))
             .order_by(ranked.c.run_id)
         )

@@ -100,6 +100,50 @@ def test_what_cannot_be_released(lane: Lane, predictions: Predictions) -> None:
     assert lane.view() == {i: float(i) for i in range(20)}
 
 
+def test_what_was_cleaned_is_not_released(lane: Lane, predictions: Predictions) -> None:
+    ledger = predictions.ledger
+    lane.score(predictions, cell(version=1))
+    for version in (2, 3, 4):
+        quarantined(lane, predictions, cell(version=version), add=100)
+    keeper = Retention(ledger, keep=1)
+    assert keeper._condemn("job", 2)  # and killed before a row is deleted
+    assert [old.run_id for old in keeper.clean("job", "scores", ("id",))] == [2, 3]
+    for run_id in (2, 3):
+        with pytest.raises(RunNotQuarantined, match="has deleted its predictions"):
+            Pointer(ledger).release(run_id, "ann@host", "late")
+    assert lane.view() == {i: float(i) for i in range(10)}
+    assert Pointer(ledger).release(4, "ann@host", "it was right").run_id == 4
+
+
+def test_a_rollback_never_shows_what_was_rolled_back_from(
+    lane: Lane, predictions: Predictions
+) -> None:
+    pointer = Pointer(predictions.ledger)
+
+    def back() -> int:
+        return pointer.rollback("job", "0", ONE, ONE + DAY, "ann@host", "garbage").run_id
+
+    for version in (1, 2):
+        lane.score(predictions, cell(version=version), lambda row, v=version: row["x"] + v)
+    assert back() == 1
+    lane.score(predictions, cell(version=3))
+    assert back() == 1
+    assert lane.view() == {i: i + 1.0 for i in range(10)}
+    with pytest.raises(NothingToRollBackTo, match="Name one of these with --to: 3, 2"):
+        back()
+
+
+def test_what_a_rollback_of_a_part_leaves_for_the_whole(
+    lane: Lane, predictions: Predictions
+) -> None:
+    pointer = Pointer(predictions.ledger)
+    for version in (1, 2):
+        lane.score(predictions, cell(None, version), lambda row, v=version: row["x"] + v)
+    assert pointer.rollback("job", "0", ONE, ONE + DAY, "ann@host", "worse").run_id == 1
+    assert pointer.rollback("job", "all", None, None, "ann@host", "worse").run_id == 1
+    assert lane.view() == {i: i + 1.0 for i in range(20)}
+
+
 def test_rollbacks_go_back_step_by_step(lane: Lane, predictions: Predictions) -> None:
     for version in (1, 2, 3):
         lane.score(predictions, cell(version=version), lambda row, v=version: row["x"] + v)
@@ -171,6 +215,12 @@ def test_clean_goes_on_after_a_kill(lane: Lane, predictions: Predictions) -> Non
     assert [old.run_id for old in keeper.clean("job", "scores", ("id",))] == [1]
     assert lane.rows("SELECT count(*) FROM scores_runs") == [(10,)]
     assert lane.rows("SELECT count(*) FROM nightshift_chunks") == [(1,)]
+
+
+def test_a_retry_under_way_pushes_out_nothing(lane: Lane, predictions: Predictions) -> None:
+    quarantined(lane, predictions, cell(version=1), add=100)
+    predictions.ledger.begin(cell(version=2), "elsewhere:1:a")
+    assert Retention(predictions.ledger, keep=1).removable("job") == []
 
 
 def test_clean_leaves_a_run_under_way_and_one_that_can_resume(

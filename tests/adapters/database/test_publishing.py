@@ -1,4 +1,4 @@
-"""Readers see each key once, from the run published last for its time, whatever the order."""
+"""Readers see each key once, from the newest run that is published for its time."""
 
 import random
 import threading
@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from lanes import Lane, request_of, sign
 
 from adapters.database.history import History
-from adapters.database.intervals import Interval, carve
+from adapters.database.intervals import Interval, beside, carve
 from adapters.database.moving import PUBLISHED, SUPERSEDED
+from adapters.database.pointer import Pointer
 from adapters.database.predictions import Predictions
 from adapters.database.run import SCORED, RunRequest
 from adapters.database.times import BEGINNING, END
-from adapters.errors import OwnershipLost, StatementFailed
+from adapters.errors import AlreadyPublished, OwnershipLost, StatementFailed
 
 # The ledger is one and the same in both lanes of PostgreSQL.
 LANES = ("fast", "lite")
@@ -61,6 +62,20 @@ def test_each_moment_is_the_last_run_s(published: list[tuple[int, int]]) -> None
     assert lines == sorted(lines)
     assert all(line.start < line.end for line in lines)
     assert len({line.start for line in lines}) == len(lines)  # the table's key
+
+
+@given(st.permutations(range(8)), st.lists(spans, min_size=8, max_size=8))
+def test_each_moment_is_the_newest_run_s_whatever_the_order(
+    order: list[int], ranges: list[tuple[int, int]]
+) -> None:
+    lines: list[Interval] = []
+    for run_id in order:
+        new = interval(*ranges[run_id], run_id)
+        for piece in beside(new, [line for line in lines if line.run_id > run_id]):
+            lines = carve(lines, piece)
+    for day in range(22):
+        covering = [run_id for run_id, (start, end) in enumerate(ranges) if start <= day < end]
+        assert who(lines, day) == covering[-1:]
 
 
 def test_the_whole_table_around_a_day() -> None:
@@ -138,6 +153,42 @@ def test_the_view_is_as_a_dict_would_be(
         states = dict(lane.rows("SELECT run_id, state FROM nightshift_runs"))
         for run_id, state in states.items():
             assert state == (PUBLISHED if run_id in live.values() else SUPERSEDED)
+
+
+def test_an_older_run_is_published_around_what_is_newer(lane: Lane) -> None:
+    predictions = days_of(lane)
+    ledger = predictions.ledger
+    whole = lane.score(predictions, cell_of(None, 1), lambda row: 1, publish=False)
+    lane.score(predictions, cell_of((1, 3), 2), lambda row: 2)
+    ledger.publish(whole)
+    assert lane.view() == {
+        10 * day + row: 2 if day in {1, 2} else 1 for day in range(DAYS) for row in range(3)
+    }
+    moved = [(move.run_id, move.range_start) for move in Pointer(ledger).moves("job")]
+    assert moved == [(1, FIRST + 3 * DAY), (1, BEGINNING), (2, FIRST + DAY)]
+    lane.score(predictions, cell_of(None, 3), lambda row: 3)
+    assert set(lane.view().values()) == {3}
+
+
+def test_an_older_run_that_readers_would_not_see(lane: Lane) -> None:
+    predictions = days_of(lane)
+    ledger = predictions.ledger
+    day = lane.score(predictions, cell_of((1, 2), 1), lambda row: 1, publish=False)
+    lane.score(predictions, cell_of(None, 2), lambda row: 2)
+    with pytest.raises(AlreadyPublished, match=r"Run 2 was published meanwhile"):
+        ledger.publish(day)
+    assert set(lane.view().values()) == {2}
+    assert [run.state for run in History(ledger).runs()] == [PUBLISHED, SUPERSEDED]
+    assert ledger.begin(cell_of((1, 2), 1), "elsewhere:1:b").run_id == 3
+
+
+def test_a_run_is_not_resumed_behind_what_is_newer(lane: Lane) -> None:
+    predictions = days_of(lane)
+    ledger = predictions.ledger
+    ledger.fail(ledger.begin(cell_of(None, 1), "elsewhere:1:a"), "stopped")
+    lane.score(predictions, cell_of((1, 2), 1))
+    again = ledger.begin(cell_of(None, 1), "elsewhere:1:b")
+    assert (again.run_id, again.seen) == (3, 0)
 
 
 def test_what_else_the_view_tells(lane: Lane) -> None:
