@@ -567,7 +567,7 @@ class OwnershipLost(DatabaseError):
     def __str__(self) -> str:
         return (
             f"Run {self.run_id} was taken over by another worker, or ended, while this one was "
-            "away. Nothing was written; there is nothing to do here."
+            "away. What this one wanted to write was not written; readers see none of it."
         )
 
 

@@ -1,5 +1,9 @@
 """Whether a run may go on where it stopped."""
 
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import zip_longest
+
 from adapters.database.digests import digest
 from adapters.database.ledger import Ledger
 from adapters.database.snapshot import Snapshot
@@ -7,13 +11,18 @@ from adapters.database.source import Source
 
 
 def unchanged(
-    ledger: Ledger, source: Source, snapshot: Snapshot, run_id: int, chunk_rows: int
+    ledger: Ledger,
+    source: Source,
+    snapshot: Snapshot,
+    run_id: int,
+    chunk_rows: int,
+    inputs: Sequence[str],
 ) -> bool:
-    """Whether the rows that a run is done with are still the source's: the same keys and times.
+    """Whether the rows that a run is done with are still the source's, value by value.
 
-    What has come, gone or been exchanged among them would be missing, or be there for ever. That
-    their values may have changed meanwhile is another matter: each was as predicted at its time.
-    `chunk_rows` is the size of the run's chunks.
+    What has come, gone or changed among them would be missing, or be there, or be as it was, for
+    ever. So a run that goes on is, in the end, as if it had read all its rows from this snapshot.
+    `chunk_rows` is the size of the run's chunks, `inputs` is what its model is given.
     """
     digests = ledger.digests(run_id)
     kept = source.kept_columns
@@ -25,9 +34,10 @@ def unchanged(
                 continue
             snapshot.through = None if through is None else source.decode_key(through)
             after = None if shard.after is None else source.decode_key(shard.after)
-            found = (digest(rows.select(kept)) for rows in snapshot.keys(after, chunk_rows))
-            if list(found) != written:
-                return False
+            with closing(snapshot.chunks(after, chunk_rows)) as chunks:
+                found = (digest(rows.select(kept), rows.select(inputs)) for rows in chunks)
+                if any(now != then for now, then in zip_longest(found, written)):
+                    return False
     finally:
         snapshot.through = None
     return True

@@ -22,6 +22,7 @@ from adapters.database.predictions import Predictions
 from adapters.database.run import CHALLENGER, CHAMPION, SCORED, Run, RunRequest
 from adapters.database.source import Source
 from adapters.errors import (
+    AlreadyPublished,
     Leakage,
     NightshiftError,
     OwnershipLost,
@@ -141,8 +142,9 @@ def _score_partition(
     scoring = _retried(score_rows, settings, job).with_options(timeout_seconds=seconds)
     try:
         run, result = scoring(cell, new_owner())
-        result = _retried(audit, settings, job)(cell, run, result)
-        _retried(publish, settings, job)(desk, run, result)
+        with _failing(desk, run), desk.ledger.kept_alive(run):
+            result = _retried(audit, settings, job)(cell, run, result)
+            _retried(publish, settings, job)(desk, run, result)
     except TaskRunTimeoutError as error:
         raise RunTimedOut(job.name, cell.label, seconds or 0.0) from error
     except (PartitionBusy, OwnershipLost) as error:
@@ -203,21 +205,19 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
     request = _request(common, cell, manifest)
     run = ledger.begin(request, owner)
     log.info("Run %s begins after %s committed rows", run.run_id, f"{run.seen:,}")
-    progress = None
+    progress = timings = None
     try:
-        if run.state != SCORED:
-            timings = None
+        with ExitStack() as held:
+            held.enter_context(ledger.kept_alive(run))
             read = reading(manifest.signature, common.challenger)
-            with ExitStack() as held:
+            snapshot = held.enter_context(source.snapshot(read, cell.start, cell.end))
+            behind = chunk_rows(desk.job, manifest.signature), manifest.signature.input_names
+            if not unchanged(ledger, source, snapshot, run.run_id, *behind):
+                log.info("Rows have changed behind its last chunk, so a new run begins")
+                run = ledger.begin(request, owner, resume=False)
                 held.enter_context(ledger.kept_alive(run))
-                snapshot = held.enter_context(source.snapshot(read, cell.start, cell.end))
+            if run.state != SCORED:
                 expected = remaining(source, snapshot, ledger.shards(run.run_id))
-                size = chunk_rows(desk.job, manifest.signature)
-                if run.seen and not unchanged(ledger, source, snapshot, run.run_id, size):
-                    log.info("Rows came or went behind its last chunk, so a new run begins")
-                    run = ledger.begin(request, owner, resume=False)
-                    held.enter_context(ledger.kept_alive(run))
-                    expected = snapshot.count(None)
                 rival = held.enter_context(_beside(common, cell, run))
                 title, total = f"{desk.job.name} {cell.label}", run.seen + expected
                 progress = Progress(title, run.seen, total, at_once=common.alone)
@@ -232,6 +232,7 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
                     timings = stages.to_json()
                 progress.close()
                 _reconcile(source, expected, progress.done - run.seen)
+        if run.state != SCORED:
             ledger.score(run, timings)
     except BaseException as error:
         _note_failure(desk, run, error)
@@ -353,6 +354,18 @@ def _request(
         flow_run_id=flow_run.id,
         unless_published_since=common.unless_published_since if role == CHAMPION else None,
     )
+
+
+@contextmanager
+def _failing(desk: Desk, run: Run) -> Iterator[None]:
+    """Have a run that is scored, but neither published nor rejected, fail with what went wrong."""
+    try:
+        yield
+    except (Quarantined, AlreadyPublished, OwnershipLost):
+        raise
+    except BaseException as error:
+        _note_failure(desk, run, error)
+        raise
 
 
 def _note_failure(desk: Desk, run: Run, error: BaseException) -> None:

@@ -75,7 +75,7 @@ def stream(
             text = profile.to_json()
         rejects = [entered(desk, reject) for reject in scored.rejects]
         with stages.of("write"):
-            seen = digest(chunk.select(desk.source.kept_columns))
+            seen = digest(chunk.select(desk.source.kept_columns), inputs)
             predictions.write(run, number, scored.rows, rejects, text, scored.keys, seen)
         if rival is not None and challenged is not None:
             rival.write(number, scored, challenged)

@@ -3,6 +3,7 @@ rows that it is done with are still the source's.
 """
 
 import hashlib
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,21 +13,26 @@ import pyarrow.compute as pc
 _SIZE = 16  # bytes
 
 
-def digest(rows: pa.Table) -> str:
-    """Rows without NULLs, such as their keys -> BLAKE2b of their values in order, as 32 letters.
+def digest(named: pa.Table, inputs: pa.Table) -> str:
+    """A chunk's keys and times, and what the model is given -> 32 letters.
 
-    The same for equal values of the same types, however they lie in memory.
+    BLAKE2b of the first in order; of the inputs, which are many times more, only each column's
+    CRC-32 goes into it. The same for equal values of the same types, however they lie in memory.
     """
     found = hashlib.blake2b(digest_size=_SIZE)
-    for column in rows.columns:
-        for part in _bytes(pa.concat_arrays(column.chunks) if column.num_chunks else None):
+    for column in named.columns:
+        for part in _bytes(column):
             found.update(part)
+    for column in inputs.columns:
+        for part in _bytes(column):
+            found.update(zlib.crc32(part).to_bytes(4))
     return found.hexdigest()
 
 
-def _bytes(values: pa.Array | None) -> Iterator[memoryview]:
-    if values is None:
+def _bytes(column: pa.ChunkedArray) -> Iterator[memoryview]:
+    if not column.num_chunks:
         return
+    values = pa.concat_arrays(column.chunks)
     kind = values.type
     if pa.types.is_timestamp(kind):
         values = values.cast(pa.int64())
@@ -34,12 +40,20 @@ def _bytes(values: pa.Array | None) -> Iterator[memoryview]:
         values = values.cast(pa.int32() if kind == pa.date32() else pa.int64())
     elif pa.types.is_boolean(kind):
         values = values.cast(pa.uint8())
-    if not pa.types.is_primitive(values.type):
-        texts = pa.concat_arrays([values.cast(pa.large_string())])  # which begins at 0
-        lengths = pc.binary_length(texts).to_numpy(zero_copy_only=False)
-        yield memoryview(lengths.astype(np.int64).tobytes())
-        data = texts.buffers()[2]
-        if data is not None:
-            yield memoryview(data)[: int(lengths.sum())]
+    elif not pa.types.is_primitive(kind):
+        values = values.cast(pa.large_string())
+    if values.null_count:  # beneath which anything may lie
+        yield _memory(pc.is_valid(values).cast(pa.uint8()))
+        values = values.fill_null("" if pa.types.is_large_string(values.type) else 0)
+    if not pa.types.is_large_string(values.type):
+        yield _memory(values)
         return
-    yield memoryview(values.to_numpy(zero_copy_only=False).tobytes())
+    texts = pa.concat_arrays([values])  # which begins at 0
+    yield _memory(pc.binary_length(texts))
+    data = texts.buffers()[2]
+    if data is not None:
+        yield memoryview(data)[: pc.sum(pc.binary_length(texts)).as_py() or 0]
+
+
+def _memory(numbers: pa.Array) -> memoryview:
+    return memoryview(np.ascontiguousarray(numbers.to_numpy(zero_copy_only=False)))

@@ -144,7 +144,7 @@ class Ledger:
         ).mappings()
         resumable = None
         for row in unfinished.all():
-            if row["state"] == RUNNING and row["owner"] != owner:
+            if row["state"] != FAILED and row["owner"] != owner:
                 silent = self._silence(connection, row, now)
                 if self._is_alive(connection, row, silent):
                     raise PartitionBusy(
@@ -281,14 +281,17 @@ class Ledger:
                 raise RunIncomplete(run.run_id, missing)
 
     def fail(self, run: Run, reason: str, resumable: bool = True) -> None:
-        """The run stopped; what it wrote stays invisible, and the next one may resume it.
+        """The run stopped before it was published; what it wrote stays invisible, and the next one
+        may resume it.
 
         Not `resumable`, the next one begins anew. Workers that score its shards are fenced out.
         """
         ended = {} if resumable else {"fingerprint": ""}
         with translated(self.engine, "to fail a run"), self.engine.begin() as connection:
             self._fence(connection, run.run_id)
-            self._update_owned(connection, run, RUNNING, state=FAILED, error=reason, **ended)
+            self._update_owned(
+                connection, run, RUNNING, SCORED, state=FAILED, error=reason, **ended
+            )
 
     # --- shards ---------------------------------------------------------------------------------
 
@@ -394,7 +397,7 @@ class Ledger:
 
     @contextmanager
     def kept_alive(self, run: Run) -> Iterator[None]:
-        """Renew the run's heartbeat in the background, however long a chunk takes."""
+        """Renew the run's heartbeat in the background, however long a chunk or the audit takes."""
         stopped = threading.Event()
 
         def renew() -> None:
@@ -402,7 +405,8 @@ class Ledger:
                 try:
                     with translated(self.engine, "a heartbeat"), self.engine.begin() as connection:
                         # The clock is read when the row is free: a chunk's commit may hold it.
-                        self._update_owned(connection, run, RUNNING, heartbeat_at=self._clock)
+                        beat = {"heartbeat_at": self._clock}
+                        self._update_owned(connection, run, RUNNING, SCORED, **beat)
                 except (DatabaseError, TransientError):
                     continue  # the next chunk's commit finds out, and says so
 
@@ -487,10 +491,10 @@ class Ledger:
         connection.execute(statement.values(owner=owner))
 
     def _update_owned(
-        self, connection: sa.Connection, run: Run, expected: str, **values: Any
+        self, connection: sa.Connection, run: Run, *expected: str, **values: Any
     ) -> None:
         runs = self.tables.runs
-        statement = sa.update(runs).where(_owned(runs, run, expected)).values(**values)
+        statement = sa.update(runs).where(_owned(runs, run, *expected)).values(**values)
         if connection.execute(statement).rowcount != 1:
             raise OwnershipLost(run.run_id)
 
@@ -502,7 +506,7 @@ class Ledger:
         return (now - max(connection.scalar(last) or beat, beat)).total_seconds()
 
     def _is_alive(self, connection: sa.Connection, row: sa.RowMapping, silent: float) -> bool:
-        """Whether the owner of a running run is still at work, `silent` seconds after a sign."""
+        """Whether a run's owner is still at work, `silent` seconds after its last sign of life."""
         if is_dead(row["owner"]):
             return False
         if -self.lease < silent < self.lease:  # less, if the clock was set back
@@ -535,8 +539,9 @@ def new_owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
 
 
-def _owned(runs: sa.Table, run: Run, state: str) -> sa.ColumnElement[bool]:
-    return (runs.c.run_id == run.run_id) & (runs.c.owner == run.owner) & (runs.c.state == state)
+def _owned(runs: sa.Table, run: Run, *states: str) -> sa.ColumnElement[bool]:
+    own = (runs.c.run_id == run.run_id) & (runs.c.owner == run.owner)
+    return own & runs.c.state.in_(states)
 
 
 def is_dead(owner: str) -> bool:

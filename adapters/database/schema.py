@@ -83,7 +83,7 @@ class LedgerTables:
             sa.Column("last_key", _TEXT, nullable=False),
             sa.Column("rows", sa.BigInteger, nullable=False),
             sa.Column("rejected", sa.BigInteger, nullable=False),
-            sa.Column("digest", _NAME),  # of the keys and times of its rows, as they were read
+            sa.Column("digest", _NAME),  # of its rows, as they were read
             sa.Column("committed_at", Instant, nullable=False),
         )
         # Rows that got no prediction, with what they held.

@@ -40,10 +40,6 @@ class Snapshot(ABC):
         """What other connections can join this snapshot by, while it is open."""
 
     @abstractmethod
-    def keys(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
-        """As `chunks`, but of the key columns and `partition_time` alone."""
-
-    @abstractmethod
     def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
         """Those rows in key order, `rows` at a time, as Arrow columns of the declared types."""
 
@@ -88,13 +84,6 @@ class StreamedSnapshot(Snapshot):
             last = self._source.decode_key(self._source.encode_key(tuple(row)))
             found.append(last)
         return found
-
-    def keys(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
-        of_key = [c for c in self._signature.inputs if c.name in self._source.spec.key]
-        bare = self._signature.model_copy(update={"inputs": tuple(of_key)})
-        alike = type(self)(self._source, self._connection, bare, self._start, self._end)
-        alike.through, alike.only = self.through, self.only
-        return alike.chunks(after, rows)
 
     def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
         source = self._source

@@ -121,9 +121,14 @@ def test_a_failed_run_resumes_after_its_last_chunk(
 
 
 @pytest.mark.parametrize(
-    "change", ["DELETE FROM orders WHERE id = 7", "UPDATE orders SET id = 0 WHERE id = 700"]
+    "change",
+    [
+        "DELETE FROM orders WHERE id = 7",
+        "UPDATE orders SET id = 0 WHERE id = 700",
+        "UPDATE orders SET x = 5 WHERE id = 7",
+    ],
 )
-def test_a_run_begins_anew_if_rows_came_or_went_behind_it(
+def test_a_run_begins_anew_if_rows_have_changed_behind_it(
     project: Project, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     project.fill()
@@ -136,6 +141,49 @@ def test_a_run_begins_anew_if_rows_came_or_went_behind_it(
     assert (result.run_id, result.resumed_rows) == (2, 0)
     assert project.scores() == project.expected()
     assert project.states() == [("all", "failed"), ("all", "published")]
+
+
+def stopped_before_publishing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole table is scored, and what wants to audit it stops."""
+
+    def stop(*_: Any) -> None:
+        raise ConfigurationError("the audit", "sql", "it stopped", "Begin again.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("flows.score.audited", stop)
+        with pytest.raises(ConfigurationError):
+            score("orders", "all")
+
+
+def test_what_is_scored_already_is_audited_and_published(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.fill()
+    project.publish()
+    stopped_before_publishing(monkeypatch)
+    assert project.states() == [("all", "failed")]
+    result = score("orders", "all")
+    assert (result.run_id, result.rows, result.resumed_rows) == (1, 1000, 1000)
+    assert project.scores() == project.expected()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO orders VALUES (1001, '2024-03-02Z', 5)",
+        "DELETE FROM orders WHERE id = 1000",
+        "UPDATE orders SET x = 5 WHERE id = 1000",
+    ],
+)
+def test_what_was_scored_is_not_published_if_the_source_has_changed(
+    project: Project, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    project.fill()
+    project.publish()
+    stopped_before_publishing(monkeypatch)
+    project.sql(change)
+    assert score("orders", "all").run_id == 2
+    assert project.scores() == project.expected()
 
 
 def test_another_model_does_not_resume_the_failed_run(project: Project) -> None:

@@ -1,6 +1,7 @@
 """A chunk's digest: the same rows, and only they, have it; and what it is for, in every lane."""
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,6 +16,8 @@ from lanes import Lane, request_of, sign
 from adapters.database.digests import digest
 from flows.resuming import unchanged
 
+NOTHING = pa.table({})
+
 VALUES: dict[pa.DataType, list[Any]] = {
     pa.int16(): [1, -2, 3],
     pa.uint64(): [1, 2**63, 3],
@@ -26,26 +29,47 @@ VALUES: dict[pa.DataType, list[Any]] = {
 }
 
 
+def named(values: Any) -> str:
+    return digest(pa.table({"key": values}), NOTHING)
+
+
+def given_to_the_model(values: Any) -> str:
+    return digest(NOTHING, pa.table({"x": values}))
+
+
 @pytest.mark.parametrize("kind", VALUES, ids=str)
-def test_the_same_values_however_they_lie(kind: pa.DataType) -> None:
-    values = pa.array(VALUES[kind], kind)
-    whole = digest(pa.table({"key": values}))
-    parts = pa.chunked_array([values.slice(0, 1), values.slice(1)])
-    longer = pa.concat_arrays([values.slice(2), values]).slice(1)
-    assert whole == digest(pa.table({"key": parts})) == digest(pa.table({"other": longer}))
-    assert len(whole) == 32
-    assert whole != digest(pa.table({"key": values.take(pa.array([1, 0, 2]))}))
-    assert whole != digest(pa.table({"key": values.slice(0, 2)}))
+@pytest.mark.parametrize("of", [named, given_to_the_model])
+def test_the_same_values_however_they_lie(kind: pa.DataType, of: Callable[[Any], str]) -> None:
+    for values in (pa.array(VALUES[kind], kind), pa.array([*VALUES[kind][:2], None], kind)):
+        whole = of(values)
+        parts = pa.chunked_array([values.slice(0, 1), values.slice(1)])
+        longer = pa.concat_arrays([values.slice(2), values]).slice(1)
+        assert whole == of(parts) == of(longer)
+        assert len(whole) == 32
+        assert whole != of(values.take(pa.array([1, 0, 2])))
+        assert whole != of(values.slice(0, 2))
+        assert whole != of(values.take(pa.array([0, None, 2])))
+
+
+def test_what_lies_beneath_a_null_does_not_matter() -> None:
+    valid = pa.array([True, False]).buffers()[1]
+    ones, twos = (
+        pa.Array.from_buffers(pa.float64(), 2, [valid, pa.array([1.0, beneath]).buffers()[1]])
+        for beneath in (1.0, 2.0)
+    )
+    assert ones.to_pylist() == twos.to_pylist() == [1.0, None]
+    assert given_to_the_model(ones) == given_to_the_model(twos)
+    assert given_to_the_model(ones) != given_to_the_model(pa.array([1.0, 0.0]))
 
 
 @given(st.lists(st.text(max_size=3), max_size=4), st.lists(st.text(max_size=3), max_size=4))
 def test_other_texts(one: list[str], other: list[str]) -> None:
-    tables = [pa.table({"key": pa.array(texts, pa.string())}) for texts in (one, other)]
-    assert (digest(tables[0]) == digest(tables[1])) == (one == other)
+    tables = [pa.array(texts, pa.string()) for texts in (one, other)]
+    assert (named(tables[0]) == named(tables[1])) == (one == other)
 
 
 def test_no_rows() -> None:
-    assert digest(pa.table({"key": pa.chunked_array([], pa.int64())})) == digest(pa.table({}))
+    assert named(pa.chunked_array([], pa.int64())) == digest(NOTHING, NOTHING)
 
 
 KEYS: dict[str, tuple[Any, list[Any]]] = {
@@ -58,7 +82,7 @@ KEYS: dict[str, tuple[Any, list[Any]]] = {
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_rows_that_a_run_is_done_with(lane: Lane, kind: str) -> None:
-    """It may go on if they are the same; not if one came, went, or was exchanged."""
+    """It may go on if they are the same; not if one came, went, changed or was exchanged."""
     sql, keys = KEYS[kind]
     columns = [sa.Column("id", sql, primary_key=True), sa.Column("x", sa.Double)]
     table = lane.table("t", columns, [{"id": key, "x": 0.5} for key in keys if key != keys[1]])
@@ -69,11 +93,12 @@ def test_rows_that_a_run_is_done_with(lane: Lane, kind: str) -> None:
     for number, chunk in enumerate(lane.read(source, rows=3)[:2]):
         rows = chunk.select(source.kept_columns)
         scored = rows.append_column("prediction", pa.array([0.5] * chunk.num_rows))
-        predictions.write(run, number, scored, digest=digest(rows))
+        seen = digest(rows, chunk.select(["x"]))
+        predictions.write(run, number, scored, digest=seen)
 
     def may_go_on() -> bool:
         with source.snapshot(sign(), None, None) as snapshot:
-            return unchanged(ledger, source, snapshot, run.run_id, 3)
+            return unchanged(ledger, source, snapshot, run.run_id, 3, ["x"])
 
     def execute(*statements: Any) -> None:
         with lane.engine.begin() as connection:
@@ -81,8 +106,14 @@ def test_rows_that_a_run_is_done_with(lane: Lane, kind: str) -> None:
                 connection.execute(statement)
 
     assert may_go_on()
-    execute(table.update().values(x=7.0), table.delete().where(table.c.id == keys[9]))
-    assert may_go_on()  # other values, and another row beyond
+    beyond = table.update().where(table.c.id == keys[8]).values(x=7.0)
+    execute(beyond, table.delete().where(table.c.id == keys[9]))
+    assert may_go_on()
+    for x in (7.0, None):
+        execute(table.update().where(table.c.id == keys[0]).values(x=x))
+        assert not may_go_on()
+    execute(table.update().where(table.c.id == keys[0]).values(x=0.5))
+    assert may_go_on()
     execute(table.insert().values(id=keys[1], x=0.5))
     assert not may_go_on()
     execute(table.delete().where(table.c.id == keys[2]))

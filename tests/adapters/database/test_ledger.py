@@ -261,6 +261,7 @@ def test_a_zombie_with_a_scored_run_publishes_no_old_model(
     zombie = ledger.begin(request_of(), someone("zombie"))
     predictions.write(zombie, 0, chunk_of(0))
     ledger.score(zombie)
+    silence(lane, ledger, zombie, ledger.lease + 1)
     heir = ledger.begin(request_of(fingerprint="two", version=2), someone("heir"))
     predictions.write(heir, 0, chunk_of(0, values=[2.0]))
     ledger.score(heir)
@@ -281,13 +282,17 @@ def test_a_scored_run_needs_only_publishing(lane: Lane, predictions: Predictions
     first = ledger.begin(request_of(), someone("a"))
     predictions.write(first, 0, chunk_of(0))
     ledger.score(first)
+    with pytest.raises(PartitionBusy):  # its audit is under way
+        ledger.begin(request_of(), someone("b"))
+    silence(lane, ledger, first, ledger.lease + 1)
     second = ledger.begin(request_of(), someone("b"))
     assert second == Run(first.run_id, someone("b"), SCORED, chunks=1, rows=1, last_key="[0]")
     with pytest.raises(OwnershipLost):
         predictions.write(second, 1, chunk_of(1))
-    with pytest.raises(OwnershipLost):
-        ledger.fail(second, "why")
-    ledger.publish(second)
+    ledger.fail(second, "the audit stopped")
+    third = ledger.begin(request_of(), someone("c"))  # at once: it has said that it is not alive
+    assert third == Run(first.run_id, someone("c"), SCORED, chunks=1, rows=1, last_key="[0]")
+    ledger.publish(third)
     assert History(ledger).runs()[0].scored_at is not None
 
 
