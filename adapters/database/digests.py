@@ -56,4 +56,4 @@ def _bytes(column: pa.ChunkedArray) -> Iterator[memoryview]:
 
 
 def _memory(numbers: pa.Array) -> memoryview:
-    return memoryview(np.ascontiguousarray(numbers.to_numpy(zero_copy_only=False)))
+    return np.ascontiguousarray(numbers.to_numpy(zero_copy_only=False)).data
