@@ -1,10 +1,14 @@
 """What all contestants share: the task they are given, the model, the report they give back."""
 
 import json
+import os
 import resource
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +87,19 @@ class Stopwatch:
         if kind is None:
             seconds = time.perf_counter() - self._began
             report(seconds=seconds, cpu_seconds=_cpu() - self._cpu)
+
+
+@contextmanager
+def sampled() -> Iterator[None]:
+    """Have profilers look meanwhile, if benchmarks/flame.py asks for them."""
+    with ExitStack() as started:
+        for command in json.loads(os.environ.get("BENCHMARK_PROFILERS", "[]")):
+            command = [word.replace("{pid}", str(os.getpid())) for word in command]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            started.callback(process.communicate)
+            started.callback(process.send_signal, signal.SIGINT)
+            time.sleep(1)  # until it has begun
+        yield
 
 
 def report(**found: Any) -> None:

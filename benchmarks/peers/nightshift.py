@@ -7,7 +7,7 @@ readers to see, a little before.
 import logging
 import time
 
-from contest import report, task
+from contest import report, sampled, task
 
 given = task()
 
@@ -54,7 +54,8 @@ score(f"warm_{given.model}", "all")  # 1,000 rows: so that all libraries are the
 
 predicting[0] = 0.0
 wall, cpu = time.perf_counter(), time.process_time()
-result = score(f"{given.table}_{given.model}", "all")
+with sampled():
+    result = score(f"{given.table}_{given.model}", "all")
 report(
     seconds=time.perf_counter() - wall,
     cpu_seconds=time.process_time() - cpu,
