@@ -75,8 +75,8 @@ def measure(folder: Path) -> dict[str, float]:
         "ledger": [],
         "wal": [],
     }
-    with open_desk(settings, job) as desk:
-        predictions = desk.predictions(signature)
+    with served.lent() as lent, open_desk(settings, job) as desk:
+        model, predictions = lent.model, desk.predictions(signature)
         predictions.create()
         digest = served.manifest.digest
         request = RunRequest(job.name, job.target.table, "all", None, None, "sum", 1, digest, "x")
@@ -86,7 +86,7 @@ def measure(folder: Path) -> dict[str, float]:
             for number, chunk in enumerate(snapshot.chunks(None, CHUNK)):
                 taken["read"].append(time.perf_counter() - began)
                 began = time.perf_counter()
-                values = served.model.predict_batch(signature.features(chunk))
+                values = model.predict_batch(signature.features(chunk))
                 predicted = signature.predictions(values, chunk.num_rows)
                 taken["predict"].append(time.perf_counter() - began)
                 text = Profile.of(chunk.select(signature.input_names), predicted).to_json()

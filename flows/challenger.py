@@ -5,7 +5,7 @@ with it (an exception, wrong outputs, no answer in time) only switches it off fo
 run. Interrupts pass through. Rows that the champion could not score are not its to try.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -46,6 +46,7 @@ class Challenger:
         kept: Sequence[str],
         tolerance: Tolerance | None = None,
         timeout: float | None = None,
+        leaving: Callable[[], object] = lambda: None,
     ) -> None:
         self.signature = manifest.signature
         self.model = model
@@ -54,7 +55,7 @@ class Challenger:
         self.failure: str | None = None
         """Why it is switched off."""
         self._champion = champion.signature
-        self._call = TimedCalls(timeout)
+        self._call = TimedCalls(timeout, leaving)
         self._outputs = common_outputs(champion.signature, manifest.signature)
         if not self._outputs:
             one, other = (

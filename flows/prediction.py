@@ -17,7 +17,7 @@ rows beside a reject were predicted in smaller batches, and so were those after 
 They are the same rows and bits in every run, as long as the same calls fail. Trees are exact.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from time import perf_counter
@@ -116,7 +116,10 @@ class _Progress:
 
 
 class Predictor:
-    """Scores the chunks of one run, one after the other, with one model."""
+    """Scores the chunks of one run, one after the other, with one model.
+
+    `leaving` is told when a call is left going on in it.
+    """
 
     def __init__(
         self,
@@ -125,6 +128,7 @@ class Predictor:
         key: Sequence[str],
         kept: Sequence[str],
         limits: Limits | None = None,
+        leaving: Callable[[], object] = lambda: None,
     ) -> None:
         self.reference = manifest.reference
         self.signature = manifest.signature
@@ -133,7 +137,7 @@ class Predictor:
         self.limits = limits or Limits()
         self.most_rows: float = inf
         """Rows that one call may have, once memory ran out with more."""
-        self._call = TimedCalls(self.limits.timeout)
+        self._call = TimedCalls(self.limits.timeout, leaving)
         self._read, self._rejected = self.limits.read_before, self.limits.rejected_before
         self._hangs = 0
         self._witness: pa.Table | None = None  # one row that could be predicted

@@ -81,7 +81,10 @@ def _scored(desk: Desk, served: Served, chunk: pa.Table) -> Scored:
     """The rows that can be predicted now, and those that still cannot."""
     limits = Limits(Budget(chunk.num_rows))
     key, kept = desk.job.source.key, desk.source.kept_columns
-    with closing(Predictor(served.manifest, served.model, key, kept, limits)) as predictor:
+    with (
+        served.lent() as lent,
+        closing(Predictor(served.manifest, lent.model, key, kept, limits)) as predictor,
+    ):
         try:
             return predictor.score(chunk)
         except PredictionFailed as error:  # no row of it can be predicted

@@ -5,7 +5,7 @@ champion goes on as if it had never been there.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +13,13 @@ import pyarrow as pa
 from adapters.database.ledger import new_owner
 from adapters.database.predictions import Predictions
 from adapters.database.run import Run, RunRequest
+from adapters.manifest import Manifest
 from adapters.signature import Signature
 from flows.agreement import Comparison
 from flows.challenger import Challenged, Challenger
 from flows.desk import Desk
 from flows.prediction import Scored
-from flows.served import Served
+from flows.served import Lent, Served
 
 Warn = Callable[..., Any]
 
@@ -54,24 +55,33 @@ class Rival:
     ) -> "Iterator[Rival | None]":
         """A run of the challenger that is as far as the champion's; None if there is none."""
         rival = None
-        try:
-            rival = cls._begun(desk, champion, served, request, run, warn)
-        except Exception as error:  # of whatever kind: the champion goes on
-            warn("Without the challenger: %s", error)
-        if rival is None:
-            yield None
-            return
-        with rival.ledger.kept_alive(rival.run):
+        with ExitStack() as held:
             try:
-                yield rival
-            except BaseException:
-                rival.stop("the champion's run stopped")
-                raise
-        rival.finish()
+                lent = held.enter_context(served.lent())
+                rival = cls._begun(desk, champion, served.manifest, lent, request, run, warn)
+            except Exception as error:  # of whatever kind: the champion goes on
+                warn("Without the challenger: %s", error)
+            if rival is None:
+                yield None
+                return
+            with rival.ledger.kept_alive(rival.run):
+                try:
+                    yield rival
+                except BaseException:
+                    rival.stop("the champion's run stopped")
+                    raise
+            rival.finish()
 
     @classmethod
     def _begun(
-        cls, desk: Desk, champion: Served, served: Served, request: RunRequest, run: Run, warn: Warn
+        cls,
+        desk: Desk,
+        champion: Served,
+        manifest: Manifest,
+        lent: Lent,
+        request: RunRequest,
+        run: Run,
+        warn: Warn,
     ) -> "Rival | None":
         job, ledger = desk.job, desk.ledger
         own = ledger.begin(request, new_owner(), resume=run.resumed)
@@ -84,15 +94,16 @@ class Rival:
         if job.predict_timeout is not None:
             seconds = job.predict_timeout.total_seconds()
         challenger = Challenger(
-            served.manifest,
-            served.model,
+            manifest,
+            lent.model,
             champion.manifest,
             job.source.key,
             desk.source.kept_columns,
             None if job.challenger is None else job.challenger.tolerance,
             seconds,
+            lent.left.set,
         )
-        return cls(desk.predictions(served.manifest.signature), challenger, own, warn)
+        return cls(desk.predictions(manifest.signature), challenger, own, warn)
 
     def compare(self, chunk: pa.Table, scored: Scored) -> Challenged:
         """What the challenger makes of a chunk that the champion has scored. Never raises."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pyarrow as pa
 
@@ -50,9 +50,6 @@ def stream(
     job, signature, reference = desk.job, served.manifest.signature, served.reference
     seconds = None if job.predict_timeout is None else job.predict_timeout.total_seconds()
     limits = Limits(job.max_rejects, seconds, run.seen + expected, run.seen, run.rejected)
-    predictor = Predictor(
-        served.manifest, served.model, job.source.key, desk.source.kept_columns, limits
-    )
     profile = Profile() if run.profile is None else Profile.from_json(run.profile)
 
     def predict(numbered: tuple[int, pa.Table]) -> Item:
@@ -81,7 +78,19 @@ def stream(
             rival.write(number, scored, challenged)
 
     algebra, size, stages = LinearAlgebra(), chunk_rows(job, signature), Stages()
-    with algebra, closing(predictor), closing(snapshot.chunks(after, size)) as chunks:
+    with ExitStack() as held:
+        held.enter_context(algebra)
+        lent = held.enter_context(served.lent())
+        predictor = Predictor(
+            served.manifest,
+            lent.model,
+            job.source.key,
+            desk.source.kept_columns,
+            limits,
+            lent.left.set,
+        )
+        held.enter_context(closing(predictor))
+        chunks = held.enter_context(closing(snapshot.chunks(after, size)))
         numbered = enumerate(stages.each("read", chunks), start=run.chunks)
         with closing(overlapped(numbered, predict, write)) as written:
             for _, _, scored, _ in written:

@@ -1,6 +1,9 @@
 """A version of a model, opened, with what its runs are compared with."""
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from adapters.manifest import Manifest
 from adapters.model import Model
@@ -10,17 +13,48 @@ from flows.settings import Settings
 
 
 @dataclass(frozen=True)
-class Served:
-    """A version of a model, opened."""
+class Lent:
+    """A model, for one run or shard."""
 
-    manifest: Manifest
     model: Model
-    reference: Profile
-    """Of the sample that it was published with."""
+    left: threading.Event = field(default_factory=threading.Event)
+    """Set once a call of it was left going on; if it is not thread-safe, it may have no other."""
+
+
+class Served:
+    """A version of a model, opened, for threads side by side.
+
+    `reference` is of the sample that it was published with.
+    """
+
+    def __init__(
+        self, manifest: Manifest, reference: Profile, open_model: Callable[[], Model]
+    ) -> None:
+        self.manifest, self.reference = manifest, reference
+        self._open_model, self._opening = open_model, threading.Lock()
+        self._free = [open_model()]
+
+    @contextmanager
+    def lent(self) -> Iterator[Lent]:
+        """The model: for nobody else meanwhile, unless it is thread-safe.
+
+        Opened once more where there are more threads than copies, or a call goes on in the last
+        one; raises what opening raises.
+        """
+        with self._opening:
+            model = self._free.pop() if self._free else self._open_model()
+            if model.thread_safe:
+                self._free.append(model)
+        lent = Lent(model)
+        try:
+            yield lent
+        finally:
+            if not (model.thread_safe or lent.left.is_set()):
+                self._free.append(model)
 
 
 def opened(settings: Settings, reference: str) -> Served:
     """Fetch the version that the reference names now, check it and open it."""
     store = open_store(settings)
     manifest = store.resolve(reference)
-    return Served(manifest, store.load(manifest), store.reference(manifest))
+    return Served(manifest, store.reference(manifest), lambda: store.load(manifest))

@@ -115,7 +115,7 @@ def task_runner(plan: Shards) -> TaskRunner[Any]:
 def score_shard(work: Assignment) -> int:
     """Score one shard; the rows it has."""
     settings, job = load_settings(), load_job(work.job)
-    served = _model(settings, work.reference)
+    served = _opened_once(settings, work.reference)
     signature = served.manifest.signature
     with ExitStack() as held:
         held.enter_context(threadpool_limits(work.threads))
@@ -157,20 +157,14 @@ def _key(source: Source, text: str | None) -> tuple[Any, ...] | None:
 
 # --- the model, once in each process ------------------------------------------------------------
 
-_models: dict[tuple[str, str], dict[int | None, Served]] = {}
-_loading = threading.Lock()
+_served: dict[tuple[str, str], Served] = {}
+_opening = threading.Lock()
 
 
-def _model(settings: Settings, reference: str) -> Served:
-    """The model, opened once in this process; once in each thread if it is not thread-safe."""
+def _opened_once(settings: Settings, reference: str) -> Served:
     place = settings.store_url(), reference
-    with _loading:
-        if place not in _models:
-            _models.clear()  # a process serves one run at a time
-        known = _models.setdefault(place, {})
-        thread = threading.get_ident()
-        served = known.get(None) or known.get(thread)
-        if served is None:
-            served = opened(settings, reference)
-            known[None if served.model.thread_safe else thread] = served
-        return served
+    with _opening:
+        if place not in _served:
+            _served.clear()  # a process serves one run at a time
+            _served[place] = opened(settings, reference)
+        return _served[place]

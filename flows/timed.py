@@ -35,11 +35,12 @@ class TimedCalls:
     With a limit, calls run in a thread of their own, in the caller's context (which is how
     Prefect's loggers and runs are found), the same thread for all: libraries keep thread pools
     and buffers by thread. A call that takes too long is left alone with that thread, which is a
-    daemon, so that the process can end; the next call gets a new one.
+    daemon, so that the process can end; the next call gets a new one. `leaving` is told of it.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, leaving: Callable[[], object] = lambda: None) -> None:
         self.seconds = seconds
+        self._leaving = leaving
         self._inbox: SimpleQueue[_Task | None] | None = None
 
     def __call__(self, call: Callable[[], Result]) -> Result:
@@ -58,6 +59,7 @@ class TimedCalls:
             return future.result()
         finally:
             if not future.done():  # it hangs, or this thread was interrupted
+                self._leaving()
                 self.close()
             del future, call  # an error's traceback has this frame: let it hold no features
 
