@@ -50,7 +50,8 @@
     │   └── StatementFailed         any other refusal of the database, in its own words
     └── TransientError              what may succeed when tried again; only these are retried
         ├── StoreUnavailable
-        └── DatabaseUnavailable
+        ├── DatabaseUnavailable
+        └── WorkerLost              a process that scored a shard has ended without a word
 
 An error's arguments are its fields, all positional, so that it survives pickling across task
 runners; its text is made in `__str__` and says what is wrong, where, and what to do.
@@ -694,4 +695,17 @@ class DatabaseUnavailable(TransientError):
         return (
             f"The database {self.database} cannot be reached: {self.problem}. "
             "Check database.url, and that the server is up; a run resumes where it stopped."
+        )
+
+
+class WorkerLost(TransientError):
+    def __init__(self, job: str, partition: str) -> None:
+        super().__init__(job, partition)
+        self.job, self.partition = job, partition
+
+    def __str__(self) -> str:
+        return (
+            f"A process that scored a shard of {self.job} {self.partition} was killed, perhaps for "
+            "want of memory: see `shards.at_once` and `chunk_rows`. What it wrote is kept; a run "
+            "resumes where each shard stopped."
         )

@@ -6,8 +6,9 @@ the last committed chunk, and fences out the first should it only have been away
 """
 
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from adapters.database.run import Run
 from adapters.database.shards import Shard
 from adapters.database.snapshot import Snapshot
 from adapters.database.source import Source
-from adapters.errors import LibraryNotInstalled, RowsMissing
+from adapters.errors import LibraryNotInstalled, NightshiftError, RowsMissing, WorkerLost
 from flows.desk import Desk, open_desk
 from flows.job import Shards, load_job
 from flows.partitions import Partition
@@ -80,6 +81,7 @@ def score_shards(
     with ExitStack() as held:
         held.enter_context(TagsContext(current_tags=set()))
         runner = held.enter_context(task_runner(plan))
+        held.enter_context(_handed_out(desk, cell, run))
         futures: list[PrefectFuture[Any]] = []
         for shard in shards:
             number = shard.progress.shard
@@ -93,6 +95,21 @@ def score_shards(
             seen = done
         for future in futures:
             future.result()
+
+
+@contextmanager
+def _handed_out(desk: Desk, cell: Partition, run: Run) -> Iterator[None]:
+    """Withdraw the run's shards should this context fail, an interrupt say: at its end, the task
+    runner waits for the workers, which would score what they have to its end.
+    """
+    try:
+        yield
+    except BaseException as error:
+        with suppress(NightshiftError):
+            desk.ledger.withdraw(run)
+        if isinstance(error, BrokenProcessPool):
+            raise WorkerLost(desk.job.name, cell.label) from error
+        raise
 
 
 def task_runner(plan: Shards) -> TaskRunner[Any]:

@@ -44,6 +44,8 @@ from adapters.errors import (
 )
 
 _CREATING = 10  # attempts; each one that fails leaves less to create
+_NOBODY = ""
+"""The owner of shards that are nobody's to score."""
 
 
 class Ledger:
@@ -323,14 +325,24 @@ class Ledger:
     def take(self, run: Run, shard: int, owner: str) -> Shard:
         """Own one shard of a run, in place of whoever had it. `run` is as its coordinator has it.
 
-        Raises OwnershipLost if the run is no longer that coordinator's.
+        Raises OwnershipLost if the run is no longer that coordinator's, or it was withdrawn.
         """
         shards = self.tables.shards
         with translated(self.engine, "to take a shard"), self.engine.begin() as connection:
-            of_run = (shards.c.run_id == run.run_id) & (shards.c.shard == shard)
-            connection.execute(sa.update(shards).where(of_run).values(owner=owner))
+            mine = (shards.c.run_id == run.run_id) & (shards.c.shard == shard)
+            handed_out = sa.update(shards).where(mine, shards.c.owner != _NOBODY)
+            if connection.execute(handed_out.values(owner=owner)).rowcount != 1:
+                raise OwnershipLost(run.run_id)
             self._update_owned(connection, run, RUNNING, heartbeat_at=self.now(connection))
             return shards_of(connection, self.tables, run.run_id, RUNNING)[shard]
+
+    def withdraw(self, run: Run) -> None:
+        """Take a run's shards from their workers: whoever has one is fenced out at its next chunk,
+        and nobody takes one until the run is begun again. Raises OwnershipLost.
+        """
+        with translated(self.engine, "to withdraw shards"), self.engine.begin() as connection:
+            self._update_owned(connection, run, RUNNING, heartbeat_at=self.now(connection))
+            self._fence(connection, run.run_id)
 
     def finish(self, run: Run, timings: str | None = None) -> None:
         """All rows of the shard that this worker owns are written. Raises OwnershipLost.
@@ -481,7 +493,7 @@ class Ledger:
         return together(shards_of(connection, self.tables, run_id, state), owner)
 
     def _fence(
-        self, connection: sa.Connection, run_id: int, owner: str = "", only: str | None = None
+        self, connection: sa.Connection, run_id: int, owner: str = _NOBODY, only: str | None = None
     ) -> None:
         """Hand the run's shards to another owner, so that nobody else writes into them."""
         shards = self.tables.shards

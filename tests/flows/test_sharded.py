@@ -1,13 +1,19 @@
 """Shards: key ranges scored side by side, exactly once all together."""
 
+import itertools
 import os
 import signal
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from project import Project
+from served import eventually, start
 
+from adapters.database.ledger import Ledger
 from adapters.errors import ConfigurationError, PredictionFailed
+from flows.report import listening
 from flows.score import score
 
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -91,13 +97,65 @@ def test_in_processes_and_on_dask(project: Project, on: str) -> None:
     assert [rows for _, rows in shards_of(project)] == [500, 500]
 
 
+def test_an_interrupt_stops_all_that_are_at_work_and_begins_no_other(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(project, count=4, on="threads", at_once=2)
+    from doubler import Doubler  # type: ignore[import-not-found]
+
+    withdrawn, calls = threading.Event(), itertools.count(1)
+    original, withdraw = Doubler.predict, Ledger.withdraw
+
+    def predict(self: Any, X: Any) -> Any:  # noqa: N803
+        if len(X) == 30 and next(calls) > 4:
+            assert withdrawn.wait(60)
+        return original(self, X)
+
+    def heard(*arguments: Any) -> None:
+        withdraw(*arguments)
+        withdrawn.set()
+
+    def interrupt(done: int, _: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Doubler, "predict", predict)
+    monkeypatch.setattr(Ledger, "withdraw", heard)
+    monkeypatch.setattr("flows.sharded._LOOK", 0.1)
+    with pytest.raises(KeyboardInterrupt), listening(interrupt):
+        score("orders", "all")
+    assert project.count("nightshift_chunks") <= 4  # of 36
+    assert {shard for shard, rows in shards_of(project) if rows} <= {0, 1}
+    assert project.states() == [("all", "failed")]
+    before = sum(rows for _, rows in shards_of(project))
+    result = score("orders", "all")
+    assert (result.run_id, result.resumed_rows) == (1, before)
+    assert project.scores() == project.expected()
+
+
 @pytest.mark.heavy
-def test_a_dask_worker_killed_in_mid_run_costs_no_row(project: Project, tmp_path: Path) -> None:
+def test_ctrl_c_stops_processes_within_a_chunk(project: Project, prefect: str) -> None:
+    project.fill(4000)
+    project.publish(seconds=0.5)
+    project.write_job(shards={"count": 2, "on": "processes"}, chunk_rows=50)
+    process = start(project, prefect, "run", "orders", "--partition", "all")
+    eventually(lambda: project.count("nightshift_chunks") >= 2)
+    process.send_signal(signal.SIGINT)  # as `kill` does; a terminal would tell the workers, too
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+    assert project.count("nightshift_chunks") <= 20  # of 80
+    assert project.states() == [("all", "failed")]
+    assert project.scores() == {}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("on", ["processes", "dask"])
+def test_a_worker_killed_in_mid_run_costs_no_row(project: Project, tmp_path: Path, on: str) -> None:
     """The shard that it had is taken over by another worker, which resumes it."""
     project.fill(2000, days=1)
     victim = tmp_path / "victim"
     project.publish(behaviour="die once", after=3, seconds=0.05, victim=str(victim))
-    project.write_job(shards={"count": 2, "on": "dask"}, chunk_rows=50)
+    project.write_job(shards={"count": 2, "on": on}, chunk_rows=50)
     result = score("orders", "all")
     assert (result.rows, result.run_id) == (2000, 1)
     killed = int(victim.read_text())

@@ -116,6 +116,28 @@ def test_a_failed_run_is_resumed_where_it_stopped(lane: Lane, predictions: Predi
     assert lane.view() == {id_: id_ / 2 for id_ in range(6)}
 
 
+def test_withdrawn_shards_are_nobodys_until_the_run_is_begun_again(
+    lane: Lane, predictions: Predictions
+) -> None:
+    ledger = predictions.ledger
+    run = ledger.begin(request_of(), someone("a"))
+    mine = ledger.take(run, 0, someone("worker")).progress
+    predictions.write(mine, 0, chunk_of(0, 1))
+    ledger.withdraw(run)
+    with pytest.raises(OwnershipLost):
+        predictions.write(mine, 1, chunk_of(2))
+    with pytest.raises(OwnershipLost):
+        ledger.take(run, 0, someone("another"))
+    again = ledger.begin(request_of(), someone("a"))
+    assert (again.run_id, again.rows) == (run.run_id, 2)
+    predictions.write(ledger.take(again, 0, someone("another")).progress, 1, chunk_of(2))
+    later = ledger.begin(request_of("other"), someone("a"))
+    ledger.fail(later, "stopped")
+    ledger.begin(request_of("other"), someone("b"))
+    with pytest.raises(OwnershipLost):  # it is not this one's to withdraw
+        ledger.withdraw(later)
+
+
 def test_only_a_run_with_the_same_fingerprint_is_resumed(
     lane: Lane, predictions: Predictions
 ) -> None:
