@@ -65,6 +65,16 @@ def scheduled_time() -> datetime | None:
     return run.expected_start_time.astimezone(UTC)
 
 
+def first_begun() -> datetime:
+    """When this flow run was begun for the first time: tried again later, it is no later night."""
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    run = context.flow_run if context is not None else None
+    begun = None if run is None else run.start_time
+    return datetime.now(UTC) if begun is None else begun.astimezone(UTC)
+
+
 def newer_night(scheduled: datetime, now: datetime) -> datetime | None:
     """The newest time up to now for which the same schedule has planned another run."""
     from prefect.client.orchestration import get_client

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -46,7 +46,14 @@ from flows.prepared import Prepared, at_work, shared, sharing
 from flows.report import Progress, ScoreResult, label_run, show_failure, show_result
 from flows.resuming import unchanged
 from flows.rival import Rival, reading
-from flows.schedule import is_late, newer_night, night_to_score, scheduled_time, why_unwanted
+from flows.schedule import (
+    first_begun,
+    is_late,
+    newer_night,
+    night_to_score,
+    scheduled_time,
+    why_unwanted,
+)
 from flows.scoring import chunk_rows, stream
 from flows.served import Served, opened
 from flows.settings import Settings, load_settings
@@ -124,12 +131,12 @@ def _wanted_partition(job: Job, label: str | None) -> Partition:
     night = scheduled_time()
     if label or night is None:
         return job.partition_of(label)
-    now = datetime.now(UTC)
-    newer = newer_night(night, now) if is_late(job, night, now) else None
-    reason = why_unwanted(job, night, now, newer)
+    begun = first_begun()
+    newer = newer_night(night, begun) if is_late(job, night, begun) else None
+    reason = why_unwanted(job, night, begun, newer)
     if reason is not None:
         raise Unwanted(reason)
-    return job.partition_due(night_to_score(job, night, now))
+    return job.partition_due(night_to_score(job, night, begun))
 
 
 def _score_partition(

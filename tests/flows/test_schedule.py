@@ -4,16 +4,21 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
 from project import JOB, Project
 from served import deployment, eventually, runs_of, say, serving
 
 from adapters.errors import ConfigurationError
 from flows.job import Job, load_job
 from flows.schedule import cron_problem, night_to_score, why_unwanted
+from flows.score import _wanted_partition
 
 NIGHTLY = "0 3 * * *"
 
@@ -92,6 +97,23 @@ def test_the_latest_makes_up_for_nights_that_were_never_planned(
     assert night_to_score(nightly, night.astimezone(UTC), at(now, zone)) == at(scored, zone)
 
 
+@pytest.mark.parametrize("missed", ["skip", "latest"])
+def test_tried_again_days_later_a_night_is_no_later(
+    missed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person clicks Retry on a night that was begun in time, and failed."""
+    night = at("2024-03-02T03:00")
+    run = FlowRun(
+        flow_id=uuid4(),
+        auto_scheduled=True,
+        expected_start_time=night,
+        start_time=night + timedelta(seconds=20),
+    )
+    context = SimpleNamespace(flow_run=run)
+    monkeypatch.setattr(FlowRunContext, "get", lambda: context)
+    assert _wanted_partition(job(missed=missed), None).label == "2024-03-01"
+
+
 @pytest.mark.parametrize(
     "good",
     ["* * * * *", "0 3 * * *", "*/15 0-6 1,15 jan-mar mon", "0/5 * * * *", "59 23 31 12 7"],
@@ -129,6 +151,10 @@ def test_bad_cron_lines(bad: str, problem: str) -> None:
         ({"schedule": {"cron": NIGHTLY, "timezone": "Berlin"}}, "Did you mean Europe/Berlin"),
         ({"on": {"match": {"a": "b"}}}, "on: it names no event"),
         ({"on": {"evnt": "x"}}, "Did you mean 'event'"),
+        (
+            {"model": "doubler@7", "on": {"model_promoted": "rescore_latest"}},
+            "on.model_promoted: the job's model is doubler@7, .* like doubler@champion",
+        ),
         ({"timeout": "0s"}, "timeout: it is no length of time"),
         ({"max_parallel": 99}, "max_parallel: it should be less than or equal to 16"),
     ],
