@@ -274,6 +274,15 @@ class Job(_Part):
         return self
 
     @model_validator(mode="after")
+    def _promotable(self) -> Self:
+        waits = self.on is not None and self.on.model_promoted is not None
+        if waits and self.model.rpartition("@")[2].isdigit():
+            problem = f"the job's model is {self.model}, which no promotion moves"
+            name = self.model.partition("@")[0]
+            raise refused(problem, f"Name an alias, like {name}@champion.", "on.model_promoted")
+        return self
+
+    @model_validator(mode="after")
     def _challenger_in_one_shard(self) -> Self:
         if self.challenger is not None and self.shards.count > 1:
             problem = "a challenger is scored beside its champion, in one shard"
