@@ -7,11 +7,12 @@ same shape: an environment that predicts otherwise is told apart from one that m
 import contextlib
 import functools
 import importlib.metadata
+import json
 import pickle
 import platform
 import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
@@ -19,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from adapters.errors import SignatureUndefined
 from adapters.model import Model
-from adapters.signature import Signature
+from adapters.signature import Column, Signature
 
 MOST_ROWS = 32
-_MOST_BYTES = 256 * 1024**2  # once unpacked; 32 rows of 100,000 columns are far below
+_MOST_BYTES = 64 * 1024**2  # 32 rows of 100,000 numbers each are just below
+_PLAIN = {"date": pa.int32(), "timestamp": pa.int64(), "timestamptz": pa.int64()}
 
 # --- rows ---------------------------------------------------------------------------------------
 
@@ -36,35 +38,59 @@ def spread(rows: int, most: int = MOST_ROWS) -> list[int]:
 
 
 def write_rows(inputs: pa.Table, predictions: pa.Table) -> bytes:
-    """Inputs and predictions, m rows each -> one Parquet file. Their names may be the same."""
-    names = [f"input {name}" for name in inputs.column_names]
-    names += [f"output {name}" for name in predictions.column_names]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table([*inputs.columns, *predictions.columns], names=names), sink)
-    return bytes(sink.getvalue())
+    """Inputs and predictions, m rows each -> JSON, column by column.
+
+    JSON, because these bytes are read before the model has predicted anything, perhaps unsigned:
+    nothing in it is compressed or repeated, and no native parser sees it. Raises
+    SignatureUndefined if it would be more than `read_rows` takes.
+    """
+    sides = {"inputs": inputs, "outputs": predictions}
+    values = {
+        side: {name: _plain(table.column(name)).to_pylist() for name in table.column_names}
+        for side, table in sides.items()
+    }
+    data = json.dumps(values, separators=(",", ":")).encode()
+    if len(data) > _MOST_BYTES:
+        problem = f"{inputs.num_rows} of its rows have {len(data):,} bytes, {_MOST_BYTES:,} may be"
+        raise SignatureUndefined("the sample", problem, "Give one of shorter texts.")
+    return data
 
 
 def read_rows(data: bytes, signature: Signature, rows: int) -> tuple[pa.Table, pa.Table]:
     """What `write_rows` returned -> inputs and predictions.
 
-    Raises ValueError if it is no Parquet file of so many rows and of the signature's columns, or
-    too large a one.
+    Raises ValueError if it is not so many rows of the signature's columns, or too large.
     """
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"{len(data):,} bytes, {_MOST_BYTES:,} may be")
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        found = file.metadata
-        size = sum(found.row_group(i).total_byte_size for i in range(found.num_row_groups))
-        if found.num_rows != rows or size > _MOST_BYTES:
-            raise ValueError(f"{found.num_rows} rows in {size} bytes, not {rows} rows")
-        table = file.read()
-        inputs = table.select([f"input {name}" for name in signature.input_names])
-        outputs = table.select([f"output {name}" for name in signature.output_names])
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise ValueError(str(error)) from error
-    return (
-        inputs.rename_columns(signature.input_names),
-        outputs.rename_columns(signature.output_names),
-    )
+        found = json.loads(data)
+        return (
+            _table(found["inputs"], signature.inputs, rows),
+            _table(found["outputs"], signature.outputs, rows),
+        )
+    except (pa.ArrowException, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _table(found: dict[str, list[Any]], columns: Sequence[Column], rows: int) -> pa.Table:
+    arrays = []
+    for column in columns:
+        values = found[column.name]
+        if len(values) != rows:
+            raise ValueError(f"{len(values)} rows of {column.name!r}, not {rows} rows")
+        if column.length is not None and {len(value) for value in values} != {column.length}:
+            raise ValueError(f"{column.name!r} is not {column.length} numbers in every row")
+        plain = _PLAIN.get(column.type, column.arrow_type)
+        arrays.append(pa.array(values, plain).cast(column.arrow_type))
+    return pa.table(arrays, names=[column.name for column in columns])
+
+
+def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """As JSON can hold them: days and microseconds since 1970 in place of dates and times."""
+    if pa.types.is_temporal(values.type):
+        return values.cast(pa.int32() if pa.types.is_date32(values.type) else pa.int64())
+    return values
 
 
 def difference(then: pa.Table, now: pa.Table, tolerance: float) -> str | None:

@@ -59,7 +59,7 @@ class Blob(_Record):
 
 
 class GoldenBlob(Blob):
-    """A Parquet file of inputs and the predictions for them."""
+    """Inputs and the predictions for them, as JSON."""
 
     rows: int = Field(ge=1, le=1000)
 

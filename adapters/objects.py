@@ -25,8 +25,6 @@ from adapters.errors import (
     StoreUnsafe,
 )
 
-_SLOWEST_TRANSFER = 1024**2  # bytes/s; a blob that moves slower than this is given up
-
 
 @dataclass(frozen=True)
 class StoreOptions:
@@ -38,16 +36,21 @@ class StoreOptions:
     ca_bundle: Path | None = None
     key: str | None = None  # None: found as every AWS tool finds it
     secret: str | None = field(default=None, repr=False)
-    connect_timeout: float = 5
-    read_timeout: float = 30
-    retries: int = 2
-    timeout: float = 25
-    """For one small request with all its retries; a blob gets a second more per MiB."""
+    connect_timeout: float = 3
+    read_timeout: float = 10
+    retries: int = 1
+    slowest_transfer: float = 256 * 1024
+    """Bytes per second; what moves slower is given up."""
     cache_bytes: int = 10 * 1024**3
 
-    def patience(self, size: int) -> float:
-        """How long a transfer of `size` bytes may take in all."""
-        return self.timeout + size / _SLOWEST_TRANSFER
+    def patience(self, size: int = 0) -> float:
+        """How long a request that moves `size` bytes may take in all, with its retries.
+
+        A peer that stops reading, or sends byte by byte, lets no timeout of a single wait pass.
+        """
+        waits = (self.retries + 1) * (self.connect_timeout + self.read_timeout)
+        pauses = sum(min(2**attempt, 20) for attempt in range(self.retries))  # botocore's longest
+        return waits + pauses + size / self.slowest_transfer
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,7 @@ class FileObjects(Objects):
         with (
             self._translated(f"write {key}"),
             self._temporary(key, data) as temporary,
-            alone(self._root / ".lock", self.options.timeout),
+            alone(self._root / ".lock", self.options.patience()),
         ):
             found = self.info(key)
             if found is None or found.tag != tag:

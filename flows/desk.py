@@ -101,6 +101,7 @@ def open_store(settings: Settings) -> ModelStore:
         connect_timeout=store.connect_timeout,
         read_timeout=store.read_timeout,
         retries=store.retries,
+        slowest_transfer=store.slowest_transfer,
     )
     return ModelStore(settings.store_url(), options, settings.trust_policy())
 

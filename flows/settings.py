@@ -99,9 +99,12 @@ class StoreSettings(_Part):
     """A file with the certificates that an https endpoint may be signed by; else the system's."""
     key: SecretStr | None = None
     secret: SecretStr | None = None
-    connect_timeout: float = Field(5, gt=0)
-    read_timeout: float = Field(30, gt=0)
-    retries: int = Field(2, ge=0)
+    connect_timeout: float = Field(3, gt=0)
+    read_timeout: float = Field(10, gt=0)
+    retries: int = Field(1, ge=0)
+    """With the timeouts it bounds a request: as they are, a server is missed within 27 seconds."""
+    slowest_transfer: float = Field(256 * 1024, gt=0)
+    """Bytes per second; a blob that moves slower is given up."""
 
     @field_validator("url", "endpoint_url")
     @classmethod

@@ -114,7 +114,6 @@ def bucket(s3_server: Any, s3_client: Any, s3_bucket: str, tmp_path: Path) -> Bu
         region=s3_server.region,
         key=s3_server.key,
         secret=s3_server.secret,
-        timeout=20,
     )
     return Bucket(s3_client, s3_bucket, options)
 

@@ -5,7 +5,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,12 @@ from adapters.errors import (
 )
 from adapters.model import Model
 from adapters.objects import alone
-from adapters.store import StoreOptions
+from adapters.store import ModelStore, StoreOptions
 
 Answer = Iterable[bytes]
 App = Callable[[dict[str, Any], Any], Answer]
 
-IMPATIENT = {"connect_timeout": 0.3, "read_timeout": 0.3, "retries": 0, "timeout": 2}
+IMPATIENT = {"connect_timeout": 2, "read_timeout": 0.3, "retries": 0}
 
 
 class Faulty:
@@ -93,51 +95,65 @@ def test_a_name_that_does_not_resolve_is_unavailable(bucket: Any) -> None:
     assert seconds(store.models, StoreUnavailable, r"no-such-host\.invalid") < 4
 
 
-def test_an_endpoint_that_drops_packets_is_unavailable(bucket: Any) -> None:
-    """A full queue of connections makes Linux drop the next one's first packet."""
-    with closing(socket.socket()) as server:
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An endpoint that accepts and never answers."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        yield "http://{}:{}".format(*server.getsockname())
+
+
+@pytest.fixture
+def dropping() -> Iterator[str]:
+    """An endpoint that drops packets: with a full queue, Linux drops a connection's first one."""
+    with closing(socket.socket()) as server, ExitStack() as waiting:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
-        waiting = []
         for _ in range(4):
-            client = socket.socket()
+            client = waiting.enter_context(closing(socket.socket()))
             client.setblocking(False)
             assert client.connect_ex(server.getsockname()) in {0, errno.EINPROGRESS}
-            waiting.append(client)
-        url = "http://{}:{}".format(*server.getsockname())
-        store = bucket.open(endpoint_url=url, **IMPATIENT)
-        assert seconds(store.models, StoreUnavailable, "(?i)timeout|no answer") < 4
-        for client in waiting:
-            client.close()
+        yield "http://{}:{}".format(*server.getsockname())
 
 
-def test_an_endpoint_that_accepts_and_never_answers_is_unavailable(bucket: Any) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        url = "http://{}:{}".format(*server.getsockname())
-        store = bucket.open(endpoint_url=url, **IMPATIENT)
-        assert seconds(store.models, StoreUnavailable, "(?i)read timeout") < 4
-        patient = bucket.open(endpoint_url=url, read_timeout=30, timeout=1)
-        assert seconds(patient.models, StoreUnavailable, "no answer within 1 s") < 15
+def test_an_endpoint_that_drops_packets_is_unavailable(bucket: Any, dropping: str) -> None:
+    hasty = IMPATIENT | {"connect_timeout": 0.3, "read_timeout": 2}
+    store = bucket.open(endpoint_url=dropping, **hasty)
+    assert seconds(store.models, StoreUnavailable, "(?i)connect timeout") < 4
 
 
-def test_a_peer_that_stops_reading_is_given_up(
-    bucket: Any, monkeypatch: pytest.MonkeyPatch
+def test_an_endpoint_that_accepts_and_never_answers_is_unavailable(
+    bucket: Any, silent: str
 ) -> None:
-    monkeypatch.setattr("adapters.objects._SLOWEST_TRANSFER", 1024**3)
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        url = "http://{}:{}".format(*server.getsockname())
-        store = bucket.open(endpoint_url=url, read_timeout=30, timeout=1)
-        data = bytes(32 * 1024**2)
-        act = lambda: store._objects.write("blobs/sha256/x", data)  # noqa: E731
-        assert seconds(act, StoreUnavailable, "no answer within 1 s") < 15
+    store = bucket.open(endpoint_url=silent, **IMPATIENT)
+    assert seconds(store.models, StoreUnavailable, "(?i)read timeout") < 4
 
 
-def test_the_defaults_tell_within_thirty_seconds(tmp_path: Path) -> None:
+def test_a_peer_that_stops_reading_is_given_up(bucket: Any, silent: str) -> None:
+    rate = 64 * 1024**2
+    store = bucket.open(endpoint_url=silent, slowest_transfer=rate, **IMPATIENT)
+    act = lambda: store._objects.write("blobs/sha256/x", bytes(rate))  # noqa: E731
+    assert seconds(act, StoreUnavailable, "no answer within 3 s") < 15
+
+
+def test_patience_follows_from_the_settings(tmp_path: Path) -> None:
     options = StoreOptions(cache_dir=tmp_path)
-    pauses = sum(2**attempt for attempt in range(options.retries))  # botocore's, at most
-    assert (options.retries + 1) * options.connect_timeout + pauses <= options.timeout
-    assert options.patience(0) == options.timeout <= 29
-    assert options.patience(500 * 1024**2) == 525
+    assert options.patience() == 27
+    assert options.patience(500 * 1024**2) == 27 + 2000
+    patient = replace(options, connect_timeout=10, read_timeout=60, retries=6, slowest_transfer=100)
+    assert patient.patience(300) == 7 * 70 + (1 + 2 + 4 + 8 + 16 + 20) + 3
+
+
+@pytest.mark.heavy
+def test_the_defaults_tell_within_thirty_seconds(
+    silent: str, dropping: str, tmp_path: Path
+) -> None:
+    stores = [
+        ModelStore("s3://bucket/prefix", StoreOptions(tmp_path, url, key="k", secret="s"))
+        for url in (silent, dropping)
+    ]
+    with ThreadPoolExecutor() as pool:
+        waits = [pool.submit(seconds, s.models, StoreUnavailable, "reached") for s in stores]
+        assert max(wait.result() for wait in waits) < 30
 
 
 # --- wrong --------------------------------------------------------------------------------------
@@ -347,7 +363,7 @@ def test_a_file_system_without_hard_links_is_refused(
 def test_a_lock_that_is_never_given_back_is_unavailable(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
-    store = folder.open(timeout=0.2)
+    store = folder.open(connect_timeout=0.1, read_timeout=0.1, retries=0)
     store.publish("delay", model, sample)
     store.publish("delay", model, sample)
     store.promote("delay", 1)

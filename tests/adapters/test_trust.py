@@ -297,7 +297,18 @@ def test_a_zip_bomb_does_not_inflate(folder: Any, sample: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"PAR1", b"no parquet at all", b"PAR1" + bytes(40) + b"PAR1"]
+    "content",
+    [
+        b"",
+        b"no golden rows at all",
+        b"\xff\xfe",
+        b"[]",
+        b'{"inputs": {}, "outputs": {}}',
+        b'{"inputs": {"distance": 32, "hour": []}}',
+        b'{"inputs": {"distance": {}, "hour": []}}',
+        pytest.param(b"[" * 1_000_000, id="nested"),
+        pytest.param(b"1" * 10_000, id="a number without end"),
+    ],
 )
 def test_golden_rows_that_are_none(folder: Any, sample: pd.DataFrame, content: bytes) -> None:
     from hashlib import sha256
