@@ -10,6 +10,7 @@ import base64
 import hashlib
 import logging
 import os
+import re
 import threading
 import warnings
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from adapters.model import Model
 log = logging.getLogger(__name__)
 
 _PREFIX = "ed25519:"
+_OTHER_VERSION = re.compile(r"\b(older|newer|another|different) version", re.IGNORECASE)
 _warnings_caught = threading.Lock()  # catching warnings changes the whole process
 
 # --- keys ---------------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ class TrustPolicy:
             model = adapter.deserialize_trusted(data, self)
         told = []
         for warning in caught:
-            if "version" in f"{warning.category.__name__} {warning.message}".lower():
+            if _tells_skew(warning.category, str(warning.message)):
                 told.append(f"{warning.category.__name__}: {warning.message}")
             else:
                 warnings.warn_explicit(
@@ -228,3 +230,12 @@ class TrustPolicy:
             raise VersionSkew(manifest.reference, skew)
         if skew and self.version_skew == "warn":
             log.warning("%s: other library versions: %s", manifest.reference, ", ".join(skew))
+
+
+def _tells_skew(kind: type[Warning], text: str) -> bool:
+    """Whether a warning is of a model that another version wrote, as scikit-learn's
+    InconsistentVersionWarning is; not of what a future version will do.
+    """
+    coming = issubclass(kind, FutureWarning | DeprecationWarning | PendingDeprecationWarning)
+    told = "Version" in kind.__name__ or _OTHER_VERSION.search(text) is not None
+    return told and not coming

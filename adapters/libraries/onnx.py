@@ -44,7 +44,7 @@ class OnnxModel(ArchivedModel):
     def __post_init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
-        options.log_severity_level = 3  # errors come as exceptions
+        options.log_severity_level = 4  # errors come as exceptions, too
         with translated(type(self).__name__, "read", "Is the file whole, and not too new?"):
             self._session = onnxruntime.InferenceSession(
                 self.graph, options, providers=["CPUExecutionProvider"]

@@ -13,7 +13,7 @@ from pydantic import JsonValue, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch.export.passes import move_to_device_pass
 
-from adapters.archive import ArchivedModel, configured, translated
+from adapters.archive import ArchivedModel, configured, translated, unpack
 from adapters.arrays import Number, flat, matrix, slices
 from adapters.errors import ConfigurationError
 from adapters.signature import Features, Predictions
@@ -125,7 +125,9 @@ class StateDictModel(PyTorchModel):
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Any:
-        return torch.load(io.BytesIO(files["state.pt"]), map_location="cpu", weights_only=True)
+        data = files["state.pt"]
+        unpack(data)  # PyTorch's own format is a zip as well: see that nothing in it inflates
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
     @classmethod
     def from_file(cls, path: Path, settings: Mapping[str, object]) -> Self:

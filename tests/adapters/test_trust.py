@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import InconsistentVersionWarning
 
-from adapters import archive
+from adapters import archive, golden
 from adapters.errors import (
     BlobCorrupt,
     ConfigurationError,
@@ -31,6 +31,7 @@ from adapters.errors import (
     NightshiftError,
     RecordInvalid,
     SerializationFailed,
+    SignatureUndefined,
     StoreRefused,
     VersionSkew,
 )
@@ -296,6 +297,29 @@ def test_a_zip_bomb_does_not_inflate(folder: Any, sample: pd.DataFrame) -> None:
         tracemalloc.stop()
 
 
+def test_a_state_dict_does_not_inflate(sample: pd.DataFrame) -> None:
+    torch = pytest.importorskip("torch")
+    from adapters.libraries.pytorch import StateDictModel
+
+    class Weighted(StateDictModel):
+        architecture = staticmethod(lambda: torch.nn.Linear(2, 1))
+
+    good = Weighted(Weighted.architecture())
+    again = Weighted.deserialize(good.serialize())
+    np.testing.assert_array_equal(again.predict_batch(sample), good.predict_batch(sample))
+
+    weights = {"weight": torch.zeros(1, 4_000_000), "bias": torch.zeros(1)}
+    stored, deflated = BytesIO(), BytesIO()
+    torch.save(weights, stored)
+    with zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name, content in archive.unpack(stored.getvalue()).items():
+            bomb.writestr(name, content)
+    files = archive.unpack(good.serialize()) | {"state.pt": deflated.getvalue()}
+    assert len(deflated.getvalue()) < 30_000
+    with pytest.raises(SerializationFailed, match="its files hold more than"):
+        Weighted.deserialize(archive.pack(files))
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -321,6 +345,17 @@ def test_golden_rows_that_are_none(folder: Any, sample: pd.DataFrame, content: b
     assert isinstance(refused(store, "delay@1", "no golden rows"), RecordInvalid)
     rewrite(folder, manifest, golden=json.loads(manifest.golden.model_dump_json()) | {"rows": 31})
     assert isinstance(refused(store, "delay@1", "32 rows", "not 31 rows"), RecordInvalid)
+
+
+def test_golden_rows_beyond_the_limit_are_not_parsed(
+    folder: Any, sample: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = folder.open(SAFE)
+    manifest = store.publish("delay", Scaled(1.0), sample)
+    monkeypatch.setattr(golden, "_MOST_BYTES", manifest.golden.size - 1)
+    refused(store, "delay@1", "no golden rows", f"{manifest.golden.size:,} bytes")
+    with pytest.raises(SignatureUndefined, match=f"32 of its rows have {manifest.golden.size:,} b"):
+        store.publish("delay", Scaled(1.0), sample)
 
 
 # --- manifests ----------------------------------------------------------------------------------
@@ -541,8 +576,24 @@ def test_a_librarys_own_warning_counts(
     folder.open(skewed("warn")).load(manifest)
     assert "InconsistentVersionWarning" in caplog.text
     folder.open(skewed("allow")).load(manifest)
-    monkeypatch.setattr(Outdated, "warning", UserWarning("something else"))
-    with pytest.warns(UserWarning, match="something else"):
+    monkeypatch.setattr(Outdated, "warning", UserWarning("saved by an older version of Tree"))
+    refused(folder.open(skewed("error")), "delay@1", "saved by an older version of Tree")
+
+
+@pytest.mark.parametrize(
+    "warning",
+    [
+        UserWarning("something else"),
+        FutureWarning("the default will change in a future version"),
+        DeprecationWarning("deprecated since version 1.2; use another version of it"),
+    ],
+)
+def test_a_librarys_other_warnings_do_not(
+    folder: Any, sample: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, warning: Warning
+) -> None:
+    manifest = folder.open(SAFE).publish("delay", Outdated(1.0), sample)
+    monkeypatch.setattr(Outdated, "warning", warning)
+    with pytest.warns(type(warning), match=str(warning)):
         folder.open(skewed("error")).load(manifest)
 
 
