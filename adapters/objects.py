@@ -25,6 +25,9 @@ from adapters.errors import (
     StoreUnsafe,
 )
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""What a disk says when nothing more fits."""
+
 
 @dataclass(frozen=True)
 class StoreOptions:
@@ -250,6 +253,8 @@ class FileObjects(Objects):
         except PermissionError as error:
             raise StoreAccessDenied(self.url, str(error)) from error
         except OSError as error:
+            if doing.startswith("read") and error.errno in FULL:
+                raise  # it is this machine's disk that is full
             raise StoreRefused(f"The model store {self.url}", doing, str(error)) from error
 
 

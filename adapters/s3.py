@@ -4,7 +4,6 @@ What servers do alike is asked of them, and what they do not is decided by the c
 answer: s3fs makes one error type of many answers, and different types of the same one.
 """
 
-import errno
 import functools
 import os
 import ssl
@@ -23,7 +22,7 @@ from adapters.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from adapters.objects import ObjectInfo, Objects, StoreOptions
+from adapters.objects import FULL, ObjectInfo, Objects, StoreOptions
 
 _LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _MISSING = {"NoSuchKey", "404"}
@@ -137,7 +136,7 @@ class S3Objects(Objects):
                 self._translate_answer(cause, doing)
             if isinstance(error, FileNotFoundError):
                 raise _Missing from error
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            if error.errno in FULL:
                 raise  # it is this machine's disk that is full
             self._translate(error)
         except botocore.exceptions.ClientError as error:

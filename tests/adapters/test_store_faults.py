@@ -275,6 +275,19 @@ def test_a_full_disk_is_told(
     assert folder.keys() == set()
 
 
+def test_a_full_cache_is_not_blamed_on_the_store(
+    folder: Any, model: Model, sample: pd.DataFrame, monkeypatch: Any
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = folder.open()
+    manifest = store.publish("delay", model, sample)
+    monkeypatch.setattr("adapters.objects.shutil.copyfileobj", full)
+    with pytest.raises(StoreRefused, match=r"The cache .* refused .*No space left on device"):
+        store.load(manifest)
+
+
 # --- broken on its way --------------------------------------------------------------------------
 
 

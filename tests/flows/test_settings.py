@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from adapters.errors import ConfigurationError
 from flows import settings as module
+from flows.desk import open_store
 from flows.settings import Settings, jobs_folder, load_settings, read_yaml
 
 Write = Callable[[Any], Path]
@@ -589,3 +590,8 @@ def test_the_package_of_our_folder_s_name_is_refused(
     monkeypatch.syspath_prepend(str(other.parent))
     with pytest.raises(ConfigurationError, match=r"`adapters` 1\.2 from PyPI .* Uninstall both"):
         load_settings()
+
+
+def test_the_stores_patience_is_what_the_settings_say(write: Write) -> None:
+    write("store: {connect_timeout: 7, read_timeout: 60, retries: 3, slowest_transfer: 1000}")
+    assert open_store(load_settings())._options.patience(2000) == 4 * 67 + (1 + 2 + 4) + 2
