@@ -1,5 +1,6 @@
 """Which adapter is which: names to classes, as data. No ML library is imported before its use."""
 
+import contextlib
 import importlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -88,6 +89,10 @@ def adapter_name(model: Model, allowed_classes: Collection[str] = ()) -> str:
     for name, entry in known.items():
         if entry.path == path:
             return name
+    for name in sorted(known.keys() - BUILT_IN.keys()):  # a package may re-export its class
+        with contextlib.suppress(Exception):  # somebody else's that cannot even be imported
+            if adapter_class(name, allowed_classes) is type(model):
+                return name
     raise AdapterNotFound(path, tuple(sorted(known)))
 
 

@@ -19,7 +19,7 @@ A value outside a category's categories becomes missing, as the libraries themse
 """
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -56,6 +56,8 @@ _ARROW: dict[str, pa.DataType] = {
 }
 
 _UNFIT = (pa.ArrowException, OverflowError, UnicodeEncodeError)  # what pa.array and cast raise
+
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 _SAMPLE_REMEDY = "Convert the column in the sample (and in training) and publish again."
 _NULL_REMEDY = (
@@ -115,6 +117,11 @@ class Column(BaseModel):
         if pa.types.is_string(found) or pa.types.is_large_string(found):
             return self.type == "decimal" or self.arrow_type == pa.string() or self._whole
         return bool(found == self.arrow_type or pa.types.is_null(found) or self.accepts(found))
+
+    def spells(self, value: object) -> bool:
+        """Whether JSON, which lacks such values, may have this text for one."""
+        number = pa.types.is_floating(self.arrow_type) and value in _NOT_FINITE
+        return number or (isinstance(value, str) and bool(pa.types.is_temporal(self.arrow_type)))
 
     def predicts(self, found: pa.DataType) -> bool:
         """Whether predictions of this Arrow type may be cast to the output's: labels stay labels,
@@ -212,8 +219,9 @@ class Signature(BaseModel):
     def row(self, values: Mapping[str, object]) -> pa.Table:
         """One row's inputs by name, as JSON gives them -> Arrow columns of one row.
 
-        Dates and times are ISO 8601 texts, None is a missing value, other names are ignored.
-        Raises SignatureMismatch, naming the column.
+        Dates and times are ISO 8601 texts, "NaN" and "-Infinity" may be floats as in a reject's
+        row, None is a missing value, other names are ignored; else a value is of the input's type,
+        as in a table. Raises SignatureMismatch, naming the column.
         """
         arrays = []
         for column in self.inputs:
@@ -222,7 +230,10 @@ class Signature(BaseModel):
             value = values[column.name]
             try:
                 text = str(value) if column.type == "decimal" and value is not None else value
-                arrays.append(_cast(pa.array([text]), column.arrow_type))
+                array = pa.array([text])
+                if not (column.carries(array.type) or column.spells(text)):
+                    raise pa.ArrowTypeError(f"a value of type {array.type}")
+                arrays.append(_cast(array, column.arrow_type))
             except _UNFIT as error:
                 remedy = "Correct the value."
                 raise SignatureMismatch(column.name, column.type, repr(value), remedy) from error
@@ -425,7 +436,7 @@ def _series(column: Column, values: pa.Array) -> "pd.Series[Any]":
             codes = pc.fill_null(pc.index_in(values, known), -1).to_numpy(zero_copy_only=False)
             return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype))
         case "decimal":
-            decimals = [None if text is None else Decimal(text) for text in values.to_pylist()]
+            decimals = [_decimal(column, text) for text in values.to_pylist()]
             return pd.Series(decimals, dtype=object)
         case "date":
             return pd.Series(values.to_pylist(), dtype=object)
@@ -444,3 +455,11 @@ def _series(column: Column, values: pa.Array) -> "pd.Series[Any]":
     return pd.Series(
         values.to_pandas(types_mapper=lambda _: pd.api.types.pandas_dtype(column.dtype))
     )
+
+
+def _decimal(column: Column, text: str | None) -> Decimal | None:
+    try:
+        return None if text is None else Decimal(text)
+    except InvalidOperation as error:
+        remedy = "Correct the value."
+        raise SignatureMismatch(column.name, column.type, repr(text), remedy) from error

@@ -201,6 +201,25 @@ def test_a_users_adapter_is_found_by_its_path_only_where_allowed(
         assert caught.value.adapter == path
 
 
+def test_a_users_adapter_may_be_re_exported_by_its_package(
+    package: Callable[[str, str], None],
+) -> None:
+    package("mypkg/_impl.py", TREND)
+    package("mypkg/__init__.py", "from mypkg._impl import Trend")
+    package("broken.py", "raise RuntimeError('out of order')")
+    package("mypkg-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: mypkg\nVersion: 1.0\n")
+    points = "[nightshift.adapters]\nbroken = broken:Trend\ntrend = mypkg:Trend\n"
+    package("mypkg-1.0.dist-info/entry_points.txt", points)
+
+    model = adapter_class("trend")(2.0, 1.0)  # type: ignore[call-arg]
+    assert type(model).__module__ == "mypkg._impl"
+    assert adapter_name(model) == "trend"
+    package("mypkg-1.0.dist-info/entry_points.txt", "")
+    assert adapter_name(model, {"mypkg:Trend"}) == "mypkg:Trend"
+    with pytest.raises(AdapterNotFound):
+        adapter_name(model)
+
+
 def test_a_path_that_is_not_allowed_is_not_imported(
     package: Callable[[str, str], None], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -242,6 +243,48 @@ class TestTheTable:
             signature.features(pa.table({"n": [1], "x": found}))
         assert caught.value.column == "x"
         assert signature.inputs[1].type in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("trained_on", "wrong"),
+        [
+            (Decimal("1.5"), ["abc", True, [1], {"a": 1}, "1,5"]),
+            ("a", [5, True, ["a"]]),
+            (True, ["true", 1, 0.0]),
+            (1, ["x", 1.5, [1], "NaN"]),
+            (1.5, ["x", "1.5", [1.5], "nan"]),
+            (datetime(2013, 1, 1, tzinfo=UTC), [5, 1.5, True, "yesterday"]),
+            (date(2013, 1, 1), [5, "now", True]),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_a_rows_values_are_of_the_inputs_types(self, trained_on: Any, wrong: list[Any]) -> None:
+        signature = signed(pd.DataFrame({"x": [trained_on]}))
+        for value in wrong:
+            with pytest.raises(SignatureMismatch) as caught:
+                signature.features(signature.row({"x": value}))
+            assert caught.value.column == "x"
+
+    @pytest.mark.parametrize(
+        ("trained_on", "value", "got"),
+        [
+            (Decimal("1.5"), "2.50", Decimal("2.50")),
+            (Decimal("1.5"), 2.5, Decimal("2.5")),
+            (1.5, 2, 2.0),
+            (1.5, "-Infinity", -np.inf),
+            (1, "7", 7),
+            (
+                datetime(2013, 1, 1, tzinfo=UTC),
+                "2013-01-02T03:00+01:00",
+                pd.Timestamp("2013-01-02T02Z"),
+            ),
+            (date(2013, 1, 1), "2013-01-02", date(2013, 1, 2)),
+        ],
+    )
+    def test_a_rows_values_may_be_spelt_as_json_can(
+        self, trained_on: Any, value: Any, got: Any
+    ) -> None:
+        signature = signed(pd.DataFrame({"x": [trained_on]}))
+        assert signature.features(signature.row({"x": value}))["x"][0] == got
 
     def test_wider_text_and_dates_are_read(self) -> None:
         sample = pd.DataFrame({"s": ["a"], "t": pd.Series([datetime(2013, 1, 1)])})  # noqa: DTZ001
