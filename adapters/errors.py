@@ -393,7 +393,8 @@ class RecordInvalid(StoreError):
     def __str__(self) -> str:
         return (
             f"{self.place} cannot be understood: {self.problem}. "
-            "It was damaged, exchanged, or written by a newer Nightshift; publish or promote again."
+            "It was damaged, exchanged, or written by a newer Nightshift. Publish another version; "
+            "if it is an alias, delete the file and promote again."
         )
 
 

@@ -11,8 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from adapters.errors import ConfigurationError, NightshiftError, TransientError
-from flows import cli_deploy, cli_doctor, cli_keys, cli_models, cli_report, cli_runs, terminal
+from adapters.errors import ConfigurationError, NightshiftError, PredictionFailed, TransientError
+from flows import (
+    cli_deploy,
+    cli_doctor,
+    cli_keys,
+    cli_models,
+    cli_publish,
+    cli_report,
+    cli_runs,
+    terminal,
+)
 from flows.terminal import AsJson
 
 app = typer.Typer(
@@ -23,6 +32,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
+cli_publish.add_to(app)
 cli_models.add_to(app)
 cli_keys.add_to(app)
 cli_deploy.add_to(app)
@@ -143,7 +153,12 @@ def predict(
         names = ", ".join(map(repr, unknown))
         terminal.errors.print(terminal.escaped(f"Ignored, no inputs of the model: {names}"))
     features = signature.features(signature.row(values))
-    prediction = store.load(manifest).predict(features)
+    opened = store.load(manifest)
+    try:
+        prediction = opened.predict(features)
+    except Exception as error:  # whatever a model may raise
+        problem = f"{type(error).__name__}: {error}"
+        raise PredictionFailed(manifest.reference, "the row", problem) from error
     predicted = signature.predictions([prediction], 1).to_pylist()[0]
     if as_json:
         terminal.print_json(predicted)

@@ -5,7 +5,7 @@ import typer
 from flows import terminal
 from flows.terminal import AsJson
 
-keys = typer.Typer(help="The keys that models are signed with.", invoke_without_command=True)
+keys = typer.Typer(invoke_without_command=True)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -15,7 +15,7 @@ def add_to(app: typer.Typer) -> None:
 
 @keys.callback()
 def list_keys(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the keys whose models are opened here, and the one that signs here.
+    """The keys that models are signed with: list those trusted here, and the one that signs here.
 
     Example: `nightshift keys`
     """

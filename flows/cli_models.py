@@ -1,13 +1,11 @@
-"""The commands of a model's life: publish, promote, rollback, models."""
+"""The commands of a model's life after it is published: promote, rollback, models."""
 
-from collections.abc import Callable
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
-from adapters.errors import ConfigurationError, JobsBroken, LibraryNotInstalled
+from adapters.errors import ConfigurationError, JobsBroken, RecordInvalid
 from flows import terminal
 from flows.terminal import AsJson
 
@@ -17,90 +15,14 @@ Force = Annotated[
     bool, typer.Option(help="Even if jobs that use the alias could not run, or ask for agreement.")
 ]
 
-models = typer.Typer(help="What is in the model store.", invoke_without_command=True)
+models = typer.Typer(invoke_without_command=True)
 
 
 def add_to(app: typer.Typer) -> None:
     """Make these commands of `nightshift`."""
-    for command in (publish, promote, rollback):
+    for command in (promote, rollback):
         app.command()(command)
     app.add_typer(models, name="models")
-
-
-def publish(
-    path: Annotated[
-        str, typer.Argument(help="The saved model: .joblib, .ubj, .onnx, ..., or models:/name@a.")
-    ],
-    name: Annotated[str, typer.Option(help="The model's name in the store.")],
-    sample: Annotated[
-        Path,
-        typer.Option(help="Inputs as a .parquet or .csv file, best the whole training frame."),
-    ],
-    adapter: Annotated[
-        str | None, typer.Option(help="The adapter, where the file's ending does not tell it.")
-    ] = None,
-    setting: Annotated[
-        list[str] | None, typer.Option(help="A setting of the adapter: output=predict_proba.")
-    ] = None,
-    as_: Annotated[
-        str | None, typer.Option("--as", help="Convert first: `onnx`, if it predicts the same.")
-    ] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="A metric to keep with the version: mae=11.2.")
-    ] = None,
-    description: Annotated[str, typer.Option(help="A sentence about this version.")] = "",
-    trained_through: Annotated[
-        datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="The last day of the training data."),
-    ] = None,
-    sign_key: Annotated[
-        Path | None, typer.Option(help="A private key file in place of trust.sign_key.")
-    ] = None,
-    alias: Annotated[
-        str | None, typer.Option("--promote", help="Move this alias to the new version.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Put a trained model into the store, as its next version, signed with the local key.
-
-    The signature is taken from the sample; some of its rows are kept, with their predictions,
-    and replayed wherever the model is loaded.
-
-    Example: `nightshift publish model.joblib --name churn --sample train.parquet --promote
-    champion`
-    """
-    from adapters.registry import adapter_for_file
-    from flows import desk
-    from flows.settings import load_settings
-
-    settings = load_settings()
-    classes = settings.trust.classes
-    model = adapter_for_file(path, adapter, _pairs("--setting", setting, _value), classes)
-    metrics = _pairs("--metric", metric, float)
-    frame = _read_sample(sample)
-    if as_ is not None:
-        model = _converted(as_, model, frame)
-    through = None if trained_through is None else trained_through.date()
-    manifest = desk.publish(
-        name,
-        model,
-        frame,
-        sign_key,
-        metrics=metrics,
-        description=description,
-        trained_through=through,
-    )
-    if alias is not None:
-        _promote(name, manifest.version, alias, force=False)
-    if as_json:
-        terminal.print_json(manifest.model_dump(mode="json"))
-        return
-    inputs, outputs = manifest.signature.input_names, manifest.signature.output_names
-    terminal.console.print(f"Published [bold]{name}@{manifest.version}[/] ({manifest.adapter})")
-    terminal.console.print(f"  reads   {', '.join(inputs)}\n  writes  {', '.join(outputs)}")
-    terminal.console.print("  signed" if manifest.seal else "  not signed (trust.sign_key)")
-    if alias is not None:
-        terminal.console.print(f"  {name}@{alias} is now version {manifest.version}")
 
 
 def promote(
@@ -118,7 +40,7 @@ def promote(
 
     Example: `nightshift promote churn 7`
     """
-    _say_moved(name, alias, _promote(name, version, alias, force), as_json)
+    _say_moved(name, alias, move_alias(name, version, alias, force), as_json)
 
 
 def rollback(
@@ -150,6 +72,10 @@ def rollback(
     if partition is not None:
         roll_back(name, partition, to, reason, as_json)
         return
+    if to is not None or reason is not None:
+        problem = "--to and --reason are for a job's predictions, which --partition names"
+        remedy = f"Add --partition; or leave them out, to move {name}@{alias} back."
+        raise ConfigurationError("nightshift rollback", "", problem, remedy)
     settings = load_settings()
     store = open_store(settings)
     moved = store.rollback(name, alias)
@@ -161,7 +87,7 @@ def rollback(
 
 @models.callback()
 def list_models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the models in the store: versions, aliases, adapters, metrics.
+    """What is in the model store: list versions, aliases, adapters, metrics.
 
     Example: `nightshift models`
     """
@@ -183,26 +109,7 @@ def _list_models(as_json: bool) -> None:
     from flows.settings import load_settings
 
     store = open_store(load_settings())
-    rows: list[dict[str, Any]] = []
-    for name in store.models():
-        aliases: dict[int, list[str]] = {}
-        for alias, pointer in store.aliases(name).items():
-            aliases.setdefault(pointer.version, []).append(alias)
-        for version in reversed(store.versions(name)):
-            manifest = store.manifest(name, version)
-            rows.append(
-                {
-                    "model": name,
-                    "version": version,
-                    "aliases": sorted(aliases.get(version, [])),
-                    "adapter": manifest.adapter,
-                    "size": manifest.blob.size,
-                    "published": f"{manifest.created_at:%Y-%m-%d %H:%M}",
-                    "by": manifest.created_by,
-                    "signed": manifest.seal is not None,
-                    "metrics": manifest.metrics,
-                }
-            )
+    rows = [row for name in store.models() for row in _versions(store, name)]
     if as_json:
         terminal.print_json(rows)
         return
@@ -213,8 +120,8 @@ def _list_models(as_json: bool) -> None:
                 row["model"],
                 row["version"],
                 ", ".join(row["aliases"]),
-                row["adapter"],
-                -(-row["size"] // 1000),
+                row["adapter"] or "damaged",
+                row["size"] and -(-row["size"] // 1000),
                 row["published"],
                 row["by"],
                 ", ".join(f"{key} {value:g}" for key, value in row["metrics"].items()),
@@ -223,6 +130,33 @@ def _list_models(as_json: bool) -> None:
         ],
         empty="The model store is empty. `nightshift publish` adds to it.",
     )
+
+
+def _versions(store: Any, name: str) -> Iterator[dict[str, Any]]:
+    """A model's versions, the newest first; what is damaged is told, and hides nothing else."""
+    aliases: dict[int, list[str]] = {}
+    try:
+        for alias, pointer in store.aliases(name).items():
+            aliases.setdefault(pointer.version, []).append(alias)
+    except RecordInvalid as error:
+        terminal.say_aside(str(error))
+    for version in reversed(store.versions(name)):
+        manifest = None
+        try:
+            manifest = store.manifest(name, version)
+        except RecordInvalid as error:
+            terminal.say_aside(str(error))
+        yield {
+            "model": name,
+            "version": version,
+            "aliases": sorted(aliases.get(version, [])),
+            "adapter": manifest and manifest.adapter,
+            "size": manifest and manifest.blob.size,
+            "published": manifest and f"{manifest.created_at:%Y-%m-%d %H:%M}",
+            "by": manifest and manifest.created_by,
+            "signed": manifest and manifest.seal is not None,
+            "metrics": manifest.metrics if manifest else {},
+        }
 
 
 @models.command()
@@ -292,7 +226,12 @@ def diff(
             terminal.console.print(terminal.escaped(line))
 
 
-def _promote(name: str, version: int, alias: str, force: bool) -> Any:
+def move_alias(name: str, version: int, alias: str, force: bool) -> Any:
+    """Let the alias name the version, unless a job could not run with it; the alias as it is now.
+
+    Raises JobsBroken, AgreementTooLow, or what loading the model raises; with `force` only what the
+    store itself does.
+    """
     from flows.desk import broken_jobs, open_store
     from flows.gate import require_agreement
     from flows.settings import load_settings
@@ -332,57 +271,3 @@ def _say_moved(name: str, alias: str, moved: Any, as_json: bool) -> None:
         return
     terminal.console.print(f"{name}@{alias} is now version {moved.version}: the next runs use it")
     terminal.console.print("  Readers see what was published before, until then.")
-
-
-def _converted(kind: str, model: Any, sample: Any) -> Any:
-    if kind != "onnx":
-        remedy = "Only `--as onnx` is known."
-        raise ConfigurationError("--as", "", f"{kind!r} is no format to convert to", remedy)
-    try:
-        from adapters.libraries.onnx_conversion import to_onnx
-    except ModuleNotFoundError as error:
-        raise LibraryNotInstalled("onnx", error.name or "onnx", "onnx") from error
-    return to_onnx(model, sample)
-
-
-def _read_sample(path: Path) -> Any:
-    import pandas as pd
-
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".parquet": pd.read_parquet,
-        ".csv": pd.read_csv,
-    }
-    if path.suffix not in readers:
-        problem = f"{path.name!r} is neither .parquet nor .csv"
-        raise ConfigurationError("--sample", "", problem, "Save the sample as one of these.")
-    if not path.is_file():
-        raise ConfigurationError("--sample", "", f"there is no file {path}", "Correct the path.")
-    try:
-        return readers[path.suffix](path)
-    except (OSError, ValueError) as error:
-        remedy = "Save it with DataFrame.to_parquet."
-        problem = f"{path} cannot be read ({error})"
-        raise ConfigurationError("--sample", "", problem, remedy) from error
-
-
-def _pairs(option: str, texts: list[str] | None, kind: Callable[[str], Any]) -> dict[str, Any]:
-    pairs = {}
-    for text in texts or []:
-        name, equals, value = text.partition("=")
-        try:
-            pairs[name] = kind(value)
-        except ValueError:
-            equals = ""
-        if not equals or not name:
-            raise ConfigurationError(option, "", f"{text!r} is no pair", "Write it like name=1.")
-    return pairs
-
-
-def _value(text: str) -> Any:
-    """A setting's value as YAML reads it: 1 is a number, true a boolean, [a, b] a list."""
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(text) from error

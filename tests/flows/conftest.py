@@ -8,6 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import joblib
+import numpy as np
+import pandas as pd
 import pytest
 import sqlalchemy as sa
 import yaml
@@ -18,6 +21,7 @@ from prefect.settings import (
     temporary_settings,
 )
 from project import MODEL_CODE, Project
+from sklearn.linear_model import LogisticRegression
 from watched import Hanging
 
 from flows.cli import main
@@ -105,6 +109,15 @@ def project(
     project = Project(tmp_path, engine)
     project.write_job()
     return project
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[str, str]:
+    """A classifier and its training frame, as a data scientist leaves them."""
+    frame = pd.DataFrame({"x": np.linspace(0, 300, 50)})
+    joblib.dump(LogisticRegression().fit(frame, frame["x"] > 150), tmp_path / "model.joblib")
+    frame.to_parquet(tmp_path / "sample.parquet")
+    return str(tmp_path / "model.joblib"), str(tmp_path / "sample.parquet")
 
 
 @pytest.fixture

@@ -2,28 +2,25 @@
 
 import json
 import re
-from pathlib import Path
 
-import joblib
-import numpy as np
-import pandas as pd
 import pytest
+import typer
 from command import Nightshift
 from project import Project
-from sklearn.linear_model import LogisticRegression
 
 from flows.cli import app
 
-COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands)  # type: ignore[union-attr]
 
-
-@pytest.fixture
-def saved(tmp_path: Path) -> tuple[str, str]:
-    """A classifier and its training frame, as a data scientist leaves them."""
-    frame = pd.DataFrame({"x": np.linspace(0, 300, 50)})
-    joblib.dump(LogisticRegression().fit(frame, frame["x"] > 150), tmp_path / "model.joblib")
-    frame.to_parquet(tmp_path / "sample.parquet")
-    return str(tmp_path / "model.joblib"), str(tmp_path / "sample.parquet")
+def commands(app: typer.Typer, path: str = "") -> list[str]:
+    """Every command, and every group that is one itself, as a person types it."""
+    found = [
+        f"{path}{command.name or command.callback.__name__}"  # type: ignore[union-attr]
+        for command in app.registered_commands
+    ]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        found += [f"{path}{group.name}", *commands(group.typer_instance, f"{path}{group.name} ")]
+    return sorted(found)
 
 
 def test_the_whole_way(project: Project, saved: tuple[str, str], nightshift: Nightshift) -> None:
@@ -140,6 +137,13 @@ def test_a_wrong_row(project: Project, nightshift: Nightshift, row: str) -> None
     assert "--row" in error if code == 2 else "Column 'x'" in error
 
 
+def test_a_row_that_the_model_cannot_take(project: Project, nightshift: Nightshift) -> None:
+    project.publish(behaviour="negative")
+    project.write_job()
+    error = nightshift("predict", "orders", "--row", '{"x": -1}', code=1).stderr
+    assert "doubler@1 could not predict the row: ValueError: cannot take negative" in error
+
+
 def test_a_folder_without_a_project(
     nightshift: Nightshift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,10 +153,10 @@ def test_a_folder_without_a_project(
     assert "elsewhere/nightshift.yaml: there is no such file" in error
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", commands(app))
 def test_every_command_teaches_with_an_example(command: str) -> None:
     from typer.testing import CliRunner
 
-    shown = CliRunner().invoke(app, [command, "--help"])
+    shown = CliRunner().invoke(app, [*command.split(), "--help"])
     assert shown.exit_code == 0
     assert f"Example: nightshift {command}" in " ".join(shown.output.split())
