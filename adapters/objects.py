@@ -52,7 +52,7 @@ class StoreOptions:
         A peer that stops reading, or sends byte by byte, lets no timeout of a single wait pass.
         """
         waits = (self.retries + 1) * (self.connect_timeout + self.read_timeout)
-        pauses = sum(min(2**attempt, 20) for attempt in range(self.retries))  # botocore's longest
+        pauses = sum(min(1 << attempt, 20) for attempt in range(self.retries))  # botocore's longest
         return waits + pauses + size / self.slowest_transfer
 
 
