@@ -93,8 +93,9 @@ def backfill(
 ) -> BackfillResult:
     """Score a range of a job's partitions, one after the other, each published when it is done.
 
-    Killed and started again with the same values, it goes on with its own plan. A partition that
-    fails does not stop the others; started again with `failed`, it does only those.
+    Killed and started again with the same values within a day, it goes on with its own plan, unless
+    `model` names another version by now. A partition that fails does not stop the others; started
+    again with `failed`, it does only those.
 
     Args:
         job: The job, by the name of its file in config/jobs.
@@ -114,37 +115,38 @@ def backfill(
     given = {"start": start, "end": end, "reprocess": reprocess, "model": model, "order": order}
     parameters = json.dumps({**given, "allow_leakage": allow_leakage}, default=str)
     with open_desk(settings, spec) as desk:
-        backfills = Backfills(desk.ledger)
+        backfills, manifest = Backfills(desk.ledger), _resolved(settings, model or spec.model)
+        version, owner, run_id = (manifest.name, manifest.version), new_owner(), flow_run.id
+        going_on, facts = None, Facts()
         if not dry_run or desk.ledger.exists():
             desk.ledger.create()
-            unfinished = backfills.unfinished(job, parameters)
-            facts = backfills.facts(job, cells[0].start, cells[-1].end)
+            going_on = backfills.unfinished(job, parameters, version)
+            if going_on is not None and not dry_run:
+                going_on = backfills.take_over(going_on, owner, run_id)
+            if going_on is None:
+                facts = backfills.facts(job, cells[0].start, cells[-1].end)
+        if going_on is not None:
+            steps = list(going_on.steps)
         else:
-            unfinished, facts = None, Facts()
-        if unfinished is not None:
-            reference = f"{unfinished.model_name}@{unfinished.model_version}"
-            manifest = _resolved(settings, reference)
-            steps = list(unfinished.steps)
-        else:
-            manifest = _resolved(settings, model or spec.model)
             steps = _planned(desk, cells, facts, reprocess, manifest, order, allow_leakage)
         label_run(_run_name(), [job, manifest.name])
-        _tell_plan(steps, manifest, unfinished)
+        _tell_plan(steps, manifest, going_on)
         show_steps(manifest.reference, steps)
         if dry_run:
             show_plan(job, spec.partition, manifest.reference, steps)
             return BackfillResult(job, manifest.reference, None, steps)
-        owner, run_id = new_owner(), flow_run.id
-        taken = unfinished and backfills.take_over(unfinished, owner, run_id)
-        plan = taken or backfills.begin(
-            job, parameters, (manifest.name, manifest.version), steps, owner, run_id, facts.at
-        )
+        plan = going_on or backfills.begin(job, parameters, version, steps, owner, run_id, facts.at)
         waiting = [step for step in plan.steps if step.state == WAITING]
         title = f"{job} {start} to {end}"
         with BackfillProgress(title, job, spec.partition, manifest.reference, plan, backfills):
             if waiting:
                 with prepared(settings, spec, manifest.reference) as common:
-                    common = replace(common, unless_published_since=plan.planned_at, alone=False)
+                    common = replace(
+                        common,
+                        unless_done_since=plan.planned_at,
+                        unless_moved=reprocess != "all",
+                        alone=False,
+                    )
                     runner = _Runner(settings, common, plan, backfills, allow_leakage)
                     runner.run(waiting, max_parallel)
         backfills.renew(plan, ended=True)
@@ -249,8 +251,8 @@ class _Runner:
         time.sleep(self.settings.database.lease + 1)
         self._side_by_side(held, max_parallel)
         for step in held:
-            if step.state == WAITING:
-                step.state = SKIPPED
+            if step.state == WAITING:  # whether they get it published, nobody knows yet
+                step.state = FAILED
                 self._keep(step)
 
     def _side_by_side(self, steps: list[Step], max_parallel: int) -> None:

@@ -119,8 +119,8 @@ def backfill(
 ) -> None:
     """Score a range of partitions, each published when it is done.
 
-    Killed and started again, it goes on with its own plan. A partition that fails does not stop
-    the others; with `--reprocess failed` it does only those.
+    Killed and started again within a day, it goes on with its own plan. A partition that fails does
+    not stop the others; with `--reprocess failed` it does only those.
 
     Example: `nightshift backfill flight_delays --from 2013-10-01 --to 2013-12-31 --dry-run`
     """

@@ -155,7 +155,7 @@ def _score_partition(
     except TaskRunTimeoutError as error:
         raise RunTimedOut(job.name, cell.label, seconds or 0.0) from error
     except (PartitionBusy, OwnershipLost) as error:
-        if common.unless_published_since is None:
+        if common.unless_done_since is None:
             raise
         raise Held(str(error)) from error
     show_result(result, job.source_spec())
@@ -359,7 +359,8 @@ def _request(
         fingerprint=hashlib.sha256(text.encode()).hexdigest(),
         role=role,
         flow_run_id=flow_run.id,
-        unless_published_since=common.unless_published_since if role == CHAMPION else None,
+        unless_done_since=common.unless_done_since if role == CHAMPION else None,
+        unless_moved=common.unless_moved,
     )
 
 

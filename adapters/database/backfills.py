@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +15,8 @@ from adapters.database.run import CHAMPION
 from adapters.database.source import Source
 from adapters.database.times import BEGINNING, END
 from adapters.database.types import Instant, LongText, Name
+
+_OLD = timedelta(days=1)
 
 WAITING, RUNNING, DONE = "waiting", "running", "published"
 SKIPPED, FAILED = "skipped", "failed"
@@ -179,8 +181,12 @@ class Backfills:
 
     # --- a plan's life --------------------------------------------------------------------------
 
-    def unfinished(self, job: str, parameters: str) -> Backfill | None:
-        """The newest plan with these parameters, if it has not ended and nobody carries it out."""
+    def unfinished(self, job: str, parameters: str, model: tuple[str, int]) -> Backfill | None:
+        """The newest plan with these parameters, if it has not ended and nobody carries it out.
+
+        Not one of another model version, or that was left a day ago: what it was made from may no
+        longer be so.
+        """
         backfills, steps = self.backfills, self.steps
         with translated(self.engine, "to read backfills"), open_reader(self.engine) as connection:
             row = connection.execute(
@@ -192,9 +198,10 @@ class Backfills:
             found = row.first()
             if found is None or found["ended_at"] is not None:
                 return None
-            now = self.ledger.now(connection)
-            silent = (now - found["heartbeat_at"]).total_seconds()
-            if silent < self.ledger.lease and not is_dead(found["owner"]):
+            silent = self.ledger.now(connection) - found["heartbeat_at"]
+            alive = silent.total_seconds() < self.ledger.lease and not is_dead(found["owner"])
+            of_model = (found["model_name"], found["model_version"])
+            if alive or silent > _OLD or of_model != model:
                 return None
             lines = connection.execute(
                 sa.select(steps)
@@ -273,14 +280,18 @@ class Backfills:
         return Backfill(backfill_id, owner, *model, planned_at or now, steps, resumed=False)
 
     def keep(self, backfill: Backfill, step: Step) -> None:
-        """Enter what became of a step."""
-        steps = self.steps
+        """Enter what became of a step, unless somebody else carries out the plan by now."""
+        steps, backfills = self.steps, self.backfills
+        owned = sa.exists().where(
+            backfills.c.backfill_id == backfill.backfill_id, backfills.c.owner == backfill.owner
+        )
         with translated(self.engine, "to enter a step"), self.engine.begin() as connection:
             connection.execute(
                 sa.update(steps)
                 .where(
                     steps.c.backfill_id == backfill.backfill_id,
                     steps.c.position == step.position,
+                    owned,
                 )
                 .values(
                     state=step.state,

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from adapters.database import migrations
 from adapters.database.capabilities import MYSQL, capabilities
+from adapters.database.done import refuse_done
 from adapters.database.engine import open_reader, reader, translated
 from adapters.database.intervals import Interval, beside
 from adapters.database.moving import PUBLISH, PUBLISHED, SUPERSEDED, move, newer
@@ -106,9 +107,10 @@ class Ledger:
         another, or than what readers see of its range, is not: a later run has seen the source as
         it was later. `resume=False` begins anew, if the source has changed behind the last chunk.
         `owner` is from `new_owner`; give the same again to go on after a failure of one's own.
-        Raises PartitionBusy while another owner is alive, AlreadyPublished if the request says
-        so, TargetMismatch if the target is another job's, OwnershipLost if this owner has begun
-        before and was replaced: what it has read since then, a model say, may be out of date.
+        Raises PartitionBusy while another owner is alive, AlreadyPublished and Quarantined if the
+        request says so, TargetMismatch if the target is another job's, OwnershipLost if this owner
+        has begun before and was replaced: what it has read since then, a model say, may be out of
+        date.
         """
         attempt = (request.job, request.partition, request.role, owner)
         with translated(self.engine, "to begin a run"), self.engine.begin() as connection:
@@ -128,8 +130,8 @@ class Ledger:
         self._register(connection, request.job, request.target)
         self.lock(connection, request.job)
         now = self.now(connection)
-        if request.unless_published_since is not None:
-            self._refuse_published(connection, request, request.unless_published_since)
+        if request.unless_done_since is not None:
+            refuse_done(connection, self.tables, request, request.unless_done_since)
         mine = (runs.c.job == request.job) & (runs.c.partition == request.partition)
         mine &= runs.c.role == request.role
         last = connection.scalar(sa.select(sa.func.max(runs.c.run_id)).where(mine))
@@ -458,21 +460,6 @@ class Ledger:
         """Let one worker at a time decide about this job; held until the commit."""
         jobs = self.tables.jobs
         connection.execute(sa.select(jobs.c.job).where(jobs.c.job == job).with_for_update())
-
-    def _refuse_published(
-        self, connection: sa.Connection, request: RunRequest, since: datetime
-    ) -> None:
-        runs = self.tables.runs
-        found = connection.scalar(
-            sa.select(runs.c.run_id)
-            .where(runs.c.job == request.job, runs.c.partition == request.partition)
-            .where(runs.c.model_name == request.model_name)
-            .where(runs.c.model_version == request.model_version)
-            .where(runs.c.state == PUBLISHED, runs.c.published_at > since)
-            .limit(1)
-        )
-        if found is not None:
-            raise AlreadyPublished(request.job, request.partition, found)
 
     def _take_over(
         self,

@@ -26,8 +26,11 @@ class RunRequest:
     role: str = CHAMPION
     """A challenger's runs are scored beside the champion's and never published."""
     flow_run_id: str | None = None
-    unless_published_since: datetime | None = None
-    """Do not begin if the same model version was published for the partition after that."""
+    unless_done_since: datetime | None = None
+    """Do not begin if this was done since: the same model version was published for the partition,
+    or the audit has rejected the very same."""
+    unless_moved: bool = False
+    """And neither if readers have seen anything new of the partition since then, of any model."""
 
 
 @dataclass(frozen=True)

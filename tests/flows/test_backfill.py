@@ -23,6 +23,7 @@ from prefect.states import State
 from project import Project
 from served import eventually, start
 
+from adapters.database.backfills import Step
 from adapters.errors import BackfillFailed, ConfigurationError
 from flows.backfill import BackfillResult, backfill
 from flows.score import score
@@ -196,6 +197,53 @@ def test_a_range_that_ends_before_it_starts(project: Project) -> None:
         backfill("orders", LAST, FIRST)
 
 
+def leave(days: Project, monkeypatch: pytest.MonkeyPatch, ago: str = "1 minute") -> None:
+    """A plan that its owner does not carry out any more, of which it was scoring the first day."""
+
+    def stop(runner: Any, steps: list[Step], _: int) -> None:
+        steps[0].state = "running"
+        runner.backfills.keep(runner.plan, steps[0])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("flows.backfill._Runner.run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            backfill("orders", FIRST, LAST)
+    days.sql(f"UPDATE nightshift_backfills SET heartbeat_at = now() - interval '{ago}'")
+
+
+def test_what_was_published_after_the_plan_was_made_is_left_alone(
+    days: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(days, monkeypatch)
+    days.sql("UPDATE orders SET x = x + 1")
+    days.publish()
+    score("orders", "2024-03-02")  # a night, with a newer model
+    days.store.promote("doubler", 1)
+    result = backfill("orders", FIRST, LAST)
+    assert (result.backfill_id, result.model) == (1, "doubler@1")
+    assert states(result) == ["published", "skipped", "published", "published"]
+    assert result.steps[1].reason.startswith("Run 1 was published meanwhile")
+    versions = days.sql("SELECT DISTINCT model_version FROM order_scores WHERE run_id = 1")
+    assert [row.model_version for row in versions] == [2]
+
+
+@pytest.mark.parametrize("change", ["two days", "another model", "somebody else"])
+def test_a_plan_that_is_not_gone_on_with(
+    days: Project, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    leave(days, monkeypatch, "2 days" if change == "two days" else "1 minute")
+    if change == "another model":
+        days.publish()
+    if change == "somebody else":  # was faster
+        monkeypatch.setattr("flows.backfill.Backfills.take_over", lambda *_: None)
+    result = backfill("orders", FIRST, LAST)
+    assert result.backfill_id == 2
+    assert states(result) == ["published"] * 4
+    left = "SELECT DISTINCT state FROM nightshift_backfill_partitions WHERE backfill_id = 2"
+    assert days.sql(left) == [("published",)]
+
+
 @pytest.mark.heavy
 def test_killed_and_started_again_it_goes_on_with_its_plan(days: Project, prefect: str) -> None:
     days.publish(seconds=1.0)
@@ -206,10 +254,8 @@ def test_killed_and_started_again_it_goes_on_with_its_plan(days: Project, prefec
     process.communicate()
     before = _published(days)
     assert 1 <= before < 4
-    days.publish()  # a newer champion, which the plan is not about
 
     dry = backfill("orders", FIRST, LAST, dry_run=True)
-    assert dry.model == "doubler@2"
     assert [step.state for step in dry.steps].count("published") == before
     result = backfill("orders", FIRST, LAST)
     assert (result.backfill_id, result.model) == (1, "doubler@2")
