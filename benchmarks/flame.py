@@ -66,19 +66,23 @@ def main() -> None:
             print(servers(server))
 
 
-def folded(stacks: Path) -> Iterator[str]:
-    """Each sample's `thread: innermost function`."""
+def folded(stacks: Path) -> Iterator[tuple[str, str]]:
+    """Each sample's thread and innermost function."""
     for line in stacks.read_text().splitlines():
         frames, _, count = line.rpartition(" ")
         thread, *calls = frames.split(";")
-        for _ in range(int(count)):
-            yield f"{thread}: {calls[-1] if calls else thread}"
+        name = thread.rpartition(": ")[2]  # before it: `thread (0x7f00)`
+        yield from [(name, calls[-1] if calls else "")] * int(count)
 
 
-def shares(samples: "Counter[str]") -> str:
-    total = samples.total()
-    lines = [f"{total:,} samples of the scoring process", "", "| function | share |", "|---|--:|"]
-    lines += [f"| `{name}` | {n / total:.1%} |" for name, n in samples.most_common(MOST)]
+def shares(samples: "Counter[tuple[str, str]]") -> str:
+    total, threads = samples.total(), Counter[str]()
+    for (thread, _), count in samples.items():
+        threads[thread] += count
+    lines = [f"{total:,} samples of the scoring process", "", "| thread | share |", "|---|--:|"]
+    lines += [f"| {name} | {n / total:.1%} |" for name, n in threads.most_common(MOST // 2)]
+    lines += ["", "| function | thread | share |", "|---|---|--:|"]
+    lines += [f"| `{f}` | {t} | {n / total:.1%} |" for (t, f), n in samples.most_common(MOST)]
     return "\n".join(lines)
 
 
