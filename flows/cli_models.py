@@ -252,17 +252,14 @@ def move_alias(name: str, version: int, alias: str, force: bool) -> Any:
 
 def _announce(settings: Any, manifest: Any, alias: str) -> None:
     """Tell Prefect, so that jobs that wait for it run; say so if there is nobody to tell."""
-    from flows.desk import any_job_waits
-    from flows.server import send_the_rest, tells_events
+    from flows.announcing import announce
 
-    if not tells_events(settings.state_dir):
-        if any_job_waits():
-            terminal.errors.print("No Prefect server runs, so the jobs with `on:` are not told.")
-        return
-    from flows.events import emit_promoted
+    def emit() -> None:
+        from flows.events import emit_promoted
 
-    emit_promoted(manifest, alias)
-    send_the_rest()
+        emit_promoted(manifest, alias)
+
+    announce(settings, emit)
 
 
 def _say_moved(name: str, alias: str, moved: Any, as_json: bool) -> None:

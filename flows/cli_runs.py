@@ -31,19 +31,25 @@ def release(
 
     Example: `nightshift release 12 --reason "the new price list is right"`
     """
+    from adapters.database.history import History
     from adapters.database.pointer import Pointer
+    from flows.announcing import announce_shown
     from flows.desk import open_ledger, person
     from flows.settings import load_settings
 
-    with open_ledger(load_settings()) as ledger:
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
         moved = Pointer(ledger).release(run, person(), reason)
-    _say_moved(moved, f"Released run {run}", as_json)
+        _say_moved(moved, f"Released run {run}", as_json)
+        announce_shown(settings, History(ledger), run)
 
 
 def roll_back(job: str, partition: str, to: int | None, reason: str | None, as_json: bool) -> None:
     """Show an earlier run's predictions of a partition again."""
+    from adapters.database.history import History
     from adapters.database.pointer import Pointer
     from adapters.errors import ConfigurationError
+    from flows.announcing import announce_shown
     from flows.desk import open_ledger, person
     from flows.job import load_job
     from flows.settings import load_settings
@@ -52,11 +58,13 @@ def roll_back(job: str, partition: str, to: int | None, reason: str | None, as_j
         remedy = 'Say it in a sentence: --reason "..."; it is kept with who and when.'
         raise ConfigurationError("rollback", "--reason", "a rollback needs a reason", remedy)
     cell = load_job(job).partition_of(partition)
-    with open_ledger(load_settings()) as ledger:
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
         moved = Pointer(ledger).rollback(
             job, cell.label, cell.start, cell.end, person(), reason, to
         )
-    _say_moved(moved, f"Rolled {job} {cell.label} back to run {moved.run_id}", as_json)
+        _say_moved(moved, f"Rolled {job} {cell.label} back to run {moved.run_id}", as_json)
+        announce_shown(settings, History(ledger), moved.run_id, cell.label)
 
 
 def history(job: JobName, partition: PartitionOption = None, as_json: AsJson = False) -> None:
@@ -165,8 +173,10 @@ def rejects(
     Example: `nightshift rejects flight_delays --replay`
     """
     from adapters.database.history import History
+    from adapters.database.moving import PUBLISHED
     from adapters.database.run import CHAMPION
     from adapters.errors import RunUnknown
+    from flows.announcing import announce_shown
     from flows.desk import open_desk, open_ledger
     from flows.job import load_job
     from flows.replay import replay
@@ -186,6 +196,8 @@ def rejects(
     if again:
         with open_desk(settings, spec) as desk:
             done = replay(settings, desk, newest.run_id)
+            if done.merged and newest.state == PUBLISHED:
+                announce_shown(settings, History(desk.ledger), newest.run_id)
         if as_json:
             terminal.print_json(asdict(done))
         else:

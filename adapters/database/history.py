@@ -83,6 +83,13 @@ class History:
         found = self._read(self._records().where(self.tables.runs.c.run_id == run_id))
         return found[0] if found else None
 
+    def target(self, job: str) -> str | None:
+        """The name of the view that readers of the job's predictions use."""
+        jobs = self.tables.jobs
+        with translated(self.engine, "to read a job"), open_reader(self.engine) as connection:
+            name: str | None = connection.scalar(sa.select(jobs.c.target).where(jobs.c.job == job))
+            return name
+
     def former(
         self,
         job: str,

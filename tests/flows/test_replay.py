@@ -1,6 +1,7 @@
 """Rows that got no prediction: kept with their reasons, listed, scored again, merged."""
 
 import json
+from typing import Any
 
 import pytest
 from project import Project
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from adapters.errors import Quarantined
 from flows.cli import app
+from flows.events import PARTITION_PUBLISHED, RUN_QUARANTINED
 from flows.score import score
 
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -40,7 +42,22 @@ def test_a_reject_quarantines_a_run_by_default(project: Project) -> None:
     ]
 
 
-def test_some_may_be_rejected_and_are_merged_later(project: Project) -> None:
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """What those that wait for events are told: their names and payloads."""
+    events: list[tuple[str, dict[str, Any]]] = []
+
+    def emit(name: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
+        assert resource["nightshift.partition"] == payload["partition"]
+        events.append((name, payload))
+
+    monkeypatch.setattr("flows.events.emit_event", emit)
+    return events
+
+
+def test_some_may_be_rejected_and_are_merged_later(
+    project: Project, told: list[tuple[str, dict[str, Any]]]
+) -> None:
     poison(project, 150, 700)
     project.write_job(max_rejects="1%", checks={"columns": {"x": {"far_outside": "off"}}})
     result = score("orders", "all")
@@ -51,6 +68,10 @@ def test_some_may_be_rejected_and_are_merged_later(project: Project) -> None:
     assert done.exit_code == 1
     assert "Merged 1 rows into run 1" in done.output
     assert "still none for [700]" in done.output
+    assert [(name, payload["rows"]) for name, payload in told] == [
+        (PARTITION_PUBLISHED, 998),
+        (PARTITION_PUBLISHED, 999),
+    ]
     assert project.scores()[150] == 14.0
     assert counters(project) == [(999, 1)]
     project.sql("DELETE FROM orders WHERE id = 700")
@@ -61,7 +82,9 @@ def test_some_may_be_rejected_and_are_merged_later(project: Project) -> None:
     assert moves[1].reason == "1 rows that had been rejected"
 
 
-def test_a_quarantined_run_is_completed_and_released(project: Project) -> None:
+def test_a_quarantined_run_is_completed_and_released(
+    project: Project, told: list[tuple[str, dict[str, Any]]]
+) -> None:
     poison(project, 150)
     with pytest.raises(Quarantined):
         score("orders", "2024-03-01")
@@ -74,9 +97,18 @@ def test_a_quarantined_run_is_completed_and_released(project: Project) -> None:
     assert project.scores() == {}
     released = CliRunner().invoke(app, ["release", "1", "--reason", "the row was corrected"])
     assert released.exit_code == 0, released.output
+    assert [name for name, _ in told] == [RUN_QUARANTINED, PARTITION_PUBLISHED]
+    assert told[1][1] == {
+        "job": "orders",
+        "partition": "2024-03-01",
+        "model": "doubler@1",
+        "target": "order_scores",
+        "run_id": 1,
+        "rows": 500,
+    }
     assert project.scores() == project.expected("id <= 500")
-    told = CliRunner().invoke(app, ["history", "orders", "--json"])
-    assert [move["action"] for move in json.loads(told.output)] == ["release"]
+    moves = CliRunner().invoke(app, ["history", "orders", "--json"])
+    assert [move["action"] for move in json.loads(moves.output)] == ["release"]
     traced = CliRunner().invoke(app, ["explain", "orders", "--key", "150"])
     assert "readers see it" in traced.output
 
