@@ -148,7 +148,7 @@ class ModelStore:
             "golden": GoldenBlob(digest=_digest(rows), size=len(rows), rows=ready.inputs.num_rows),
             "libraries": golden.libraries_of(model),
             "created_at": datetime.now(UTC),
-            "created_by": by or _somebody(),
+            "created_by": by or somebody(),
             "metrics": {metric: float(value) for metric, value in (metrics or {}).items()},
             "description": description,
             "trained_through": trained_through,
@@ -271,7 +271,7 @@ class ModelStore:
                 raise self._not_found(f"{name}@{alias}, one promotion earlier", name)
         if old is not None and old.version == version:
             return old
-        move = Move(version=version, at=datetime.now(UTC), by=by or _somebody(), rollback=rollback)
+        move = Move(version=version, at=datetime.now(UTC), by=by or somebody(), rollback=rollback)
         new = Alias(
             model=name,
             name=alias,
@@ -374,7 +374,8 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _somebody() -> str:
+def somebody() -> str:
+    """The user's name, if they have one."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

@@ -1,6 +1,5 @@
 """What one run of one job works with: settings and job file turned into store, source, target."""
 
-import getpass
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from adapters.database.source import Source
 from adapters.errors import ConfigurationError, NightshiftError
 from adapters.model import Model
 from adapters.signature import Signature
-from adapters.store import CHAMPION, Manifest, ModelStore, StoreOptions
+from adapters.store import CHAMPION, Manifest, ModelStore, StoreOptions, somebody
 from adapters.trust import SigningKey
 from flows.job import Job, job_names, load_job
 from flows.settings import Settings, load_settings
@@ -80,7 +79,7 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
 
 def person() -> str:
     """Who is at work here, for the ledger: user@host."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    return f"{somebody()}@{socket.gethostname()}"
 
 
 def open_store(settings: Settings) -> ModelStore:

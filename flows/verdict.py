@@ -6,7 +6,7 @@ from typing import Literal
 
 from adapters.database.dossier import Dossier
 from adapters.database.history import RunRecord
-from adapters.database.moving import PUBLISH, PUBLISHED, RELEASE, SUPERSEDED
+from adapters.database.moving import PUBLISH, PUBLISHED, RELEASE, REPLAY, SUPERSEDED
 from adapters.database.run import FAILED, REJECTED, SCORED
 from flows.checks_result import Audit
 
@@ -56,7 +56,7 @@ def model_of(run: RunRecord) -> str:
 
 def _published(found: Dossier, audit: Audit | None) -> Verdict:
     run, before = found.run, found.before
-    last = found.moves[0] if found.moves else None
+    last = next((move for move in found.moves if move.action != REPLAY), None)
     moved = last is not None and last.action != PUBLISH
     if last is not None and moved:
         word = "Released" if last.action == RELEASE else "Rolled back to"

@@ -7,8 +7,10 @@ Whoever is reading meanwhile reads the snapshot that their database gave them.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -99,11 +101,21 @@ class Retention:
             return connection.execute(mine.values(cleaned_at=now)).rowcount == 1
 
     def _delete(self, target: str, key: Sequence[str], run_id: int) -> None:
-        schema = self.tables.runs.schema
-        rows = table_there(self.engine, f"{target}_runs", schema)
+        with suppress(sa.exc.NoSuchTableError):  # somebody has dropped it, and its rows with it
+            table = table_there(self.engine, f"{target}_runs", self.tables.runs.schema)
+            self._delete_rows(table, key, run_id)
+        shards = self.tables.shards
+        with self.engine.begin() as connection:
+            for lines in (self.tables.rejects, self.tables.chunks):
+                connection.execute(sa.delete(lines).where(lines.c.run_id == run_id))
+            of_run = sa.update(shards).where(shards.c.run_id == run_id)
+            connection.execute(of_run.values(profile=None))
+
+    def _delete_rows(self, rows: sa.Table, key: Sequence[str], run_id: int) -> None:
         parts = [rows.c[name] for name in key]
         mine = rows.c.run_id == run_id
         last = sa.select(*parts).where(mine).order_by(*parts).offset(BATCH - 1).limit(1)
+        edge: sa.Row[Any] | None
         while True:
             with self.engine.begin() as connection:
                 edge = connection.execute(last).first()
@@ -115,10 +127,5 @@ class Retention:
                     ]
                     batch = batch.where(sa.tuple_(*parts) <= sa.tuple_(*values))
                 connection.execute(batch)
-                if edge is None:
-                    for table in (self.tables.rejects, self.tables.chunks):
-                        connection.execute(sa.delete(table).where(table.c.run_id == run_id))
-                    shards = self.tables.shards
-                    of_run = sa.update(shards).where(shards.c.run_id == run_id)
-                    connection.execute(of_run.values(profile=None))
-                    return
+            if edge is None:
+                return

@@ -278,6 +278,8 @@ FAILED = Audit.of([check("fail"), check("ok", "volume")])
             "By a person: it is right. It had been quarantined: nulls is fail", "990 rows",
         ),
         (record(moves=[move("rollback", "worse")]), None, "Rolled back to", "warn", "worse", "990"),
+        (record(moves=[move("replay", "3 rows"), move("publish")]), None, "Published", "good", "",
+         "see its 990 rows since"),
         (record("superseded", shown=[shown(8)]), None, "Superseded", "idle", "", "see run 8 ("),
         (record("rejected", shown=[shown(3)]), FAILED, "Quarantined", "bad", "nulls is fail",
          "go on seeing run 3 (doubler@3), published 2024-03-02 03:00:00 UTC."),

@@ -217,6 +217,15 @@ def test_clean_goes_on_after_a_kill(lane: Lane, predictions: Predictions) -> Non
     assert lane.rows("SELECT count(*) FROM nightshift_chunks") == [(1,)]
 
 
+def test_a_target_that_somebody_has_dropped(lane: Lane, predictions: Predictions) -> None:
+    for version in (1, 2):
+        lane.score(predictions, cell(version=version))
+    lane.execute("DROP VIEW scores", "DROP TABLE scores_runs")
+    keeper = Retention(predictions.ledger, keep=1)
+    assert [old.run_id for old in keeper.clean("job", "scores", ("id",))] == [1]
+    assert lane.rows("SELECT run_id FROM nightshift_chunks") == [(2,)]
+
+
 def test_a_retry_under_way_pushes_out_nothing(lane: Lane, predictions: Predictions) -> None:
     quarantined(lane, predictions, cell(version=1), add=100)
     predictions.ledger.begin(cell(version=2), "elsewhere:1:a")
