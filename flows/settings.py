@@ -200,7 +200,9 @@ class AlertSettings(_Part):
     @field_validator("webhook")
     @classmethod
     def _is_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not re.match(r"https?://[^/\s]+\S*$", value.get_secret_value()):
+        if value is None or not value.get_secret_value():  # a variable that was left empty
+            return None
+        if not re.match(r"https?://[^/\s]+\S*$", value.get_secret_value()):
             remedy = "Write it like https://alerts.example.com/nightshift."
             raise refused("it is not the URL of a webhook", remedy)
         return value

@@ -62,10 +62,29 @@ def test_ports_are_open_on_this_machine_only() -> None:
 
 def test_who_needs_nothing_from_outside_cannot_reach_it() -> None:
     document = compose.document()
-    assert document["networks"]["inside"] == {"internal": True}
-    assert all("inside" in service["networks"] for service in SERVICES.values())
-    open_ = {name for name, service in SERVICES.items() if "outside" in service["networks"]}
+    closed = {name for name, network in document["networks"].items() if network}
+    assert closed == {"inside", "models"}
+    assert all(document["networks"][name] == {"internal": True} for name in closed)
+    open_ = {name for name, found in SERVICES.items() if not closed.issuperset(found["networks"])}
     assert open_ == {"postgres", "s3", "prefect"}
+
+
+def test_nobody_but_its_clients_reaches_the_store() -> None:
+    """Its gateway answers some calls without a key, at a port that cannot be closed."""
+    mine = set(SERVICES["s3"]["networks"])
+    assert {name for name in SERVICES if mine & set(SERVICES[name]["networks"])} == {"s3", "worker"}
+
+
+def test_alerts_and_libraries_are_switched_on_from_the_environment() -> None:
+    said = SERVICES["jobs"]["environment"]["NIGHTSHIFT_ALERTS__WEBHOOK"]
+    assert said == "${ALERTS_WEBHOOK:-}"
+    assert all(SERVICES[name]["build"]["args"]["EXTRAS"] == "${EXTRAS:-}" for name in OURS)
+
+
+def test_a_service_that_ends_is_waited_for() -> None:
+    """By another, or `up --wait` would take its end for a failure."""
+    ends = [s.get("depends_on", {}).get("jobs", {}).get("condition") for s in SERVICES.values()]
+    assert "service_completed_successfully" in ends
 
 
 def test_what_is_kept_is_kept_in_named_volumes() -> None:
