@@ -14,11 +14,14 @@ from prometheus_client.registry import Collector
 
 from adapters.database.engine import open_engine
 from adapters.database.ledger import Ledger
+from adapters.database.moving import PUBLISHED, SUPERSEDED
+from adapters.database.run import FAILED, REJECTED, RUNNING, SCORED
 from adapters.database.totals import JobTotals, totals
 from adapters.errors import ConfigurationError, NightshiftError
 from flows.settings import Settings
 
 CONNECT_SECONDS = 5
+STATES = (RUNNING, SCORED, PUBLISHED, SUPERSEDED, REJECTED, FAILED)
 _JOB = "nightshift_job"  # Prometheus has a label `job` of its own
 
 
@@ -100,8 +103,8 @@ def _families(jobs: list[JobTotals]) -> Iterator[Metric]:
         labels=[_JOB],
     )
     for job in jobs:
-        for state, count in sorted(job.runs.items()):
-            runs.add_metric([job.job, state], count)
+        for state in STATES:  # a state of none, too: what was not there before cannot increase
+            runs.add_metric([job.job, state], job.runs.get(state, 0))
         rows.add_metric([job.job], job.rows)
         rejected.add_metric([job.job], job.rejected)
         last_rows.add_metric([job.job], job.last_rows)

@@ -50,10 +50,12 @@ def test_the_metrics_are_what_the_ledger_holds(project: Project, prefect: str) -
     found = parsed(metrics_text(load_settings()))
     published_at = project.sql("SELECT extract(epoch FROM max(published_at)) FROM nightshift_runs")
     assert found.pop(("nightshift_last_run_seconds", "orders", "")) > 0
+    none = ("running", "scored", "rejected", "failed")  # or the first of them would be no increase
     assert found == {
         ("nightshift_up", "", ""): 1,
         ("nightshift_runs", "orders", "published"): 2,
         ("nightshift_runs", "orders", "superseded"): 1,
+        **{("nightshift_runs", "orders", state): 0 for state in none},
         ("nightshift_rows_written_total", "orders", ""): 45,
         ("nightshift_rows_rejected_total", "orders", ""): 0,
         ("nightshift_last_run_rows", "orders", ""): 15,
