@@ -5,7 +5,8 @@ The one row of `nightshift_schema_version` says which version a ledger is of. Ea
 is something to do: a ledger that is up to date costs one SELECT.
 
 What changes in schema.py or backfills.py needs a new file there, and its number in HEAD; the tests
-compare what they make with what is declared.
+compare what they make with what is declared. Each must be able to run twice, by the steps of
+steps.py: not every database undoes what a worker had changed that was killed amid one.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 
 from adapters.database.capabilities import MYSQL
 from adapters.database.engine import name_of, open_reader, reader
-from adapters.errors import LedgerIncompatible
+from adapters.errors import DatabaseUnavailable, LedgerIncompatible
 
 HEAD = "0001"
 """The version that this Nightshift works with."""
@@ -130,7 +131,9 @@ def _alone(connection: sa.Connection, schema: str | None) -> Iterator[None]:
         yield
     elif connection.dialect.name in MYSQL:
         name = f"{connection.engine.url.database} {name}"[-64:]
-        connection.execute(sa.select(sa.func.get_lock(name, _PATIENCE)))
+        if connection.scalar(sa.select(sa.func.get_lock(name, _PATIENCE))) != 1:
+            problem = f"another worker has been making or migrating the ledger for {_PATIENCE} s"
+            raise DatabaseUnavailable(name_of(connection.engine), problem)
         try:
             yield
         finally:

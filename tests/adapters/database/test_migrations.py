@@ -17,7 +17,12 @@ from adapters.database import migrations
 from adapters.database.backfills import Backfills
 from adapters.database.ledger import Ledger
 from adapters.database.migrations import HEAD, VERSIONS, bring_up_to_date, version
-from adapters.errors import DatabaseError, LedgerIncompatible, StatementFailed
+from adapters.errors import (
+    DatabaseError,
+    DatabaseUnavailable,
+    LedgerIncompatible,
+    StatementFailed,
+)
 
 LANES = ("fast", "lite")  # of PostgreSQL, the ledger is the same in both
 RELEASES = Path(__file__).parent / "releases"
@@ -102,7 +107,6 @@ def test_a_ledger_that_is_current_costs_one_select(lane: Lane) -> None:
 
 _WITHOUT_ALEMBIC = """
 import sys
-from adapters.database.engine import open_engine
 from adapters.database.ledger import Ledger
 
 engine = open_engine(sys.argv[1])
@@ -164,12 +168,14 @@ _NEXT = '''
 import sqlalchemy as sa
 from alembic import op
 
+from adapters.database.migrations.steps import add_column
+
 revision, down_revision = "0002", "0001"
 
 
 def upgrade():
     schema = op.get_context().version_table_schema
-    op.add_column("nightshift_runs", sa.Column("mood", sa.String(20)), schema=schema)
+    add_column("nightshift_runs", sa.Column("mood", sa.String(20)))
     runs = sa.table("nightshift_runs", sa.column("mood"), schema=schema)
     op.execute(runs.update().values(mood="calm"))
     {more}
@@ -233,6 +239,28 @@ def test_a_migration_that_fails_changes_nothing(lane: Lane, tmp_path: Path) -> N
     assert version(lane.engine, None) == HEAD
     ledger.create()
     bring_up_to_date(lane.engine, None, next_version(tmp_path / "mended", "pass"), "0002")
+
+
+@pytest.mark.parametrize("lane", ["maria"], indirect=True)
+def test_a_migration_that_fails_is_run_again(lane: Lane, tmp_path: Path) -> None:
+    """On a database that keeps half of it."""
+    lane.ledger().create()
+    broken = next_version(tmp_path / "broken", 'op.execute("SELECT * FROM nowhere")')
+    for _ in range(2):
+        with pytest.raises(sa.exc.DBAPIError, match="nowhere"):
+            bring_up_to_date(lane.engine, None, broken, "0002")
+        assert version(lane.engine, None) == HEAD
+    bring_up_to_date(lane.engine, None, next_version(tmp_path / "mended", "pass"), "0002")
+    assert version(lane.engine, None) == "0002"
+
+
+@pytest.mark.parametrize("lane", ["maria"], indirect=True)
+def test_another_worker_that_does_not_end(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrations, "_PATIENCE", 0)
+    refusal = pytest.raises(DatabaseUnavailable, match="another worker has been making")
+    with lane.engine.connect() as other, migrations._alone(other, None), refusal:
+        lane.ledger().create()
+    lane.ledger().create()
 
 
 @pytest.mark.parametrize("lane", ["maria"], indirect=True)
