@@ -102,7 +102,7 @@ def main() -> None:
         finally:
             engine.dispose()
     say(
-        "\n[bold]5[/] What next, after . .venv/bin/activate\n"
+        "\n[bold]5[/] What next, once this shell finds nightshift (. .venv/bin/activate)\n"
         "  nightshift run flight_delays --partition 2013-10-02   score one more day\n"
         "  nightshift runs                                       what was run so far\n"
         "  nightshift models                                     what is in the model store\n"
@@ -242,8 +242,9 @@ def _show(connection: sa.Connection, manifest: Manifest) -> None:
     say(f"  {visible:,} rows in flight_delay_predictions, of {distinct:,} different flights\n")
     say(
         f"  Mean absolute error on {flights:,} flights from October on, unseen in training:\n"
-        f"    {manifest.name}@{manifest.version:<3} [bold]{model:5.1f} minutes[/]\n"
-        f"    naive           {naive:5.1f} minutes (arrives as late as it left)\n"
+        f"    {manifest.reference:<18} [bold]{model:5.1f} minutes[/]\n"
+        f"    {'naive':<18} {naive:5.1f} minutes (arrives as late as it left)\n\n"
+        "  A few of them; all delays are in minutes, and before time below zero:\n"
     )
     rows = connection.execute(sa.text(_ROWS))
     terminal.print_table(
@@ -253,3 +254,4 @@ def _show(connection: sa.Connection, manifest: Manifest) -> None:
         indent=2,
     )
     say("\n  SELECT * FROM flight_delay_predictions WHERE flight_id = 272001;")
+    say("  in any SQL client, while `nightshift up` runs, which tells the database's address")

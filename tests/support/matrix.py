@@ -53,7 +53,7 @@ TABLES = (
     Table(
         "docs/models.md", "contract", ("tests/adapters/test_contract.py::TestContract",), adapter
     ),
-    Table("docs/models.md", "attacks", ("tests/adapters/test_trust.py",)),
+    Table("docs/models.md", "attacks", ("tests/adapters/test_attacks.py",)),
 )
 
 
