@@ -1,5 +1,6 @@
 """Engines, and foreign errors translated where they are met."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,7 @@ import psycopg
 import sqlalchemy as sa
 from adbc_driver_manager import Error as AdbcError
 
+from adapters.database import silence
 from adapters.database.capabilities import CAPABILITIES, MYSQL
 from adapters.errors import (
     ConfigurationError,
@@ -77,6 +79,11 @@ _POSTGRES_NETWORK = {
     "tcp_user_timeout": 120_000,
 }  # fmt: skip
 
+# The same for PyMySQL.
+_MYSQL_NETWORK = {
+    "TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 120_000,
+}  # fmt: skip
+
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
@@ -110,6 +117,8 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
         options["connect_args"].update(network)
     if parsed.drivername.endswith("+pymysql"):
         options["connect_args"]["local_infile"] = True  # and see _configure_mysql
+        if "read_timeout" not in parsed.query:  # or it waits for a greeting for ever
+            options["connect_args"]["read_timeout"] = connect_timeout
     try:
         engine = sa.create_engine(parsed, **options)
     except ModuleNotFoundError as error:
@@ -121,8 +130,12 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
         sa.event.listen(engine, "begin", _begin_duckdb)
     if backend in MYSQL:
         sa.event.listen(engine, "connect", _configure_mysql)
+        if "read_timeout" not in parsed.query:
+            sa.event.listen(engine, "connect", _let_it_think)
     if backend == "postgresql":
         sa.event.listen(engine, "connect", _configure_postgres)
+    if backend == "postgresql" or backend in MYSQL:
+        sa.event.listen(engine, "connect", lambda made, _: silence.remember(made, engine))
     return engine
 
 
@@ -163,6 +176,16 @@ def _configure_mysql(connection: Any, _record: object) -> None:
     # To any statement a server may answer by asking for a file of ours. It gets one only while the
     # fast lane sends rows (mysql.py).
     connection._local_infile = False  # noqa: SLF001
+    if connection._sock.family != socket.AF_UNIX:  # noqa: SLF001
+        for name, value in _MYSQL_NETWORK.items():
+            if hasattr(socket, name):  # not every system has them
+                option = getattr(socket, name)
+                connection._sock.setsockopt(socket.IPPROTO_TCP, option, value)  # noqa: SLF001
+
+
+def _let_it_think(connection: Any, _record: object) -> None:
+    """A statement may take long; only the greeting may not."""
+    connection._read_timeout = None  # noqa: SLF001
 
 
 def _configure_postgres(connection: Any, _record: object) -> None:

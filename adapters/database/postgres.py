@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import sqlalchemy as sa
 
+from adapters.database import silence
 from adapters.database.columns import Key, SourceColumn, decimal_type
 from adapters.database.engine import POSTGRES_SESSION, foreign
 from adapters.database.pgcopy import FIXED, CopyMalformed, Decoder, encoded, wire_order
@@ -130,6 +131,7 @@ class CopiedSnapshot(StreamedSnapshot):
             place = _conninfo(self._connection)
             # Closed, whatever happens: amid a COPY there is no rolling back.
             with closing(psycopg.connect(place, autocommit=True)) as connection:
+                silence.remember(connection, source.engine)
                 for command in (POSTGRES_SESSION, *joining):
                     connection.execute(command)
                 sent = self._sent(connection, statement)

@@ -1,12 +1,22 @@
 """Nothing is waited for without end: locks, processes that stand still, clocks that were set."""
 
+import os
+import signal
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
+import psutil
 import pytest
+import sqlalchemy as sa
 from lanes import Lane, request_of
 
+from adapters.database import silence
 from adapters.database.engine import open_engine, translated
+from adapters.database.ledger import Ledger
 from adapters.errors import DatabaseUnavailable, OwnershipLost, PartitionBusy
 
 BOUNDS = "SELECT setting FROM pg_settings WHERE name IN ('lock_timeout', '{}') ORDER BY name"
@@ -63,6 +73,57 @@ def test_a_transaction_that_stands_still_is_ended(fast: Lane) -> None:
     with pytest.raises(DatabaseUnavailable, match="idle-in-transaction timeout"):
         stand_still()
     assert fast.rows("SELECT count(*) FROM nightshift_chunks") == [(0,)]
+
+
+@contextmanager
+def stopped(lane: Lane, connection: sa.Connection) -> Iterator[None]:
+    """The server's process, and the one that serves this connection, stand still."""
+    if lane.is_mysql:
+        folder = Path(str(lane.engine.url.query["unix_socket"])).parent
+        pids = [int((folder / "pid").read_text())]
+    else:
+        backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        pids = [backend, psutil.Process(backend).ppid()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("lane", ["fast", "maria"], indirect=True)
+def test_a_server_that_stands_still_is_given_up(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine still acknowledges what is sent, so that the network tells nothing."""
+    monkeypatch.setattr(silence, "PATIENCE", 0.1)
+    lane.ledger().create()
+    engine = open_engine(lane.engine.url, connect_timeout=1)
+    ledger = Ledger(engine, lease=0.2)
+    run = ledger.begin(request_of(), "elsewhere:1:a")
+    with (
+        engine.connect() as connection,
+        stopped(lane, connection),
+        ledger.kept_alive(run),
+        pytest.raises(DatabaseUnavailable),
+        translated(engine, "to answer"),
+    ):
+        connection.exec_driver_sql("SELECT 1")
+    assert ledger.begin(request_of(), "elsewhere:1:a").run_id == run.run_id
+    engine.dispose()
+
+
+def test_a_server_that_does_not_greet() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(5)
+        url = f"mariadb://someone@127.0.0.1:{silent.getsockname()[1]}/db"
+        engine = open_engine(url, connect_timeout=1)
+        with pytest.raises(DatabaseUnavailable), translated(engine, "to greet"):
+            engine.connect()
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
