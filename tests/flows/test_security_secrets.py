@@ -34,6 +34,7 @@ SECRETS = {
     "DATABASE__SOURCE_PASSWORD": "Sesame-reader/2b8d@4e:2",
     "STORE__KEY": "SESAMEKEY5D0E77",
     "STORE__SECRET": "Sesame-store/6a1c+8f=3",
+    "ALERTS__WEBHOOK": "https://alerts.example.com/Sesame-webhook/4c7e",
 }
 PREFECT = "admin:Sesame-prefect/0e9b"
 WRONG = "Sesame-mistyped/1d4f@7a"
