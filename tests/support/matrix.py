@@ -31,6 +31,8 @@ class Table:
     """Under which heading a test with these parameters counts; None: it is none of the table's."""
     headings: Sequence[str] = ()
     """The order of the columns; others follow as they come."""
+    by_file: bool = False
+    """A row is a file, and its text the first line of that file's docstring."""
 
 
 def parameter(name: str) -> Callable[[pytest.Function], str | None]:
@@ -49,7 +51,32 @@ def adapter(test: pytest.Function) -> str | None:
     return case[0] if case else None
 
 
+LANES = {
+    "fast": "PostgreSQL",
+    "generic": "PostgreSQL, plain SQLAlchemy",
+    "lite": "SQLite",
+    "maria": "MariaDB",
+    "duck": "DuckDB",
+}
+
+
+def lane(test: pytest.Function) -> str | None:
+    """The lane of tests/adapters/database, whether it is a parameter or a fixture of the test."""
+    for name in ("lane", "postgres_lane"):
+        if (found := parameter(name)(test)) in LANES:
+            return LANES[str(found)]
+    return next((LANES[name] for name in test.fixturenames if name in LANES), None)
+
+
 TABLES = (
+    Table(
+        "docs/databases.md",
+        "databases",
+        ("tests/adapters/database/",),
+        lane,
+        tuple(LANES.values()),
+        by_file=True,
+    ),
     Table(
         "docs/models.md", "contract", ("tests/adapters/test_contract.py::TestContract",), adapter
     ),
@@ -68,10 +95,12 @@ def written(table: Table, tests: Sequence[pytest.Function]) -> str:
         place = test.nodeid.partition("[")[0]
         if not place.startswith(table.tests):
             continue
+        if table.by_file:
+            place = place.partition("::")[0]
         heading = table.column(test) if table.column else ""
         if heading is not None:
             rows.setdefault(place, Counter())[heading] += 1
-            said[place] = sentence(test)
+            said[place] = title(place, test) if table.by_file else sentence(test)
     if table.column is None:
         return "\n".join(f"- {said[place]}: `{place.rpartition('::')[2]}`" for place in rows)
     headings = list(dict.fromkeys([*table.headings, *(h for row in rows.values() for h in row)]))
@@ -80,6 +109,12 @@ def written(table: Table, tests: Sequence[pytest.Function]) -> str:
         counts = " | ".join(str(row[heading] or "") for heading in headings)
         lines.append(f"| {said[place]} | {counts} |")
     return "\n".join(lines)
+
+
+def title(place: str, test: pytest.Function) -> str:
+    doc: str = (test.module.__doc__ or "").strip().partition("\n\n")[0]
+    name = place.rpartition("/")[2]
+    return f"[{' '.join(doc.split()).removesuffix('.')}](../{place})" if doc else name
 
 
 def sentence(test: pytest.Function) -> str:
