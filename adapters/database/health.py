@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from adapters.database.capabilities import capabilities
 from adapters.database.engine import open_reader, translated
 from adapters.database.ledger import Ledger, is_dead
-from adapters.database.run import RUNNING
+from adapters.database.run import CHAMPION, RUNNING, SCORED
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,9 @@ def ledger_gaps(ledger: Ledger) -> list[str]:
 
 
 def abandoned(ledger: Ledger) -> list[Abandoned]:
-    """Runs whose owner is dead, or silent for longer than the lease; the longest silent first."""
+    """Runs, also scored ones, whose owner is dead, or silent for longer than the lease; the longest
+    silent first. A challenger's run ends once it is scored.
+    """
     if not ledger.exists():
         return []
     runs, shards = ledger.tables.runs, ledger.tables.shards
@@ -168,7 +170,7 @@ def abandoned(ledger: Ledger) -> list[Abandoned]:
                 sa.func.max(shards.c.written_at, type_=runs.c.heartbeat_at.type).label("written"),
             )
             .outerjoin(shards, shards.c.run_id == runs.c.run_id)
-            .where(runs.c.state == RUNNING)
+            .where((runs.c.state == RUNNING) | (runs.c.state == SCORED) & (runs.c.role == CHAMPION))
             .group_by(
                 runs.c.run_id, runs.c.job, runs.c.partition, runs.c.owner, runs.c.heartbeat_at
             )

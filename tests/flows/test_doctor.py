@@ -184,14 +184,18 @@ def test_a_ledger_of_another_version_is_told(healthy: Project) -> None:
     assert found.told.endswith("it lacks nightshift_runs.role")
 
 
-def test_an_abandoned_run_goes_on_with_what_is_said(healthy: Project) -> None:
+@pytest.mark.parametrize("state", ["running", "scored"])
+def test_an_abandoned_run_goes_on_with_what_is_said(healthy: Project, state: str) -> None:
     score("orders", "2024-03-01")
     assert wrong() == []
     healthy.sql(
-        "UPDATE nightshift_runs SET state = 'running', scored_at = NULL, published_at = NULL,"
+        f"UPDATE nightshift_runs SET state = '{state}', published_at = NULL,"
         " owner = 'elsewhere:1:x', heartbeat_at = now() - interval '1 hour'"
     )
-    healthy.sql("UPDATE nightshift_shards SET done = false, written_at = now() - interval '1 hour'")
+    healthy.sql("UPDATE nightshift_shards SET written_at = now() - interval '1 hour'")
+    if state == "running":
+        healthy.sql("UPDATE nightshift_runs SET scored_at = NULL")
+        healthy.sql("UPDATE nightshift_shards SET done = false")
     (found,) = wrong()
     assert "run 1 (orders 2024-03-01) was abandoned by elsewhere:1:x" in found.told
     assert "60 minutes" in found.told
