@@ -281,7 +281,8 @@ def up(
         signal.signal(ending, signal.default_int_handler)
     try:
         with prefect_api(settings.state_dir, port) as ready:
-            shown = settings.target_url().set(drivername="postgresql")
+            target = settings.target_url()
+            shown = target.set(drivername=target.get_backend_name())
             database = (shown if shown.password else shown.set(password=None)).render_as_string()
             url = ready()
             with announced(settings.state_dir, url):

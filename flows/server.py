@@ -41,6 +41,8 @@ def prefect_api(state_dir: Path, port: int | None = None) -> Iterator[Callable[[
     os.environ.pop("PREFECT_API_URL", None)
     if password := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):  # so its clients need it
         os.environ.setdefault("PREFECT_API_AUTH_STRING", password)
+    if port is not None:
+        _require_free(port)
     port = port or _free_port()
     url = f"http://127.0.0.1:{port}/api"
     with (home / "server.log").open("ab") as log:
@@ -62,8 +64,10 @@ def keep_console_quiet() -> None:
 @contextmanager
 def announced(state_dir: Path, url: str) -> Iterator[None]:
     """Let other commands of this project find the server while it runs."""
+    from adapters.database.ledger import new_owner
+
     note = state_dir / "prefect" / "api_url"
-    note.write_text(url, encoding="utf-8")
+    note.write_text(f"{url} {new_owner()}", encoding="utf-8")
     try:
         yield
     finally:
@@ -93,7 +97,11 @@ def running_api(state_dir: Path) -> str | None:
     note = state_dir / "prefect" / "api_url"
     if not note.is_file():
         return None
-    url = note.read_text(encoding="utf-8")
+    from adapters.database.ledger import is_dead
+
+    url, _, owner = note.read_text(encoding="utf-8").partition(" ")
+    if owner and is_dead(owner):  # killed; whoever has its port now is a stranger
+        return None
     return url if _healthy(url) else None
 
 
@@ -103,6 +111,21 @@ def _healthy(url: str) -> bool:
         return httpx.get(f"{url}/health", timeout=2, verify=with_tls).is_success
     except httpx.HTTPError:
         return False
+
+
+def _require_free(port: int) -> None:
+    """A server that is there already is not this project's: it would get jobs that are not its."""
+    url = f"http://127.0.0.1:{port}/api"
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Prefect's server has it
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            problem, remedy = f"it cannot be had ({error.strerror})", "Take another one."
+            if _healthy(url):
+                problem = "another Prefect server has it"
+                remedy += f" Or use that server: `PREFECT_API_URL={url} nightshift serve`."
+            raise ConfigurationError("--port", str(port), problem, remedy) from error
 
 
 def _free_port() -> int:
@@ -141,8 +164,8 @@ def _die_with_parent() -> None:
 
 def _awaited(server: "subprocess.Popen[bytes]", url: str, log: Path) -> str:
     deadline = time.monotonic() + STARTUP_SECONDS
-    while not _healthy(url):
-        if server.poll() is not None or time.monotonic() > deadline:
+    while (ended := server.poll() is not None) or not _healthy(url):
+        if ended or time.monotonic() > deadline:
             problem = "the local Prefect server did not start"
             remedy = f"Its log, {log}, says why; or name a running server in PREFECT_API_URL."
             raise ConfigurationError("Prefect", "", problem, remedy)
