@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -32,7 +32,12 @@ from adapters.database.backfills import (
     estimate_rows,
 )
 from adapters.database.ledger import new_owner
-from adapters.errors import BackfillFailed, ConfigurationError, TransientError
+from adapters.errors import (
+    BackfillFailed,
+    ConfigurationError,
+    NightshiftError,
+    TransientError,
+)
 from adapters.store import Manifest
 from flows.backfill_report import BackfillProgress, show_plan, show_steps
 from flows.calling_off import CANCELLED, Watch
@@ -138,7 +143,8 @@ def backfill(
         plan = going_on or backfills.begin(job, parameters, version, steps, owner, run_id, facts.at)
         waiting = [step for step in plan.steps if step.state == WAITING]
         title = f"{job} {start} to {end}"
-        with BackfillProgress(title, job, spec.partition, manifest.reference, plan, backfills):
+        progress = BackfillProgress(title, job, spec.partition, manifest.reference, plan, backfills)
+        with _carried_out(backfills, plan), progress:
             if waiting:
                 with prepared(settings, spec, manifest.reference) as common:
                     common = replace(
@@ -149,7 +155,6 @@ def backfill(
                     )
                     runner = _Runner(settings, common, plan, backfills, allow_leakage)
                     runner.run(waiting, max_parallel)
-        backfills.renew(plan, ended=True)
     return _ended(job, manifest, plan)
 
 
@@ -222,6 +227,18 @@ def _tell_plan(steps: list[Step], manifest: Manifest, resumed: Backfill | None) 
 
 
 # --- carrying out -------------------------------------------------------------------------------
+
+
+@contextmanager
+def _carried_out(backfills: Backfills, plan: Backfill) -> Iterator[None]:
+    """The plan ends with this context; should it fail, the plan is left to the next attempt."""
+    try:
+        yield
+    except BaseException:
+        with suppress(NightshiftError):  # or the next one finds it silent
+            backfills.leave(plan)
+        raise
+    backfills.renew(plan, ended=True)
 
 
 class _Runner:

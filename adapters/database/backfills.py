@@ -304,15 +304,21 @@ class Backfills:
 
     def renew(self, backfill: Backfill, ended: bool = False) -> None:
         """Say that the plan is still being carried out, or that it has ended."""
-        backfills = self.backfills
-        mine = (
-            backfills.c.backfill_id == backfill.backfill_id,
-            backfills.c.owner == backfill.owner,
-        )
         with translated(self.engine, "a heartbeat"), self.engine.begin() as connection:
             now = self.ledger.now(connection)
             changed = {"heartbeat_at": now, **({"ended_at": now} if ended else {})}
-            connection.execute(sa.update(backfills).where(*mine).values(**changed))
+            connection.execute(self._update_owned(backfill).values(**changed))
+
+    def leave(self, backfill: Backfill) -> None:
+        """It has not ended, and this owner does no more of it: the next one need not wait."""
+        with translated(self.engine, "to leave a backfill"), self.engine.begin() as connection:
+            silent = self.ledger.now(connection) - timedelta(seconds=self.ledger.lease)
+            connection.execute(self._update_owned(backfill).values(heartbeat_at=silent))
+
+    def _update_owned(self, backfill: Backfill) -> sa.Update:
+        backfills = self.backfills
+        mine = backfills.c.backfill_id == backfill.backfill_id
+        return sa.update(backfills).where(mine, backfills.c.owner == backfill.owner)
 
 
 def _step(line: sa.RowMapping) -> Step:
