@@ -1,33 +1,13 @@
 """Prefect's workers run the flows, whether `nightshift` or `prefect deploy` registered them."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import httpx
 import pytest
 import yaml
 from command import Nightshift
 from project import Project
-from served import deployment, ended, post
+from served import deployment, ended, post, prefect_command
 
 POOL = "processes"
-
-
-def prefect_command(folder: Path, api: str, *arguments: str) -> str:
-    """What Prefect's command line printed, which has succeeded."""
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        cwd=folder,
-        env=os.environ | {"PREFECT_API_URL": api},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.mark.heavy

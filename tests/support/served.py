@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -36,6 +37,21 @@ def say(project: Project, api: str, *arguments: str, code: int = 0) -> str:
     output, _ = process.communicate(timeout=120)
     assert process.returncode == code, output
     return output
+
+
+def prefect_command(folder: Path, api: str, *arguments: str) -> str:
+    """What Prefect's command line printed, which has succeeded."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=folder,
+        env=os.environ | {"PREFECT_API_URL": api},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @contextmanager
