@@ -26,9 +26,7 @@ from pydantic import SecretStr
 from flows.events import RUN_QUARANTINED
 from flows.settings import AlertSettings
 
-BLOCK = "nightshift-alerts"
-
-_PREFIX, _KINDS = "nightshift alert: ", ("failed", "quarantined", "late")
+_KINDS = ("failed", "quarantined", "late")
 _QUIET = timedelta(minutes=5)
 """Of a job's quarantined partitions in a backfill, only the first in such a time is told."""
 _BEGUN = ("Pending", "Running", "Cancelling", "Cancelled", "Completed", "Failed", "Crashed")
@@ -36,21 +34,22 @@ _BEGUN = ("Pending", "Running", "Cancelling", "Cancelled", "Completed", "Failed"
 _FLOW_RUN: Any = {"prefect.resource.id": "prefect.flow-run.*"}
 
 
-def register_alerts(client: SyncPrefectClient, settings: AlertSettings, tag: str) -> None:
-    """Bring the server to what the settings say, for the flow runs of deployments with the tag.
-
-    What is unchanged is left alone, even paused.
+def register_alerts(
+    client: SyncPrefectClient, settings: AlertSettings, project: str, tag: str
+) -> None:
+    """Bring the server to what the settings say, for the project's flow runs: those of deployments
+    with the tag. What is unchanged is left alone, even paused.
     """
     there = {
         found.name: found
         for kind in _KINDS
-        for found in client.read_automations_by_name(_PREFIX + kind)
+        for found in client.read_automations_by_name(automation_name(project, kind))
     }
     wanted: dict[str, AutomationCore] = {}
     if settings.webhook is not None:
-        block = _kept(client, settings.webhook)
+        block = _kept(client, block_name(project), settings.webhook)
         late_after = timedelta(seconds=settings.late_after)
-        wanted = {made.name: made for made in _automations(block, late_after, tag)}
+        wanted = {made.name: made for made in _automations(block, late_after, project, tag)}
     for name, found in there.items():
         if name not in wanted:
             client.delete_automation(found.id)
@@ -60,25 +59,34 @@ def register_alerts(client: SyncPrefectClient, settings: AlertSettings, tag: str
         elif there[name].description != made.description:
             client.update_automation(there[name].id, made)
     if settings.webhook is None and there:
-        _forget(client)
+        _forget(client, block_name(project))
+
+
+def automation_name(project: str, kind: str) -> str:
+    return f"nightshift alert of {project}: {kind}"
+
+
+def block_name(project: str) -> str:
+    """Of the block that holds the URL."""
+    return f"nightshift-alerts-{project}"
 
 
 # --- the URL ------------------------------------------------------------------------------------
 
 
-def _kept(client: SyncPrefectClient, url: SecretStr) -> UUID:
+def _kept(client: SyncPrefectClient, name: str, url: SecretStr) -> UUID:
     """The block that holds the URL."""
     with suppress(ObjectNotFound):
-        found = client.read_block_document_by_name(BLOCK, "webhook", include_secrets=True)
+        found = client.read_block_document_by_name(name, "webhook", include_secrets=True)
         if found.data.get("url") == url.get_secret_value():
             return found.id
     block = Webhook(method="POST", url=url, headers={"Content-Type": "application/json"})
-    return run_coro_as_sync(block.asave(BLOCK, overwrite=True))
+    return run_coro_as_sync(block.asave(name, overwrite=True))
 
 
-def _forget(client: SyncPrefectClient) -> None:
+def _forget(client: SyncPrefectClient, name: str) -> None:
     with suppress(ObjectNotFound):
-        client.delete_block_document(client.read_block_document_by_name(BLOCK, "webhook").id)
+        client.delete_block_document(client.read_block_document_by_name(name, "webhook").id)
 
 
 # --- what is told -------------------------------------------------------------------------------
@@ -92,21 +100,23 @@ _NOT_BEGUN = (
 )
 
 
-def _automations(block: UUID, late_after: timedelta, tag: str) -> Iterator[AutomationCore]:
+def _automations(
+    block: UUID, late_after: timedelta, project: str, tag: str
+) -> Iterator[AutomationCore]:
     # Flow runs of our deployments, not those that a backfill has started within its own.
     watched: list[Any] = [
         {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"},
         {"prefect.resource.role": "deployment"},
     ]
 
-    def automation(name: str, trigger: EventTrigger, **told: str) -> AutomationCore:
+    def automation(kind: str, trigger: EventTrigger, **told: str) -> AutomationCore:
         """`told` are Jinja expressions: what, reason, url and others."""
-        payload = _payload(name, told)
+        payload = _payload(kind, told)
         actions: list[Any] = [CallWebhook(block_document_id=block, payload=payload)]
         said = [trigger.model_dump(), block, payload]
         digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=_sorted).encode())
         return AutomationCore(
-            name=_PREFIX + name,
+            name=automation_name(project, kind),
             description=f"From nightshift's settings ({digest.hexdigest()[:12]})",
             trigger=trigger,
             actions=actions,
@@ -127,7 +137,7 @@ def _automations(block: UUID, late_after: timedelta, tag: str) -> Iterator[Autom
         "quarantined",
         EventTrigger(
             expect={RUN_QUARANTINED},
-            match={"nightshift.job": "*"},
+            match={"nightshift.job": "*", "nightshift.project": project},
             for_each={"nightshift.job"},
             within=_QUIET,
         ),

@@ -33,8 +33,9 @@ def deploy(
 ) -> None:
     """Register each job with Prefect: its schedule, its triggers, its forms in the UI.
 
-    What has not changed is left alone, so that runs that are late stay. A job file that is wrong
-    does not stand in the way of the others. `nightshift up` and `serve` do all this by themselves.
+    What has not changed is left alone, runs that are late stay, and so does what other projects
+    have registered. A job file that is wrong does not stand in the way of the others. `nightshift
+    up` and `serve` do all this by themselves.
 
     Example: `nightshift deploy --work-pool kubernetes`
     """

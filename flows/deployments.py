@@ -15,6 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import DeploymentSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 from prefect.exceptions import ObjectNotFound
@@ -31,11 +32,7 @@ from flows.clean import clean
 from flows.events import MODEL_PROMOTED
 from flows.job import Job, job_names, load_job
 from flows.score import score
-from flows.settings import RetentionSettings, load_settings
-
-TAG = "nightshift"
-CLEAN = "nightshift"
-"""The name of the one deployment that is no job's: `clean/nightshift`."""
+from flows.settings import Settings, load_settings
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Deployed:
     """What became of one deployment."""
 
     name: str
-    """`score/<job>`, `backfill/<job>` or `clean/nightshift`"""
+    """`score/<job>`, `backfill/<job>` or `clean/<project>`"""
     outcome: Literal["created", "changed", "unchanged", "gone", "removed"]
     """`gone`: its job file is no longer there."""
 
@@ -64,7 +61,7 @@ class ClosedSchema(ParameterSchema):
 
 
 class JobDeployment(RunnerDeployment):
-    """Left alone where it is unchanged: any update of a deployment deletes its late runs."""
+    """Left alone where it is unchanged: an update plans all of its nights to come anew."""
 
     async def aapply(self, *arguments: Any, **options: Any) -> UUID:
         with get_client(sync_client=True) as client:
@@ -82,20 +79,27 @@ class JobDeployment(RunnerDeployment):
 
 def wanted_deployments(work_pool: str | None = None) -> Wanted:
     """What the job files ask for; one that is wrong does not stand in the way of the others."""
-    wanted = Wanted([], {})
+    settings, wanted = load_settings(), Wanted([], {})
+    tags = [tag_of(settings)]
     for name in job_names():
         try:
             job = load_job(name)
         except ConfigurationError as error:
             wanted.wrong[name] = error
         else:
-            wanted.deployments.extend(_of_job(job, work_pool))
-    wanted.deployments.append(_cleaning(load_settings().retention, work_pool))
+            wanted.deployments.extend(_of_job(job, tags, work_pool))
+    wanted.deployments.append(_cleaning(settings, tags, work_pool))
     return wanted
+
+
+def tag_of(settings: Settings) -> str:
+    """What all deployments of this project have, and no others on the same server."""
+    return f"nightshift:{settings.project}"
 
 
 def deploy(deployments: Sequence[JobDeployment], remove: bool = False) -> Iterator[Deployed]:
     """Bring the server to what is wanted, one deployment after the other."""
+    settings = load_settings()
     with get_client(sync_client=True) as client:
         for wanted in deployments:
             before = find(client, wanted.full_name)
@@ -105,12 +109,12 @@ def deploy(deployments: Sequence[JobDeployment], remove: bool = False) -> Iterat
             else:
                 same = wanted.is_that(before)
                 yield Deployed(wanted.full_name, "unchanged" if same else "changed")
-        for name, found in _gone(client, job_names()):
+        for name, found in _gone(client, tag_of(settings), job_names()):
             if remove:
                 client.delete_deployment(found.id)
                 client.delete_resource_owned_automations(f"prefect.deployment.{found.id}")
             yield Deployed(name, "removed" if remove else "gone")
-        register_alerts(client, load_settings().alerts, TAG)
+        register_alerts(client, settings.alerts, settings.project, tag_of(settings))
 
 
 def check_work_pool(name: str) -> None:
@@ -132,12 +136,11 @@ def find(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
 
 
 def _gone(
-    client: SyncPrefectClient, jobs: Sequence[str]
+    client: SyncPrefectClient, tag: str, jobs: Sequence[str]
 ) -> Iterator[tuple[str, DeploymentResponse]]:
     """Deployments of ours whose job file is no longer there."""
-    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
     flows: dict[UUID, str] = {}
-    for found in client.read_deployments(deployment_filter=ours):
+    for found in _tagged(client, tag):
         if found.name not in jobs:
             if found.flow_id not in flows:
                 flows[found.flow_id] = client.read_flow(found.flow_id).name
@@ -146,7 +149,18 @@ def _gone(
             yield f"{flows[found.flow_id]}/{found.name}", found
 
 
-def _of_job(job: Job, work_pool: str | None) -> Iterator[JobDeployment]:
+def _tagged(client: SyncPrefectClient, tag: str) -> list[DeploymentResponse]:
+    """All of them: the server gives so many at a time."""
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[tag]))
+    found: list[DeploymentResponse] = []
+    while page := client.read_deployments(
+        deployment_filter=ours, sort=DeploymentSort.NAME_ASC, offset=len(found)
+    ):
+        found += page
+    return found
+
+
+def _of_job(job: Job, tags: list[str], work_pool: str | None) -> Iterator[JobDeployment]:
     common: dict[str, Any] = {
         "name": job.name,
         "entrypoint_type": EntrypointType.MODULE_PATH,
@@ -157,13 +171,13 @@ def _of_job(job: Job, work_pool: str | None) -> Iterator[JobDeployment]:
         JobDeployment.from_flow(
             score,
             **common,
-            tags=[TAG, job.name],
+            tags=[*tags, job.name],
             description=f"Score one partition of {job.name}: by schedule, event or hand.",
             parameters={"job": job.name},
             schedules=_schedules(job),
             triggers=list(_triggers(job)),
             concurrency_limit=ConcurrencyLimitConfig(
-                limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
+                limit=job.max_parallel, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
             ),
         ),
     )
@@ -172,22 +186,23 @@ def _of_job(job: Job, work_pool: str | None) -> Iterator[JobDeployment]:
         JobDeployment.from_flow(
             backfill,
             **common,
-            tags=[TAG, job.name, "backfill"],  # in a list, the two have the same name
+            tags=[*tags, job.name, "backfill"],  # in a list, the two have the same name
             description=f"Score a range of partitions of {job.name}.",
             parameters={"job": job.name, "max_parallel": job.max_parallel},
         ),
     )
 
 
-def _cleaning(when: RetentionSettings, work_pool: str | None) -> JobDeployment:
+def _cleaning(settings: Settings, tags: list[str], work_pool: str | None) -> JobDeployment:
+    when = settings.retention
     return _finished(
         None,
         JobDeployment.from_flow(
             clean,
-            name=CLEAN,
+            name=settings.project,
             entrypoint_type=EntrypointType.MODULE_PATH,
             work_pool_name=work_pool,
-            tags=[TAG, "clean"],
+            tags=[*tags, "clean"],
             description="Delete the predictions of old runs that readers do not see, of all jobs.",
             schedules=[Cron(when.cron, timezone=when.timezone, active=when.enabled)],
             concurrency_limit=ConcurrencyLimitConfig(

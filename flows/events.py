@@ -19,11 +19,11 @@ def emit_published(result: ScoreResult) -> None:
     emit_event(PARTITION_PUBLISHED, resource=_resource(result), payload=_payload(result))
 
 
-def emit_quarantined(result: ScoreResult, reason: str) -> None:
+def emit_quarantined(result: ScoreResult, reason: str, project: str) -> None:
     """The audit has rejected a run: readers do not see it, and somebody should look at it."""
     emit_event(
         RUN_QUARANTINED,
-        resource=_resource(result),
+        resource={**_resource(result), "nightshift.project": project},
         payload={**_payload(result), "reason": reason},
     )
 

@@ -261,7 +261,8 @@ class Job(_Part):
     keep: int = Field(3, ge=1)
     """How many of a partition's runs `nightshift clean` leaves, beside those that readers see."""
     max_parallel: int = Field(1, ge=1, le=16)
-    """How many partitions a backfill scores side by side, if it does not say."""
+    """How many partitions are scored side by side: by a backfill, if it does not say, and of
+    nights and triggers that come together, of which more wait."""
     chunk_rows: int | None = Field(None, ge=1, le=10_000_000)
     """Rows read, scored and committed together; left empty, as many as have about 16 MB."""
 

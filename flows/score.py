@@ -299,7 +299,7 @@ def audit(cell: Partition, run: Run, result: ScoreResult) -> ScoreResult:
     )
     if found.reason is not None:
         desk.ledger.reject(run, found.reason)
-        emit_quarantined(result, found.reason)
+        emit_quarantined(result, found.reason, load_settings().project)
         show_result(result, desk.job.source_spec())
         raise Quarantined(desk.job.name, cell.label, run.run_id, found.reason)
     return result

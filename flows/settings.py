@@ -31,6 +31,7 @@ _PUBLIC_KEY = "ed25519:"
 _PREFIX = "NIGHTSHIFT_"
 _FILE_VARIABLE = f"{_PREFIX}CONFIG"
 _IN_FILE_NEVER = {"database": ("password", "source_password"), "store": ("key", "secret")}
+_PROJECT, _NO_PROJECT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*"), re.compile(r"[^a-z0-9]+")
 _PASSWORD_OF = {"url": "password", "source_url": "source_password"}
 # ...://user:password@host; an @ within the password is told by another one before the host.
 _PASSWORD = re.compile(r"(?s)(?P<before>.*?://[^:/@]*):(?P<password>[^@]*(@[^@/?]*(?=@))*)@")
@@ -216,12 +217,23 @@ class Settings(_Part):
     trust: TrustSettings = Field(default_factory=TrustSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)
+    project: str = ""
+    """Tells what this project registers with a Prefect server from what others do: small letters,
+    digits and dashes. Left empty: after the folder that it is in."""
     state_dir: Path = Path(".nightshift")
     """For the embedded database, the local Prefect server and the cache of models."""
     retries: int = Field(3, ge=0)
     """How often a step is tried again after a transient error."""
     retry_delay: float = Field(5, ge=0)
     """Seconds before the first retry; doubled each time."""
+
+    @field_validator("project")
+    @classmethod
+    def _after_its_folder(cls, value: str, info: ValidationInfo) -> str:
+        if value and not _PROJECT.fullmatch(value):
+            raise refused(f"{value!r} is no project's name", "Use small letters, digits, dashes.")
+        folder = _NO_PROJECT.sub("-", _root(info).name.casefold()).strip("-")
+        return value or folder or "nightshift"
 
     @field_validator("state_dir")
     @classmethod

@@ -90,7 +90,8 @@ def project(
     (tmp_path / "config" / "jobs").mkdir(parents=True)
     (tmp_path / "doubler.py").write_text(MODEL_CODE)
     trust = {"keys": ["keys/local.pub"], "sign_key": "keys/local.pem"}
-    settings = {"retries": 1, "retry_delay": 0.1, "database": {"lease": 5}, "trust": trust}
+    settings = {"project": "tests", "retries": 1, "retry_delay": 0.1, "trust": trust}
+    settings |= {"database": {"lease": 5}}
     (tmp_path / "config" / "nightshift.yaml").write_text(yaml.safe_dump(settings))
     for name, value in {
         "CONFIG": str(tmp_path / "config" / "nightshift.yaml"),

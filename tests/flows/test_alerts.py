@@ -20,13 +20,13 @@ from project import Project
 from pydantic import SecretStr
 
 from adapters.errors import ConfigurationError, Quarantined
-from flows.alerts import BLOCK, register_alerts
+from flows.alerts import automation_name, block_name, register_alerts
 from flows.endings import told
 from flows.events import emit_quarantined
 from flows.report import ScoreResult
 from flows.settings import AlertSettings, load_settings
 
-TAG = "watched-by-a-test"
+PROJECT, TAG = "alerts", "watched-by-a-test"
 SECRET = "T0123/B0456/a9X8b7C6d5E4f3G2h1"
 
 
@@ -68,13 +68,13 @@ def webhook() -> Iterator[Webhook]:
 def client(prefect: str) -> Iterator[SyncPrefectClient]:
     with get_client(sync_client=True) as client:
         yield client
-        register_alerts(client, AlertSettings(), TAG)
+        register_alerts(client, AlertSettings(), PROJECT, TAG)
 
 
 @pytest.fixture
 def alerts(client: SyncPrefectClient, webhook: Webhook) -> AlertSettings:
     settings = AlertSettings(webhook=SecretStr(webhook.url), late_after=10)
-    register_alerts(client, settings, TAG)
+    register_alerts(client, settings, PROJECT, TAG)
     return settings
 
 
@@ -154,25 +154,27 @@ def test_registered_once_and_gone_with_the_setting(
 ) -> None:
     before = automations(client)
     assert set(before) == {
-        f"nightshift alert: {kind}" for kind in ("failed", "quarantined", "late")
+        automation_name(PROJECT, kind) for kind in ("failed", "quarantined", "late")
     }
-    client.pause_automation(before["nightshift alert: late"].id)
-    register_alerts(client, alerts, TAG)
+    client.pause_automation(before[automation_name(PROJECT, "late")].id)
+    register_alerts(client, alerts, PROJECT, TAG)
     again = automations(client)
     assert {name: one.id for name, one in again.items()} == {
         name: one.id for name, one in before.items()
     }
-    assert not again["nightshift alert: late"].enabled
-    register_alerts(client, alerts.model_copy(update={"late_after": 20.0}), TAG)
-    changed = automations(client)["nightshift alert: late"]
+    assert not again[automation_name(PROJECT, "late")].enabled
+    register_alerts(client, alerts.model_copy(update={"late_after": 20.0}), PROJECT, TAG)
+    changed = automations(client)[automation_name(PROJECT, "late")]
     assert changed.trigger.within.total_seconds() == 20
     assert SECRET not in str(changed)
-    shown = client.read_block_document_by_name(BLOCK, "webhook", include_secrets=False)
+    shown = client.read_block_document_by_name(
+        block_name(PROJECT), "webhook", include_secrets=False
+    )
     assert SECRET not in str(shown.data)
-    register_alerts(client, AlertSettings(), TAG)
+    register_alerts(client, AlertSettings(), PROJECT, TAG)
     assert automations(client) == {}
     blocks = client.read_block_documents()
-    assert BLOCK not in [block.name for block in blocks]
+    assert block_name(PROJECT) not in [block.name for block in blocks]
 
 
 def test_a_failed_and_a_crashed_run_are_told_with_the_reason_first(
@@ -202,12 +204,12 @@ def test_a_quarantined_run_is_told_once(
     """By its event, and not as a failure; the next one of the job a moment later is not told."""
     job = f"orders-{uuid4().hex[:8]}"
     reason = "input x: 40 % are NULL\nor NaN"
-    emit_quarantined(result(job, "2024-03-01"), reason)
+    emit_quarantined(result(job, "2024-03-01"), reason, PROJECT)
     EventsWorker.drain_all(timeout=10, at_exit=False)
     body = webhook.told()
     assert body["text"].startswith(f"{reason} | quarantined: {job} 2024-03-01, run 7")
     assert (body["job"], body["partition"], body["run_id"]) == (job, "2024-03-01", 7)
-    emit_quarantined(result(job, "2024-03-02"), reason)
+    emit_quarantined(result(job, "2024-03-02"), reason, PROJECT)
     EventsWorker.drain_all(timeout=10, at_exit=False)
     run = client.create_flow_run_from_deployment(deployed(client, TAG).id)
     changed(client, run, Running(), Failed(name="Quarantined", message=reason))

@@ -12,13 +12,13 @@ from served import deployment, ended, eventually, post, serving
 
 from adapters.errors import ConfigurationError, Quarantined
 from flows.clean import clean
-from flows.deployments import CLEAN, deploy, wanted_deployments
+from flows.deployments import deploy, wanted_deployments
 from flows.score import score
 from flows.settings import load_settings
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
-NAME = f"clean/{CLEAN}"
+NAME = "clean/tests"
 
 
 def nights(project: Project, count: int, **job: Any) -> None:
@@ -134,7 +134,7 @@ def test_it_is_deployed_with_the_jobs(project: Project, prefect: str) -> None:
     (project.folder / "config" / "jobs" / "orders.yaml").unlink()
     gone = [found.name for found in deploy(wanted_deployments().deployments, remove=True)]
     assert "score/orders" in gone
-    assert deployment(prefect, NAME)["name"] == CLEAN
+    assert deployment(prefect, NAME)["name"] == "tests"
 
 
 @pytest.mark.parametrize(

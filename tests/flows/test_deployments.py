@@ -1,6 +1,11 @@
 """Deployments: registered once, left alone when unchanged, run through every door, over REST."""
 
 import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -8,8 +13,8 @@ from command import Nightshift
 from project import Project
 from served import deployment, ended, eventually, post, runs_of, say, serving
 
+from flows.deployments import _tagged, wanted_deployments
 from flows.deployments import deploy as bring_about
-from flows.deployments import wanted_deployments
 
 RANGE = {"start": "2024-03-01", "end": "2024-03-02"}
 
@@ -30,7 +35,7 @@ def deployed(project: Project, prefect: str) -> Project:
 
 
 def test_deploy_is_idempotent_and_tells_what_is_gone(deployed: Project, prefect: str) -> None:
-    same = {"clean/nightshift": "unchanged", "backfill/orders": "unchanged"}
+    same = {"clean/tests": "unchanged", "backfill/orders": "unchanged"}
     assert deploy() == {**same, "score/orders": "unchanged"}
     deployed.write_job(schedule={"cron": "0 3 * * *", "timezone": "Europe/Berlin"})
     assert deploy() == {**same, "score/orders": "changed"}
@@ -50,6 +55,53 @@ def test_deploy_is_idempotent_and_tells_what_is_gone(deployed: Project, prefect:
     assert deploy()["score/orders"] == "gone"
     assert deploy(remove=True)["backfill/orders"] == "removed"
     assert deployment(prefect, "score/orders") == {"detail": "Deployment not found"}
+
+
+def test_what_another_project_has_registered_is_left_alone(
+    deployed: Project, prefect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (deployed.folder / "config" / "jobs" / "orders.yaml").unlink()
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", "others")
+    assert deploy(remove=True) == {"clean/others": "created"}
+    assert deployment(prefect, "score/orders")["tags"] == ["nightshift:tests", "orders"]
+    monkeypatch.delenv("NIGHTSHIFT_PROJECT")
+    assert deploy(remove=True)["score/orders"] == "removed"
+
+
+def test_of_many_deployments_all_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [SimpleNamespace(name=f"job-{number}") for number in range(5)]
+
+    def read(offset: int, **_: Any) -> list[Any]:
+        return there[offset : offset + 2]
+
+    assert _tagged(cast(Any, SimpleNamespace(read_deployments=read)), "a tag") == there
+
+
+def test_nights_that_are_late_stay_when_their_job_changes(
+    deployed: Project, prefect: str, prefect_database: Path
+) -> None:
+    found = deployment(prefect, "score/orders")["id"]
+    late = post(prefect, f"/deployments/{found}/create_flow_run", {"parameters": {}})["id"]
+    with closing(sqlite3.connect(prefect_database, timeout=30)) as connection, connection:
+        connection.execute(  # as if its schedule had made it
+            "UPDATE flow_run SET auto_scheduled = true, next_scheduled_start_time = ?,"
+            " expected_start_time = ? WHERE id = ?",
+            ("2024-03-02 03:00:00.000000", "2024-03-02 03:00:00.000000", late),
+        )
+    deployed.write_job(schedule={"cron": "0 4 * * *"}, max_parallel=3)
+    assert deploy()["score/orders"] == "changed"
+    (run,) = (run for run in runs_of(prefect, found) if run["id"] == late)
+    assert (run["auto_scheduled"], run["state_type"]) == (True, "SCHEDULED")
+
+
+def test_as_many_at_once_as_the_job_says(deployed: Project, prefect: str) -> None:
+    def limit() -> int:
+        return int(deployment(prefect, "score/orders")["global_concurrency_limit"]["limit"])
+
+    assert limit() == 1
+    deployed.write_job(max_parallel=3)
+    assert deploy()["score/orders"] == "changed"
+    assert limit() == 3
 
 
 def test_a_job_file_that_is_wrong_does_not_stop_the_others(
