@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.chaos.report import Report
-from tests.chaos.suite import FAULTS, run
+from tests.chaos.suite import FAULTS, KILLS, run
 from tests.chaos.world import world
 
 
@@ -32,17 +32,22 @@ def main() -> int:
     with world() as place:
         for result in run(faults, place, given.seed, given.few, given.trials, given.trial):
             results.append(result)
-            told = result.problem or f"{result.recovered or 0:.1f} s"
+            told = "the fault did not come" if result.missed else f"{result.recovered or 0:.1f} s"
+            told = result.problem or told
             print(f"{result.fault} {result.number}: {told}", file=sys.stderr, flush=True)
     command = shlex.join(["python", "-m", "tests.chaos", *sys.argv[1:]])
     report = Report.of(command, given.seed, time.monotonic() - begun, results)
     print(report.text())
-    print(*report.problems, sep="\n")
+    problems = report.problems
+    whole = not (given.few or given.only or given.trials or given.trial is not None)
+    if whole and report.kills < KILLS:
+        problems.append(f"a process was killed in {report.kills} trials, fewer than {KILLS}")
+    print(*problems, sep="\n")
     if given.json:
         given.json.write_text(report.json() + "\n", encoding="utf-8")
     if given.markdown:
         given.markdown.write_text(report.markdown() + "\n", encoding="utf-8")
-    return 1 if report.problems else 0
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

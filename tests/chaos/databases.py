@@ -24,7 +24,7 @@ def restarted(mode: str) -> "Fault":
     def strike(trial: Trial) -> None:
         turn = trial.chance.choice(trial.world.under_way)
         night, struck = trial.stage.struck(turn, lambda _: None, **PATIENT)
-        struck.wait(30)
+        trial.strikes(night, struck)
         trial.world.postgres.restart(mode)
         trial.stage.engine.dispose()
         trial.rides_out(night, time.monotonic())
@@ -40,20 +40,28 @@ def commits_lost(trial: Trial) -> None:
     trial.stage.set("synchronous_commit", "off")
     turn = trial.chance.choice(trial.world.under_way)
     night, struck = trial.stage.struck(turn, lambda _: None, **PATIENT)
-    struck.wait(30)
+    trial.strikes(night, struck)
+    there = entered(trial)
     trial.world.postgres.restart("immediate")
     trial.stage.engine.dispose()
     since = time.monotonic()
+    trial.missed |= entered(trial) >= there
     trial.gives_up(night, since, "OwnershipLost", PUBLISHED)
     trial.stage.reset("synchronous_commit")
     trial.resumes(since)
+
+
+def entered(trial: Trial) -> int:
+    """Runs and chunks in the ledger."""
+    tables = ("nightshift_runs", "nightshift_chunks")
+    return sum(trial.stage.sql(f"SELECT count(*) FROM {table}")[0][0] for table in tables)
 
 
 def cut(trial: Trial) -> None:
     """One connection is cut at a message: before it arrives, or after it is carried out."""
     when = trial.chance.choice(["before", "after"])
     night, struck = trial.stage.struck(trial.chance.choice(trial.world.under_way), lambda _: when)
-    struck.wait(30)
+    trial.strikes(night, struck)
     trial.rides_out(night, time.monotonic())
 
 
@@ -69,6 +77,7 @@ def hung_up(trial: Trial) -> None:
     wire.cut = away
     night = stage.night(**{**stage.wired(wire), **PATIENT})
     eventually(lambda: wire.cuts or night.over, "a cut")
+    trial.missed = not wire.cuts
     wire.hang_up()
     time.sleep(0.5)
     over.set()
@@ -176,7 +185,7 @@ def backend_killed(trial: Trial) -> None:
         os.kill(trial.chance.choice(pids), 9)
 
     night, struck = trial.stage.struck(turn, kill, **PATIENT)
-    struck.wait(30)
+    trial.strikes(night, struck)
     trial.stage.engine.dispose()
     trial.rides_out(night, time.monotonic())
 

@@ -42,6 +42,8 @@ class Reader:
         self.worst = 0
         """The most wrong rows that were seen at once."""
         self.example = ""
+        self.problem: Exception | None = None
+        """What kept this reader from reading on; a server that is away does not."""
         self._stage, self._over = stage, threading.Event()
         self._thread = threading.Thread(target=self._look, name="reader")
 
@@ -54,17 +56,29 @@ class Reader:
     ) -> None:
         self._over.set()
         self._thread.join()
-        if self.worst and kind is None:
+        if kind is not None:
+            return
+        if self.problem is not None:
+            raise Disagreement(f"a reader could not read: {self.problem}") from self.problem
+        if self.worst:
             raise Disagreement(f"a reader saw {self.worst} wrong rows: {self.example}")
+        if not self.looks:
+            raise Disagreement("a reader never saw anything")
 
     def _look(self) -> None:
+        try:
+            self._look_on()
+        except Exception as error:
+            self.problem = error
+
+    def _look_on(self) -> None:
         stage, seen_wanted = self._stage, False
         place = stage.url.set(drivername="postgresql").render_as_string(hide_password=False)
         while not self._over.is_set():
             try:
                 with psycopg.connect(place, autocommit=True, application_name="reader") as reader:
                     while not self._over.wait(self.PAUSE):
-                        seen = Counter(reader.execute(SEEN).fetchall())
+                        seen = self._seen(reader)
                         # What was published once must not become unpublished.
                         may = stage.wanted if seen_wanted else [stage.previous, *stage.wanted]
                         if wrong := wrong_rows(seen, may):
@@ -74,6 +88,14 @@ class Reader:
                         self.looks += 1
             except psycopg.OperationalError:  # the server is being restarted: part of the trial
                 self._over.wait(self.PAUSE)
+
+    def _seen(self, reader: psycopg.Connection) -> View:
+        try:
+            return Counter(reader.execute(SEEN).fetchall())
+        except psycopg.errors.UndefinedTable:
+            if self._stage.begun:
+                raise
+            return Counter()
 
 
 def check_ledger(stage: Stage) -> None:
@@ -97,6 +119,8 @@ _COUNTS = """
 
 
 def _ledger_problems(stage: Stage) -> Iterator[str]:
+    if not stage.begun:
+        return
     entered: dict[int, int] = {}
     states: dict[int, str] = {}
     for line in stage.sql(_COUNTS):

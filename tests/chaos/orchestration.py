@@ -16,12 +16,18 @@ from typing import Any
 import httpx
 
 from tests.chaos.night import PATIENCE, PUBLISHED
+from tests.chaos.processes import wanted
 from tests.chaos.trial import Fault, Trial
-from tests.chaos.world import DAY, World, eventually
+from tests.chaos.world import DAY, World, another, eventually
 
 UNHURRIED = {"DOUBLER_BEHAVES": "", "CHAOS_SECONDS": "1"}
 """Six seconds for a night's chunks."""
+LEISURELY = {**UNHURRIED, "CHAOS_SECONDS": "3"}
+"""A chunk takes longer than it takes to hear of a cancellation."""
 CHUNKS = 6
+STOPPING = 2
+"""Chunks that may still be committed once a run is cancelled: the one under way, and the one that
+was begun before the run has heard of it."""
 LEASE = {"NIGHTSHIFT_DATABASE__LEASE": "5"}
 """Seconds after which a process that was killed counts as dead, if nothing else tells."""
 
@@ -109,8 +115,31 @@ def flow_killed(trial: Trial) -> None:
     night = trial.stage.night(api=api, **{**UNHURRIED, "CHAOS_SECONDS": "0.1"})
     time.sleep(trial.chance.uniform(0.5, 4))
     night.kill()
-    trial.dies(night)
+    trial.missed = not trial.dies(night)
     trial.rides_out(trial.stage.night(api=api), time.monotonic())
+
+
+SHARDED = "chaos_shards"
+
+
+def sharded(world: World) -> None:
+    shards = {"count": 3, "on": "threads"}
+    another(world, SHARDED, "sharded", api=server(world).api, shards=shards)
+
+
+def shards_killed(trial: Trial) -> None:
+    """kill -9 of a process that scores three shards; the next one goes on within each."""
+    api, stage = server(trial.world).api, trial.stage
+    wanted(stage)
+    pace = {**UNHURRIED, "CHAOS_SECONDS": "0.5"}
+    night = stage.night(api=api, job="sharded", **pace)
+    eventually(lambda: chunks(trial) or night.over, "a chunk", PATIENCE)
+    time.sleep(trial.chance.uniform(0, 1))
+    night.kill()
+    trial.missed = not trial.dies(night)
+    trial.rides_out(stage.night(api=api, job="sharded"), time.monotonic())
+    runs = stage.sql("SELECT run_id, count(*) FROM nightshift_shards WHERE run_id > 1 GROUP BY 1")
+    assert [row[1] for row in runs] == [3], runs
 
 
 def server_restarted(trial: Trial) -> None:
@@ -148,7 +177,7 @@ def server_away(trial: Trial) -> None:
 
 def cancelled(trial: Trial) -> None:
     """Somebody cancels a flow run that `nightshift serve` has started: Prefect ends its process."""
-    with serving(trial) as served:
+    with serving(trial, LEISURELY) as served:
         run = served.begin()
         eventually(lambda: chunks(trial), "a chunk", PATIENCE)
         call_off(trial, run)
@@ -158,7 +187,7 @@ def cancelled(trial: Trial) -> None:
 def cancelled_elsewhere(trial: Trial) -> None:
     """Somebody cancels a flow run that Prefect has not started, as `nightshift run` does."""
     api = server(trial.world).api
-    night = trial.stage.night(api=api, **UNHURRIED)
+    night = trial.stage.night(api=api, **LEISURELY)
     (run,) = eventually(lambda: under_way(trial), "a chunk", PATIENCE)
     call_off(trial, run)
     trial.gives_up(night, time.monotonic(), "CancelledRun")
@@ -173,13 +202,15 @@ def under_way(trial: Trial) -> list[str]:
 
 
 def call_off(trial: Trial, run: str) -> None:
-    """As the button in the UI does; the run ends as cancelled, its chunks stay."""
-    prefect, since = server(trial.world), time.monotonic()
+    """As the button in the UI does; the run stops soon, ends as cancelled, and its chunks stay."""
+    prefect, since, before = server(trial.world), time.monotonic(), chunks(trial)
     state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
     prefect.post(f"/flow_runs/{run}/set_state", state)
     ended = eventually(lambda: prefect.ended(run), "the end of a cancelled run", 60)
     trial.told.append(time.monotonic() - since)
     assert ended["state_type"] == "CANCELLED", ended["state"]
+    more = chunks(trial) - before
+    assert more <= STOPPING, f"{more} chunks were committed after it was cancelled"
     trial.check()
     assert trial.stage.view() == trial.stage.previous, "it was published all the same"
 
@@ -190,7 +221,7 @@ def gone_on(trial: Trial) -> None:
     trial.resumes()
     runs = trial.stage.sql("SELECT state FROM nightshift_runs WHERE run_id > 1")
     assert [row[0] for row in runs] == ["published"], runs
-    assert 1 <= before <= chunks(trial) == CHUNKS
+    assert 1 <= before < chunks(trial) == CHUNKS
 
 
 def server_process_killed(trial: Trial) -> None:
@@ -220,11 +251,11 @@ def server_process_killed(trial: Trial) -> None:
 class Served:
     """`nightshift serve` for a trial's database, in processes of its own."""
 
-    def __init__(self, trial: Trial) -> None:
+    def __init__(self, trial: Trial, pace: dict[str, str]) -> None:
         stage, self._prefect = trial.stage, server(trial.world)
         own = {"PREFECT_API_URL": self._prefect.api, "PREFECT_HOME": str(stage.folder / "prefect")}
         quiet = {"PREFECT_LOGGING_LEVEL": "CRITICAL"}
-        environment = os.environ | stage.environment(**UNHURRIED, **LEASE) | own | quiet
+        environment = os.environ | stage.environment(**pace, **LEASE) | own | quiet
         command = [sys.executable, "-c", "from flows.cli import main; main()", "serve"]
         begun = time.time()
         self._process = subprocess.Popen(
@@ -267,8 +298,8 @@ class Served:
 
 
 @contextmanager
-def serving(trial: Trial) -> Iterator[Served]:
-    served = Served(trial)
+def serving(trial: Trial, pace: dict[str, str] = UNHURRIED) -> Iterator[Served]:
+    served = Served(trial, pace)
     try:
         yield served
     finally:
@@ -278,6 +309,7 @@ def serving(trial: Trial) -> Iterator[Served]:
 
 FAULTS = (
     Fault("kill -9 of a whole flow", flow_killed, 10),
+    Fault("kill -9 amid shards", shards_killed, 5, 1, SHARDED, prepare=sharded),
     Fault("Prefect server restarted", server_restarted, 3),
     Fault("Prefect server away", server_away, 1, 0),
     Fault("flow run of `serve` cancelled", cancelled, 3),

@@ -1,13 +1,15 @@
 """Processes that die, meet, or wake up too late."""
 
+import random
 import signal
 import threading
 import time
+from collections import Counter
 
-from tests.chaos.night import KILLED, PUBLISHED, Night
+from tests.chaos.night import JOB, KILLED, PUBLISHED, Night
 from tests.chaos.oracle import Disagreement
 from tests.chaos.trial import Fault, Trial
-from tests.chaos.world import eventually
+from tests.chaos.world import Stage, World, another, eventually
 
 SLOW = {"DOUBLER_BEHAVES": ""}
 """The model takes its time: a night lasts a third of a second longer."""
@@ -16,27 +18,97 @@ SLOW = {"DOUBLER_BEHAVES": ""}
 def killed_at_a_statement(trial: Trial) -> None:
     """kill -9 as the n-th message leaves for the server: it never arrives, or nobody hears of it.
 
-    The messages of a night are gone through one after the other, so that none is left out.
+    The messages of a night are gone through one after the other, each both ways.
     """
-    when = trial.chance.choice(["before", "after"])
+    turn, late = divmod(trial.number, 2)
+    killed_at(trial, turn, "after" if late else "before")
 
+
+def killed_at(trial: Trial, turn: int, when: str, job: str = JOB, **more: str) -> None:
     def kill(night: Night) -> str:
         night.kill()
         return when
 
-    night, _ = trial.stage.struck(trial.number % trial.world.messages, kill)
-    trial.dies(night)
-    trial.resumes()
+    night, _ = trial.stage.struck(turn, kill, job=job, **more)
+    trial.missed = not trial.dies(night)
+    trial.resumes(job=job, **more)
 
 
 def killed_at_a_moment(trial: Trial) -> None:
     """kill -9 at a moment between the first message and the last."""
     night, begun = trial.stage.struck(0, lambda _: None, **SLOW)
-    begun.wait(30)
-    time.sleep(trial.chance.uniform(0, 1.0))
+    trial.strikes(night, begun)
+    time.sleep(trial.chance.uniform(0, 0.7))
     night.kill()
-    trial.dies(night)
+    trial.missed = not trial.dies(night)
     trial.resumes()
+
+
+# --- a job that rejects rows --------------------------------------------------------------------
+
+REJECTING = "chaos_rejects"
+REFUSES = {"DOUBLER_BEHAVES": "", "CHAOS_SECONDS": "0", "CHAOS_BEHAVIOUR": "negative"}
+REFUSED = 7
+"""Each row whose key is a multiple of this one has a number that the model cannot take."""
+
+
+def rejecting(world: World) -> None:
+    negative = f"UPDATE orders SET x = -1 WHERE id %% {REFUSED} = 0"
+    another(world, REJECTING, "rejecting", negative, max_rejects=200)
+
+
+def killed_amid_rejects(trial: Trial) -> None:
+    """kill -9 of a night that keeps some rows as rejects; they, too, are there once in the end."""
+    stage = trial.stage
+    wanted(stage, f"id %% {REFUSED} <> 0")
+    turn = trial.chance.randrange(stage.world.under_way.start, stage.world.under_way.stop)
+    killed_at(trial, turn, trial.chance.choice(["before", "after"]), job="rejecting", **REFUSES)
+    refused = stage.sql(f"SELECT id FROM orders WHERE id %% {REFUSED} = 0 AND {TODAY}")
+    kept = stage.sql("SELECT row_key FROM nightshift_rejects")
+    if len(kept) != len(refused) or len(set(kept)) != len(kept):
+        raise Disagreement(f"{len(kept)} rejects for {len(refused)} rows")
+
+
+TODAY = "placed_at < '2024-03-02Z'"
+
+
+def wanted(stage: Stage, which: str = "true") -> None:
+    """Nothing is published; then the orders of the day that are to be scored."""
+    rows = stage.sql(f"SELECT id, 2 * x, 2 FROM orders WHERE {TODAY} AND {which}")
+    stage.previous, stage.wanted = Counter(), [Counter(map(tuple, rows))]
+
+
+# --- a database that has no ledger yet -----------------------------------------------------------
+
+NEW = "chaos_new"
+
+
+def nothing_yet(world: World) -> None:
+    another(world, NEW, "new", empty=True)
+    with world.stage("first", random.Random(), NEW) as stage:
+        wire = stage.wire()
+        said: list[bytes] = []
+        wire.cut = lambda _, data: said.append(data)  # type: ignore[func-returns-value]
+        outcome = stage.night(job="new", **stage.wired(wire)).outcome()
+        assert outcome.name == PUBLISHED, outcome
+    first = b"INSERT INTO nightshift_jobs"  # of what a run enters
+    world.creating = next(number for number, data in enumerate(said) if first in data)
+
+
+def killed_while_creating(trial: Trial) -> None:
+    """kill -9 while the first night of all makes the ledger, its tables and the view: at each third
+    message, in turn before it arrives and after it.
+    """
+    stage = trial.stage
+    stage.begun = False
+    wanted(stage)
+    when = "after" if trial.number % 2 else "before"
+    killed_at(trial, 3 * trial.number, when, job="new")
+    stage.begun = True
+
+
+def creations(world: World) -> int:
+    return world.creating // 3
 
 
 def two_at_once(trial: Trial) -> None:
@@ -50,6 +122,7 @@ def two_at_once(trial: Trial) -> None:
     if not names <= {KILLED, PUBLISHED, "PartitionBusy"} or names == {"PartitionBusy"}:
         raise Disagreement(f"two at once: {found}")
     trial.check()
+    trial.missed = names == {PUBLISHED}  # one was through before the other began
     trial.told += [outcome.seconds for outcome in found if outcome.name == "PartitionBusy"]
     if PUBLISHED in names:
         trial.recovered = max(outcome.seconds for outcome in found if outcome.name == PUBLISHED)
@@ -74,7 +147,7 @@ def a_zombie(trial: Trial) -> None:
     stage.set("idle_in_transaction_session_timeout", "1s")
     lease = {"NIGHTSHIFT_DATABASE__LEASE": "1"}
     zombie, stopped = stage.struck(turn, stop, "doubler@1", **lease)
-    stopped.wait(30)
+    trial.strikes(zombie, stopped)
     since = time.monotonic()
 
     def replaced() -> bool:
@@ -91,8 +164,17 @@ def a_zombie(trial: Trial) -> None:
 
 
 FAULTS = (
-    Fault("kill -9 at each statement", killed_at_a_statement, lambda world: world.messages, 12),
-    Fault("kill -9 at a random moment", killed_at_a_moment, 60, 4),
+    Fault("kill -9 at each statement", killed_at_a_statement, lambda world: 2 * world.messages, 9),
+    Fault("kill -9 at a random moment", killed_at_a_moment, 20, 2),
+    Fault("kill -9 with rows rejected", killed_amid_rejects, 20, 2, REJECTING, prepare=rejecting),
+    Fault(
+        "kill -9 while the ledger is made",
+        killed_while_creating,
+        creations,
+        3,
+        NEW,
+        prepare=nothing_yet,
+    ),
     Fault("two executors of one run", two_at_once, 20, 2),
     Fault("a zombie wakes up, replaced", a_zombie, 20, 3),
 )

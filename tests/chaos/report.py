@@ -9,7 +9,9 @@ from typing import Any
 
 from tests.chaos.trial import Result
 
-HEAD = ("fault", "trials", "wrong rows", "told within", "recovered in", "at most")
+HEAD = ("fault", "trials", "missed", "wrong rows", "told within", "recovered in", "at most")
+MISSED = 0.1
+"""The most of a fault's trials in which it may not have come."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,9 @@ class Line:
 
     fault: str
     trials: int
+    """Those in which the fault came."""
+    missed: int
+    """Those in which it did not, whatever the luck: a night was through before it, say."""
     wrong_rows: int
     """Of all trials together; a reader who looks all the time counts as well."""
     told: float | None
@@ -29,21 +34,28 @@ class Line:
 
     @classmethod
     def of(cls, fault: str, results: Sequence[Result]) -> "Line":
-        recovered = [result.recovered for result in results if result.recovered is not None]
+        struck = [result for result in results if not result.missed]
+        missed = len(results) - len(struck)
+        recovered = [result.recovered for result in struck if result.recovered is not None]
+        problems = [f"{fault}, trial {r.number}: {r.problem}" for r in results if r.problem]
+        if missed > MISSED * len(results):
+            problems.append(f"{fault}: it did not come in {missed} of {len(results)} trials")
         return cls(
             fault,
-            len(results),
+            len(struck),
+            missed,
             sum(result.wrong_rows for result in results),
             max((result.told for result in results if result.told is not None), default=None),
             statistics.median(recovered) if recovered else None,
             max(recovered, default=None),
-            tuple(f"{r.fault}, trial {r.number}: {r.problem}" for r in results if r.problem),
+            tuple(problems),
         )
 
     def cells(self) -> tuple[str, ...]:
         times = (self.told, self.recovered, self.recovered_at_most)
         shown = ("" if seconds is None else f"{seconds:.1f} s" for seconds in times)
-        return (self.fault, str(self.trials), str(self.wrong_rows), *shown)
+        counts = (self.trials, self.missed, self.wrong_rows)
+        return (self.fault, *map(str, counts), *shown)
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,11 @@ class Report:
         lines = (Line.of(name, [r for r in results if r.fault == name]) for name in names)
         looks = sum(result.looks for result in results)
         return cls(command, seed, datetime.now(UTC).date(), seconds, looks, tuple(lines))
+
+    @property
+    def kills(self) -> int:
+        """Trials in which a process was killed."""
+        return sum(line.trials for line in self.lines if line.fault.startswith("kill -9"))
 
     @property
     def problems(self) -> list[str]:
@@ -93,5 +110,6 @@ class Report:
 
     def _total(self) -> tuple[str, ...]:
         trials = sum(line.trials for line in self.lines)
+        missed = sum(line.missed for line in self.lines)
         wrong = sum(line.wrong_rows for line in self.lines)
-        return ("all", str(trials), str(wrong), "", "", "")
+        return ("all", str(trials), str(missed), str(wrong), "", "", "")

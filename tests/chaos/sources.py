@@ -5,15 +5,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from project import Project
-
-from adapters.database.engine import open_engine
-from tests.chaos.night import PUBLISHED, Night
+from tests.chaos.night import PUBLISHED
 from tests.chaos.processes import SLOW
 from tests.chaos.trial import Fault, Trial
-from tests.chaos.world import QUICK, Stage, View, World
+from tests.chaos.world import Stage, View, World, another
 
 VERSION = 2  # of the model that the trials score with
 
@@ -37,7 +33,7 @@ def changing_rows(trial: Trial) -> None:
     stage.wanted = states(stage)
     with somebody_at(stage):
         night, struck = stage.struck(trial.chance.choice(trial.world.under_way), lambda _: None)
-        struck.wait(30)
+        trial.strikes(night, struck)
         if trial.chance.random() < 0.5:
             night.kill()
             trial.dies(night)
@@ -59,7 +55,7 @@ def replaced_rows(trial: Trial) -> None:
     under_way = trial.world.under_way
     later = trial.chance.choice(under_way[len(under_way) // 2 :])
     night, _ = stage.struck(later, lambda night: night.kill() or "before")
-    trial.dies(night)
+    trial.missed = not trial.dies(night)
     with stage.engine.begin() as connection:
         connection.exec_driver_sql(f"DELETE FROM orders WHERE id = {gone}")
         insert = "INSERT INTO orders VALUES (%s, %s, %s, %s)"
@@ -135,7 +131,7 @@ def database_clock(trial: Trial) -> None:
     stage.sql(f"ALTER DATABASE {stage.url.database} SET search_path = public, pg_catalog")
     turn = trial.chance.choice(trial.world.under_way)
     first, struck = stage.struck(turn, lambda _: None, **SLOW)
-    struck.wait(30)
+    trial.strikes(first, struck)
     stage.sql(f"UPDATE chaos_shift SET shift = interval '{hours} hours'")
     since = time.monotonic()
     second = stage.night()
@@ -183,26 +179,13 @@ def odd_days(trial: Trial) -> None:
 
 def calendar(world: World) -> None:
     """Its database: an order each five minutes of these days and of those before and after."""
-    folder = Path(world.environment["NIGHTSHIFT_CONFIG"]).parents[1]
-    url = world.postgres.url.set(database=CALENDAR)
-    with world.postgres.administrator() as server:
-        server.exec_driver_sql(f"CREATE DATABASE {CALENDAR}")
-    engine = open_engine(url)
-    project = Project(folder, engine)
-    project.write_job("days", timezone=ZONE)
-    project.fill(1)
-    project.sql("DELETE FROM orders")
-    for number, days in enumerate(DAYS.values()):
-        project.sql(
-            f"INSERT INTO orders SELECT {number} * 10000 + row_number() OVER (), moment,"
-            f" random(), '' FROM generate_series('{days[0]}Z'::timestamptz - interval '1 day',"
-            f" '{days[2]}Z'::timestamptz + interval '2 days', interval '5 minutes') moment"
-        )
-    engine.dispose()
-    given = {**world.environment, **QUICK}
-    given["NIGHTSHIFT_DATABASE__URL"] = url.render_as_string(hide_password=False)
-    outcome = Night(given, "2031-01-01", job="days").outcome()  # the tables and an empty view
-    assert outcome.name == PUBLISHED, outcome
+    orders = (
+        f"INSERT INTO orders SELECT {number} * 10000 + row_number() OVER (), moment,"
+        f" random(), '' FROM generate_series('{days[0]}Z'::timestamptz - interval '1 day',"
+        f" '{days[2]}Z'::timestamptz + interval '2 days', interval '5 minutes') moment"
+        for number, days in enumerate(DAYS.values())
+    )
+    another(world, CALENDAR, "days", "DELETE FROM orders", *orders, timezone=ZONE)
 
 
 FAULTS = (

@@ -111,9 +111,9 @@ def down_at_start(trial: Trial) -> None:
         s3.start()
         trial.resumes(**s3.environment)
         return
-    time.sleep(trial.chance.uniform(0.1, 1.0))
+    time.sleep(trial.chance.uniform(0.5, 1.5))
     s3.start()
-    trial.rides_out(night, time.monotonic())
+    trial.missed = not trial.rides_out(night, time.monotonic()).attempts
 
 
 def dies_amid_a_download(trial: Trial) -> None:
@@ -169,7 +169,7 @@ def slow(trial: Trial) -> None:
         return app(environ, start_response)
 
     forever, s3.fault = left[0] == 1000, wait
-    through(trial, s3, forever, "StoreUnavailable", over.set)
+    through(trial, s3, left, forever, "StoreUnavailable", over.set)
 
 
 def deleted(trial: Trial) -> None:
@@ -208,7 +208,7 @@ def broken(trial: Trial, times: int, broken_answer: Callable[[bytes], Answer]) -
         return broken_answer(b"".join(app(environ, start_response)))
 
     s3.fault = fault
-    through(trial, s3, times == 1000, "StoreUnavailable")
+    through(trial, s3, left, times == 1000, "StoreUnavailable")
 
 
 def answered(trial: Trial, times: int, status: str, code: str, error: str) -> None:
@@ -222,17 +222,27 @@ def answered(trial: Trial, times: int, status: str, code: str, error: str) -> No
         return [f"<Error><Code>{code}</Code><Message>chaos</Message></Error>".encode()]
 
     s3.fault = fault
-    through(trial, s3, times == 1000, error)
+    through(trial, s3, left, times == 1000, error)
 
 
 def through(
-    trial: Trial, s3: Server, forever: bool, error: str, over: Callable[[], object] = lambda: None
+    trial: Trial,
+    s3: Server,
+    left: list[int],
+    forever: bool,
+    error: str,
+    over: Callable[[], object] = lambda: None,
 ) -> None:
-    """The night is through by itself, or, if it is too much, the next one is."""
+    """The night is through by itself, or, if it is too much, the next one is.
+
+    `left` counts down how often the fault is yet to come.
+    """
+    planned = left[0]
     since = time.monotonic()
     night = trial.stage.night(**s3.environment, NIGHTSHIFT_RETRIES="2" if forever else "5")
     if not forever:
         trial.rides_out(night, since)
+        trial.missed = left[0] == planned
         return
     trial.gives_up(night, since, error)
     s3.heal()

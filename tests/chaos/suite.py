@@ -14,6 +14,11 @@ FAULTS: tuple[Fault, ...] = (
     *orchestration.FAULTS,
 )
 
+KILLS = 200
+"""Trials in which a process is killed that the whole suite must have, at least."""
+TRIES = 3
+"""Of a trial whose fault did not come, with other luck."""
+
 
 def numbers(fault: Fault, world: World, few: bool, trials: int | None, only: int | None) -> range:
     """Which of a fault's trials to carry out: the first ones, or a few that are far apart."""
@@ -37,8 +42,13 @@ def run(
     for fault in faults:
         missing = fault.needs(world)
         if missing is not None:
-            yield Result(fault.name, -1, 0, None, None, 0, f"not run: {missing}")
+            yield Result(fault.name, -1, 0, None, None, 0, True, f"not run: {missing}")
             continue
         fault.prepare(world)
         for number in numbers(fault, world, few, trials, only):
-            yield attempt(fault, number, world, seed)
+            result = attempt(fault, number, world, seed)
+            for again in range(1, TRIES):
+                if not result.missed or result.problem:
+                    break
+                result = attempt(fault, number, world, seed, again)
+            yield result

@@ -2,13 +2,14 @@
 
 import itertools
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.chaos.night import KILLED, PUBLISHED, Night, Outcome
+from tests.chaos.night import JOB, KILLED, PATIENCE, PUBLISHED, Night, Outcome
 from tests.chaos.oracle import Disagreement, Reader, check_ledger, check_leftovers, wrong_rows
-from tests.chaos.world import Stage, World
+from tests.chaos.world import Stage, World, eventually
 
 BOUND = 60.0
 """Seconds within which a night must have given up, or be through."""
@@ -26,6 +27,8 @@ class Trial:
     """Seconds from the fault's end until readers saw the wanted predictions."""
     worst: int = 0
     """The most wrong rows that were there at any moment."""
+    missed: bool = False
+    """The fault did not come: a night was through before it, say. Such a trial shows nothing."""
 
     @property
     def world(self) -> World:
@@ -42,12 +45,18 @@ class Trial:
         self.worst = max(self.worst, wrong_rows(stage.view(), right))
         check_ledger(stage)
 
-    def dies(self, night: Night) -> None:
-        """It was killed, or was through before that."""
+    def strikes(self, night: Night, struck: threading.Event) -> None:
+        """Wait until the fault has come, unless the night is through before."""
+        eventually(lambda: struck.is_set() or night.over, "a fault", PATIENCE)
+        self.missed |= not struck.is_set()
+
+    def dies(self, night: Night) -> bool:
+        """It was killed; or else, which is False, was through before that."""
         outcome = night.outcome()
         if outcome.name not in {KILLED, PUBLISHED}:
             raise Disagreement(f"a night that was to be killed: {outcome}")
         self.check()
+        return outcome.name == KILLED
 
     def gives_up(self, night: Night, since: float, *errors: str) -> Outcome:
         """It ends with one of these errors, in bounded time."""
@@ -68,10 +77,10 @@ class Trial:
         self.recovered = time.monotonic() - since
         return outcome
 
-    def resumes(self, since: float | None = None, **environment: str) -> Outcome:
+    def resumes(self, since: float | None = None, job: str = JOB, **environment: str) -> Outcome:
         """Another night, undisturbed, is through."""
         begun = time.monotonic() if since is None else since
-        return self.rides_out(self.stage.night(**environment), begun)
+        return self.rides_out(self.stage.night(job=job, **environment), begun)
 
 
 @dataclass(frozen=True)
@@ -103,15 +112,17 @@ class Result:
     recovered: float | None
     looks: int
     """How often a reader looked meanwhile."""
+    missed: bool = False
+    """Whether the fault did not come."""
     problem: str | None = None
 
 
 _numbers = itertools.count(1)
 
 
-def attempt(fault: Fault, number: int, world: World, seed: int) -> Result:
+def attempt(fault: Fault, number: int, world: World, seed: int, again: int = 0) -> Result:
     """Carry out one trial. What it does by chance depends on nothing but these arguments."""
-    chance = random.Random(f"{seed}/{fault.name}/{number}")
+    chance = random.Random(f"{seed}/{fault.name}/{number}" + f"/{again}" * bool(again))
     problem, trial, reader = None, None, None
     try:
         with world.stage(f"trial_{next(_numbers)}", chance, fault.template) as stage:
@@ -133,5 +144,6 @@ def attempt(fault: Fault, number: int, world: World, seed: int) -> Result:
         max(trial.told, default=None) if trial else None,
         trial.recovered if trial else None,
         reader.looks if reader else 0,
+        trial is not None and trial.missed,
         f"{wrong} wrong rows" if wrong and problem is None else problem,
     )

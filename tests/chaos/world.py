@@ -31,6 +31,7 @@ DAY = "2024-03-01"
 """The partition that the trials score; its six chunks are half of the table."""
 SECONDS = '(float(os.environ.get("CHAOS_SECONDS") or self.seconds))'
 """How long the model takes for each chunk, if it is not `QUICK`."""
+BEHAVIOUR = '(os.environ.get("CHAOS_BEHAVIOUR") or self.behaviour) =='
 QUICK = {"DOUBLER_BEHAVES": "1"}
 
 View = Counter[tuple[int, float | None, int]]
@@ -90,6 +91,8 @@ class World:
     """The oracle: what an uninterrupted night leaves."""
     messages: int = 0
     """How many messages such a night sends to the server; each is a statement, or part of one."""
+    creating: int = 0
+    """How many a database's very first night sends until its run is there."""
     under_way: range = range(0)
     """Those that it sends from the moment at which its run is there until it is scored."""
     relations: frozenset[str] = frozenset()
@@ -137,6 +140,8 @@ class Stage:
     previous: View = field(init=False)
     wanted: list[View] = field(init=False)
     """What readers may see once something is published; any of these in the end."""
+    begun: bool = True
+    """Whether there is a ledger, and a view, from the beginning."""
 
     def __post_init__(self) -> None:
         self.previous, self.wanted = self.world.previous, [self.world.wanted]
@@ -164,7 +169,12 @@ class Stage:
         return {**self.world.environment, **QUICK, **own, **changes}
 
     def struck(
-        self, turn: int, act: "Callable[[Night], str | None]", model: str | None = None, **more: str
+        self,
+        turn: int,
+        act: "Callable[[Night], str | None]",
+        model: str | None = None,
+        job: str = JOB,
+        **more: str,
     ) -> tuple[Night, threading.Event]:
         """A night over a wire: with its `turn`-th message on it, something is done to the night.
 
@@ -181,7 +191,7 @@ class Stage:
             return act(night)
 
         wire.cut = cut
-        night = self.night(model, **{**self.wired(wire), **more})
+        night = self.night(model, job=job, **{**self.wired(wire), **more})
         begun.set()
         return night, struck
 
@@ -202,6 +212,8 @@ class Stage:
             return list(result.all()) if result.returns_rows else []
 
     def view(self) -> View:
+        if not self.begun and self.sql("SELECT to_regclass('order_scores')") == [(None,)]:
+            return Counter()
         return Counter(tuple(row) for row in self.sql(SEEN))
 
     def set(self, setting: str, value: str) -> None:
@@ -216,6 +228,37 @@ class Stage:
             if not night.over:
                 night.kill()
                 night.process.join()
+
+
+def another(
+    world: World,
+    name: str,
+    job: str,
+    *statements: str,
+    empty: bool = False,
+    api: str | None = None,
+    **spec: Any,
+) -> None:
+    """A database for a job of its own: some orders, changed by these statements, and no prediction.
+
+    The tables and the view are there, unless it is `empty`.
+    """
+    folder = Path(world.environment["NIGHTSHIFT_CONFIG"]).parents[1]
+    url = world.postgres.url.set(database=name)
+    with world.postgres.administrator() as server:
+        server.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine = open_engine(url)
+    project = Project(folder, engine)
+    project.write_job(job, **spec)
+    project.fill(ROWS, DAYS)
+    for statement in statements:
+        project.sql(statement)
+    engine.dispose()
+    if not empty:
+        given = {**world.environment, **QUICK}
+        given["NIGHTSHIFT_DATABASE__URL"] = url.render_as_string(hide_password=False)
+        outcome = Night(given, "2031-01-01", job=job, api=api).outcome()  # a day without rows
+        assert outcome.name == PUBLISHED, outcome
 
 
 @contextmanager
@@ -250,7 +293,8 @@ def world() -> Iterator[World]:
 def _project(folder: Path, database: sa.URL) -> dict[str, str]:
     """A project's files, and the variables that lead to them."""
     (folder / "config" / "jobs").mkdir(parents=True)
-    (folder / "doubler.py").write_text(MODEL_CODE.replace("(self.seconds)", SECONDS))
+    code = MODEL_CODE.replace("(self.seconds)", SECONDS).replace("self.behaviour ==", BEHAVIOUR)
+    (folder / "doubler.py").write_text(code)
     trust = {"keys": ["keys/local.pub"], "sign_key": "keys/local.pem"}
     settings = {"retries": 5, "retry_delay": 0.2, "trust": trust}
     (folder / "config" / "nightshift.yaml").write_text(yaml.safe_dump(settings))
@@ -279,9 +323,12 @@ def _prepare(world: World) -> None:
     engine.dispose()
     first = Night({**world.environment, **QUICK}, "all").outcome()
     assert first.name == PUBLISHED, first
+    computed = "SELECT id, 2 * x, {version} FROM orders WHERE {which}"
+    first_scores = Counter(map(tuple, project.sql(computed.format(version=1, which="true"))))
     project.sql("UPDATE orders SET x = x + 1000")
     project.publish(seconds=0.06)  # another blob
     world.previous = Counter(tuple(row) for row in project.sql(SEEN))
+    assert world.previous == first_scores
     engine.dispose()
     with world.stage("oracle", random.Random()) as stage:
         wire = stage.wire()
@@ -297,11 +344,11 @@ def _prepare(world: World) -> None:
         assert outcome.name == PUBLISHED, outcome
         assert not outcome.left, outcome.left
         world.wanted = stage.view()
-        computed = stage.sql(
-            "SELECT id, CASE WHEN placed_at < '2024-03-02Z' THEN 2 * x ELSE 2 * (x - 1000) END,"
-            " CASE WHEN placed_at < '2024-03-02Z' THEN 2 ELSE 1 END FROM orders"
-        )
-        assert {row[0]: row[2] for row in computed} == {key: v for key, _, v in world.wanted}
+        which = "placed_at < '2024-03-02Z'"
+        new = Counter(map(tuple, stage.sql(computed.format(version=2, which=which))))
+        keys = {key for key, _, _ in new}
+        old = Counter({row: n for row, n in world.previous.items() if row[0] not in keys})
+        assert world.wanted == old + new
         world.relations = relations(stage)
 
 

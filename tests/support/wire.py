@@ -73,9 +73,12 @@ class Wire:
                 lost.set()
             with contextlib.suppress(OSError):
                 server.sendall(data)
-        if not lost.is_set():
-            _close(client)
-            _close(server)
+        if lost.is_set():  # it is carried out, and then the server learns that nobody is there
+            with contextlib.suppress(OSError):
+                server.shutdown(socket.SHUT_WR)
+            return
+        _close(client)
+        _close(server)
 
     def _to_client(
         self, client: socket.socket, server: socket.socket, lost: threading.Event
