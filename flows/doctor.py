@@ -227,8 +227,9 @@ def _target(settings: Settings) -> Findings:
             yield Finding("database", "fail", told, f"{remedy}.")
         gaps = health.ledger_gaps(ledger)
         if gaps:
-            told = f"the ledger is of another version: it lacks {', '.join(gaps)}"
-            yield Finding("database", "fail", told, "Migrate it: docs/operations.md says how.")
+            told = f"somebody has changed the ledger's tables: they lack {', '.join(gaps)}"
+            remedy = "Restore them from a backup: a migration adds only what a new version brings."
+            yield Finding("database", "fail", told, remedy)
         for run in health.abandoned(ledger):
             told = f"run {run.run_id} ({run.job} {run.partition}) was abandoned by {run.owner}: "
             told += f"no sign of life for {_span(run.silent)}"

@@ -177,11 +177,11 @@ def test_a_missing_privilege_is_mended_by_what_is_said(
         healthy.sql("DROP ROLE patient")
 
 
-def test_a_ledger_of_another_version_is_told(healthy: Project) -> None:
+def test_a_ledger_that_somebody_has_changed_is_told(healthy: Project) -> None:
     score("orders", "2024-03-01")
     healthy.sql("ALTER TABLE nightshift_runs DROP COLUMN role CASCADE")
     found = wrong("database")[0]
-    assert found.told.endswith("it lacks nightshift_runs.role")
+    assert found.told.endswith("they lack nightshift_runs.role")
 
 
 @pytest.mark.parametrize("state", ["running", "scored"])
