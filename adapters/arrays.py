@@ -1,18 +1,19 @@
-"""From a table of features to the arrays that networks eat."""
+"""From a table of features to the arrays that networks eat, and from what they return to arrays."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from adapters.signature import Features, Predictions
+if TYPE_CHECKING:
+    from adapters.signature import Features, Predictions
 
 Number = Literal["float32", "float64", "int32", "int64"]
 
 
-def matrix(features: Features, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def matrix(features: "Features", dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """(m, n) features -> (m, n) array of one type, NULL as NaN. Raises ValueError for text."""
     if isinstance(features, pd.DataFrame):
         if np.dtype(dtype).kind == "f":
@@ -22,7 +23,7 @@ def matrix(features: Features, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.ascontiguousarray(features, dtype)
 
 
-def column(features: Features, name: str, position: int) -> Features:
+def column(features: "Features", name: str, position: int) -> "Features":
     """One column, (m, 1): by its name in a DataFrame, by its position in an array.
 
     Raises KeyError if the DataFrame has no column of that name.
@@ -35,7 +36,21 @@ def slices(rows: int, most: int) -> Iterator[slice]:
     return (slice(start, start + most) for start in range(0, rows, most))
 
 
-def flat(predictions: Predictions) -> Predictions:
+def unmasked(values: object) -> npt.NDArray[Any]:
+    """What a model returned, as an array: what NumPy's mask hides is missing, whatever is beneath.
+
+    NaN among floats, None among others. Raises ValueError for rows of several lengths.
+    """
+    hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    array = np.asarray(values)
+    if hidden is None or not hidden.any():
+        return array
+    array = array.copy() if array.dtype.kind == "f" else array.astype(object)
+    array[hidden] = np.nan if array.dtype.kind == "f" else None
+    return array
+
+
+def flat(predictions: "Predictions") -> "Predictions":
     """(m, 1) -> (m,): one value per row; everything else stays."""
     if predictions.ndim == 2 and predictions.shape[1] == 1:
         return predictions[:, 0]

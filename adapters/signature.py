@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
+from adapters.arrays import unmasked
 from adapters.errors import InvalidPredictions, SignatureMismatch, SignatureUndefined
 
 Features = pd.DataFrame | npt.NDArray[Any]
@@ -247,7 +248,7 @@ class Signature(BaseModel):
         rows anything empty will do: not every library remembers the width of nothing.
         """
         try:
-            array = np.asarray(values)
+            array = unmasked(values)
         except ValueError as error:  # rows of several lengths
             raise InvalidPredictions(f"{rows} predictions", str(error)) from error
         if rows == 0 and array.size == 0:
@@ -369,7 +370,7 @@ def _input(name: str, values: "pd.Series[Any]") -> Column:
 
 def _outputs(predictions: Predictions, names: Sequence[str] | None) -> tuple[Column, ...]:
     """Tell the output columns from (m,) or (m, k) predictions."""
-    array = np.asarray(predictions)
+    array = unmasked(predictions)
     if array.ndim == 1:
         array = array[:, np.newaxis]
     if array.ndim != 2 or array.shape[1] == 0:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from adapters.arrays import unmasked
 from adapters.errors import InvalidPredictions
 from adapters.signature import Column, Signature
 
@@ -65,7 +66,7 @@ def checked_predictions(signature: Signature, values: object, rows: int) -> tupl
 def _shaped(signature: Signature, values: object, rows: int) -> npt.NDArray[np.generic] | None:
     """The values as (rows, columns of the signature), if that is their shape."""
     try:
-        array = np.asarray(values)
+        array = unmasked(values)
     except ValueError:  # rows of several lengths
         return None
     if array.ndim == 1:

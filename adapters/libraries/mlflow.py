@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic.dataclasses import dataclass
 
 from adapters.archive import ArchivedModel, configured, read_folder, translated, write_folder
-from adapters.arrays import flat
+from adapters.arrays import flat, unmasked
 from adapters.signature import Features, Predictions
 
 
@@ -48,7 +48,7 @@ class MLflowModel(ArchivedModel):
             return np.empty(0)
         if self._inputs and not isinstance(features, pd.DataFrame):
             features = pd.DataFrame(features, columns=self._inputs)
-        return flat(np.asarray(self._model.predict(features)))
+        return flat(unmasked(self._model.predict(features)))
 
     @property
     def output_names(self) -> Sequence[str] | None:

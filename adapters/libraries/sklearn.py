@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from adapters.archive import configured, translated
+from adapters.arrays import unmasked
 from adapters.classes import Label, positions, probability_names
 from adapters.errors import ConfigurationError
 from adapters.model import Model
@@ -52,7 +53,7 @@ class SklearnModel(Model):
             features = pd.DataFrame(features, columns=names)
         if len(features) == 0:  # estimators refuse zero rows; the shape still has to be right
             return np.empty((0, len(self.output_names)) if self.output_names else (0,))
-        predictions = np.asarray(getattr(self.estimator, self.output)(features))
+        predictions = unmasked(getattr(self.estimator, self.output)(features))
         if self.output == "predict_proba" and self.classes is not None:
             return predictions[:, self.chosen]
         return predictions
