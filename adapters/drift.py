@@ -57,15 +57,18 @@ def psi(
 
 def shares(column: ColumnProfile) -> dict[str, float]:
     """The share of each value by its text: of the categories that were counted one by one, or of
-    each bucket of numbers, by its lowest.
+    each bucket of numbers, by its lowest in 12 digits: what rounding has moved is one value.
     """
     if column.kind == "category":
         total = max(sum(column.counts.values()) + column.other, 1)
         return {name: count / total for name, count in column.counts.items()}
     lows, _ = column.sketch.edges()
     total = max(column.sketch.total, 1)
-    counts = column.sketch.counts.tolist()
-    return {f"{low:.12g}": count / total for low, count in zip(lows.tolist(), counts, strict=True)}
+    found: dict[str, int] = {}
+    for low, count in zip(lows.tolist(), column.sketch.counts.tolist(), strict=True):
+        name = f"{low:.12g}"
+        found[name] = found.get(name, 0) + count
+    return {name: count / total for name, count in found.items()}
 
 
 def commonest(
@@ -82,7 +85,7 @@ def commonest(
     name = max(found, key=lambda name: found[name])
     if reference is None or reference.kind != column.kind:
         return name, found[name], 0.0
-    if column.kind == "category":
+    if column.kind == "category" or (column.sketch.exact and reference.sketch.exact):
         return name, found[name], shares(reference).get(name, 0.0)
     shift = max(column.sketch.shift, reference.sketch.shift)
     bucket = column.sketch.buckets[column.sketch.counts.argmax()] >> (shift - column.sketch.shift)

@@ -13,7 +13,8 @@ A check of a user's own is a query in the job file, or a function of an installe
         return share, "share of fares above the most expensive one"    # or the number, or a bool
 
 with `python: [{name: plausible, settings: {most: 900}, fail: 0.02}]`. A number above the levels
-warns or fails, True passes, False fails, and so does a check that raises.
+warns or fails, True passes, False fails, and so does a check that raises, or that does not answer
+within its `timeout`, 10 minutes unless the job file says otherwise.
 """
 
 import math
@@ -29,6 +30,7 @@ from flows.checks_config import Checks, Levels, PythonCheck, SqlCheck
 from flows.checks_drift import check_drift
 from flows.checks_result import Audit, CheckResult, Evidence, RangeCounts, graded, percent
 from flows.partitions import Grid
+from flows.timed import TimedCalls
 
 __all__ = [
     "ENTRY_POINT_GROUP", "Audit", "CheckResult", "Checks", "Evidence", "RangeCounts", "audit",
@@ -186,9 +188,10 @@ def _function(place: str, check: PythonCheck) -> Callable[..., object]:
 
 
 def _own(name: str, check: SqlCheck | PythonCheck, ask: Callable[[], object]) -> CheckResult:
-    """A value, graded; no value fails."""
+    """A value, graded; no value fails, and none in time."""
+    calls = TimedCalls(check.timeout.total_seconds())
     try:
-        answer = ask()
+        answer = calls(ask)
         given, words = answer if isinstance(answer, tuple) else (answer, "")
         value = _number(given)
     except TransientError:
@@ -198,6 +201,8 @@ def _own(name: str, check: SqlCheck | PythonCheck, ask: Callable[[], object]) ->
             name=name, warn=check.warn, fail=check.fail, level="fail", reached="fail",
             text=f"{name} could not be made: {type(error).__name__}: {error}",
         )  # fmt: skip
+    finally:
+        calls.close()
     if isinstance(given, bool):
         levels = Levels(warn=check.warn and 0, fail=check.fail and 0)  # false is above any level
         return graded(name, None, value, levels, f"{name}: {words or str(given).lower()}")

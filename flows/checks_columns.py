@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from adapters.drift import classes, commonest, shares
 from adapters.profile import ColumnProfile
+from adapters.sketch import MOST_BUCKETS
 from flows.checks_config import Checks, Levels
 from flows.checks_result import CheckResult, Evidence, graded, percent
 
@@ -135,6 +136,8 @@ def _allowed(checks: Checks, title: str, column: ColumnProfile, name: str) -> It
         allowed = {_label(label) for label in labels}
         others = {label: share for label, share in found.items() if label not in allowed}
         share = sum(others.values())
+        if not column.sketch.exact and len(allowed) <= MOST_BUCKETS:  # it has more values than that
+            share = max(share, 1 / column.rows)
         named = ", ".join(f"{label!r} ({percent(others[label])})" for label in list(others)[:3])
         text = f"{title}: {percent(share)} of {column.rows:,} rows have a label that is not allowed"
         yield graded("labels", title, share, _EXACT, f"{text}: {named}" if named else text)
@@ -163,7 +166,7 @@ def _constant(
 ) -> CheckResult:
     """Nearly all rows alike, unless they nearly were in the reference, or may be by chance."""
     value, share, usual = commonest(column, known) or ("", 0.0, 0.0)
-    if column.low is not None and column.low == column.high:
+    if is_single(column):
         share = 1.0  # which the sketch, where it is of a sample, could not tell
     odd = share > usual + _margin(usual, column.valid)
     text = f"{title}: {percent(share)} of {column.valid:,} rows are {value}"
@@ -198,12 +201,14 @@ def _label(label: str | bool | float) -> str:
 
 
 def is_single(column: ColumnProfile | None) -> bool:
-    """Whether all its values are one."""
+    """Whether all its values are one, but for rounding."""
     if column is None or not column.valid:
         return False
     if column.kind == "category":
         return len(column.counts) == 1 and not column.other
-    return column.low is not None and column.low == column.high
+    if column.low is None or column.high is None:
+        return False
+    return math.isclose(column.low, column.high, rel_tol=1e-12)
 
 
 # --- shares -------------------------------------------------------------------------------------

@@ -15,9 +15,12 @@ Every check has a default that suits most jobs, so the whole part may be left ou
       sql:
         - {name: no negative fares, query: "SELECT count(*) FROM fares WHERE fare < 0"}
 
-A value above `warn` warns, one above `fail` quarantines the run; `off` turns a check off.
+A value above `warn` warns, one above `fail` quarantines the run; `off` turns a check off. A query,
+or a function of one's own, may take 10 minutes, or as long as its `timeout: 1h` says.
 """
 
+from collections.abc import Iterable
+from datetime import timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -30,6 +33,7 @@ from pydantic import (
     model_validator,
 )
 
+from flows.limits import Duration
 from flows.settings import refused
 
 _Number = Annotated[float, Field(strict=False, allow_inf_nan=False)]
@@ -180,23 +184,28 @@ class VolumeChecks(Levels):
     """If fewer rows are usual, and fewer came, the number says little."""
 
 
-class SqlCheck(Levels):
+class _OwnCheck(Levels):
+    """A check of a user's own."""
+
+    name: str = Field(min_length=1)
+    fail: _Number | None = Field(0, ge=0)
+    timeout: Duration = timedelta(minutes=10)
+    """Without an answer by then, it fails."""
+
+
+class SqlCheck(_OwnCheck):
     """A query that gives one value: a number that should not be above the levels, or a boolean that
     should be true. By default, anything above 0 fails: count what must not be.
     """
 
-    name: str = Field(min_length=1)
     query: str = Field(min_length=1)
-    fail: _Number | None = Field(0, ge=0)
 
 
-class PythonCheck(Levels):
+class PythonCheck(_OwnCheck):
     """A function found by its entry point in the group `nightshift.checks`; see flows/checks.py."""
 
-    name: str = Field(min_length=1)
     settings: dict[str, Any] = Field(default_factory=dict)
     """Its keyword arguments."""
-    fail: _Number | None = Field(0, ge=0)
 
 
 class Checks(_Part):
@@ -226,6 +235,12 @@ class Checks(_Part):
         general: Levels = getattr(getattr(self, side), check)
         particular = self.columns.get(column)
         return general.overridden(None if particular is None else getattr(particular, check))
+
+    def listed(self, outputs: Iterable[str]) -> frozenset[str]:
+        """Those whose values are listed, as `labels` or `shares`: so each value must count."""
+        return frozenset(
+            name for name in outputs if self.allowed(name, "labels") or self.allowed(name, "shares")
+        )
 
     def allowed(self, column: str, field: str) -> Any:
         """An output's `between`, `labels` or `shares`: the column's own, or else the general."""

@@ -13,7 +13,6 @@ import pydantic
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     field_validator,
@@ -23,7 +22,7 @@ from pydantic import (
 from adapters.database.source import SourceSpec
 from adapters.errors import ConfigurationError
 from flows.checks_config import Checks
-from flows.limits import Budget, Closeness, MaxRejects, Tolerance
+from flows.limits import Budget, Closeness, Duration, MaxRejects, Tolerance
 from flows.partitions import Grid, Partition, latest_partition, parse_partition, shifted
 from flows.schedule import Missed, cron_problem, time_zones
 from flows.settings import first_problem, jobs_folder, read_yaml, refused
@@ -42,14 +41,6 @@ def _not_blank(value: str) -> str:
 _Name = Annotated[str, AfterValidator(_not_blank)]
 
 
-def _duration(value: object) -> object:
-    parts = re.fullmatch(r"(\d{1,6})\s*([smhd])", value) if isinstance(value, str) else None
-    if parts is None or int(parts[1]) == 0:
-        raise refused("it is no length of time", "Write it like 90s, 30m, 2h or 1d.")
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    return timedelta(**{units[parts[2]]: int(parts[1])})
-
-
 def _known_zone(value: str) -> str:
     if value not in time_zones():
         near = difflib.get_close_matches(value, sorted(time_zones()), n=1)
@@ -58,7 +49,6 @@ def _known_zone(value: str) -> str:
     return value
 
 
-_Duration = Annotated[timedelta, BeforeValidator(_duration)]
 _Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
@@ -133,7 +123,7 @@ class Schedule(_Part):
     offset: int = Field(1, ge=-366, le=366)
     """1 is the last partition that had ended at the scheduled time, 2 the one before it, and so
     on; 0 is the one under way then, -1 the next one."""
-    lateness: _Duration = timedelta(hours=1)
+    lateness: Duration = timedelta(hours=1)
     """A run that begins later than this after its scheduled time was missed."""
     missed: Missed = "all"
     """Which missed runs to make up for: each, or the latest in place of all, or none."""
@@ -246,12 +236,13 @@ class Job(_Part):
     """How often a step is tried again after a transient error, if not as the settings say."""
     retry_delay: float | None = Field(None, ge=0, allow_inf_nan=False)
     """Seconds before the first retry, if not as the settings say; doubled each time."""
-    timeout: _Duration | None = None
+    timeout: Duration | None = None
     """How long scoring one partition may take; then the run fails, to be resumed."""
     checks: Checks = Checks()
     """What is checked before a run is published."""
-    predict_timeout: _Duration | None = None
-    """How long one call of the model may take; then its chunk's rows are rejects."""
+    predict_timeout: Duration | None = None
+    """How long one call of the model may take; then its chunk's rows are rejects, or the run fails,
+    if it is the first call or the third such one."""
     max_rejects: MaxRejects = Budget()
     """How many rows may get no prediction, as a count or as a share like 0.1%, before the run is
     quarantined."""

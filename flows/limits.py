@@ -1,7 +1,8 @@
-"""Limits that a job file gives as a count or as a share: `10`, or `0.1%`."""
+"""Limits that a job file gives: a count or a share, `10` or `0.1%`; a length of time, `30m`."""
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from pydantic import BeforeValidator, PlainSerializer
 
 from flows.settings import refused
 
+_DURATION = re.compile(r"(\d{1,6})\s*([smhd])")
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%")
 
 
@@ -99,8 +101,21 @@ def _percent(share: Decimal) -> str:
     return f"{(share * 100).normalize():f}%"
 
 
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    parts = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if parts is None or int(parts[1]) == 0:
+        raise refused("it is no length of time", "Write it like 90s, 30m, 2h or 1d.")
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    return timedelta(**{units[parts[2]]: int(parts[1])})
+
+
 MaxRejects = Annotated[Budget, BeforeValidator(_budget), PlainSerializer(str)]
 """As a job file has it."""
 
 Closeness = Annotated[Tolerance, BeforeValidator(_tolerance), PlainSerializer(str)]
+"""As a job file has it."""
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
 """As a job file has it."""

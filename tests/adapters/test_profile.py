@@ -360,6 +360,7 @@ def test_classes_and_the_commonest_value() -> None:
     assert commonest(profile(["a", "a"]), profile(["a", "b"])) == ("a", 1.0, 0.5)
     assert commonest(profile(["a"]), profile([1])) == ("a", 1.0, 0)
     assert commonest(profile(pa.nulls(3))) is None
+    assert commonest(profile([0.3, 0.1 + 0.2, 4]), profile([0.1 + 0.2, 7])) == ("0.3", 2 / 3, 1 / 2)
 
 
 def test_histograms_share_their_bars() -> None:

@@ -1,7 +1,7 @@
 """The audit: each check at each level, the failures it is there for, and what must not alarm."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, time, timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from watched import Hanging
 
 from adapters.errors import ConfigurationError, DatabaseUnavailable
 from adapters.profile import ColumnProfile, Profile
@@ -33,6 +34,7 @@ from flows.demo import _flights
 from flows.settings import first_problem
 
 NEW_YORK = ZoneInfo("America/New_York")
+TITLE = "prediction prediction"
 CARRIERS = ["AA", "B6", "DL", "UA", "WN"]
 SCHEMA = pa.schema({"distance": pa.float64(), "hour": pa.int16(), "carrier": pa.string()})
 
@@ -54,12 +56,15 @@ def predict(inputs: pd.DataFrame) -> Any:
 
 
 def profiled(
-    inputs: pd.DataFrame, predictions: Any = None, reference: Profile | None = None
+    inputs: pd.DataFrame,
+    predictions: Any = None,
+    reference: Profile | None = None,
+    exact: Collection[str] = (),
 ) -> Profile:
     told = predict(inputs) if predictions is None else predictions
     outputs = pa.table({"prediction": pa.array(told, from_pandas=False)})
     table = pa.Table.from_pandas(inputs, SCHEMA, preserve_index=False)
-    return Profile.of(table, outputs, reference)
+    return Profile.of(table, outputs, reference, exact)
 
 
 REFERENCE = profiled(night(20_000, seed=0))
@@ -333,6 +338,58 @@ def test_predictions(name: str, config: str, predictions: Any, level: str | None
     found = audit(checks(config), now)
     result = found.result(name, "prediction prediction")
     assert (None if result is None else result.level) == level
+
+
+def test_three_of_many_rows_with_a_label_that_is_not_allowed() -> None:
+    rows = 60_000
+    told = np.arange(rows) % 2.0
+    told[[7, 30_000, 59_999]] = 0.5
+    allowed = checks("predictions: {labels: [0, 1]}")
+    exact = allowed.listed(["prediction"])
+    inputs = night(rows)
+    found = audit(allowed, evidence(inputs, profile=profiled(inputs, told, REFERENCE, exact)))
+    result = found.result("labels", TITLE)
+    assert result is not None
+    assert (result.level, result.value) == ("fail", pytest.approx(3 / rows))
+    assert "'0.5'" in result.text
+    assert checks().listed(["prediction"]) == frozenset()
+    shared = checks("columns: {b: {shares: {late: [0, 0.5]}}}")
+    assert shared.listed(["a", "b"]) == frozenset({"b"})
+
+
+def test_more_values_than_can_be_told_apart_are_no_labels() -> None:
+    told = np.arange(2000) / 4096 + 1
+    few = checks("predictions: {labels: [1]}")
+    many = checks(f"predictions: {{labels: {told[::2].tolist()}}}")
+    for allowed, level in ((few, "fail"), (many, "ok")):
+        result = audit(allowed, evidence(night(2000), told)).result("labels", TITLE)
+        assert result is not None
+        assert result.level == level
+
+
+def test_a_check_that_does_not_answer(hanging: Hanging) -> None:
+    def ask(_: str) -> object:
+        hanging.here()
+        return 0
+
+    late = checks("sql: [{name: fares, query: SELECT 0, timeout: 60s}]")
+    result = audit(late, evidence(night(), run_sql=ask)).result("SQL check fares")
+    assert result is not None
+    assert result.level == "fail"
+    assert result.text == "SQL check fares could not be made: TookTooLong: no answer within 60 s"
+
+
+def test_a_constant_but_for_rounding() -> None:
+    steps = np.random.default_rng(3).integers(-40, 40, 3000)
+    result = audit(Checks(), evidence(night(), 0.3 * (1 + steps * 2.0**-52))).result(
+        "constant", TITLE
+    )
+    assert result is not None
+    assert (result.value, result.level) == (1.0, "fail")
+    mostly = np.where(np.arange(3000) < 2, 7.5, 0.3 * (1 + steps * 2.0**-52))
+    result = audit(Checks(), evidence(night(), mostly)).result("constant", TITLE)
+    assert result is not None
+    assert (result.value, result.level) == (pytest.approx(2998 / 3000), "fail")
 
 
 @pytest.mark.parametrize(
