@@ -1,5 +1,6 @@
 """How good predictions were, once it is known what happened: computed where both tables are."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +9,15 @@ import sqlalchemy as sa
 from adapters.database.engine import open_reader, translated
 from adapters.database.history import History
 from adapters.database.moving import PUBLISHED, SUPERSEDED
-from adapters.database.run import REJECTED, SCORED
+from adapters.database.run import CHALLENGER, CHAMPION, SCORED
 from adapters.database.types import table_there
-from adapters.errors import ColumnNotFound, TableNotFound
+from adapters.errors import ColumnNotFound, KeyNotUnique, TableNotFound
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one run's predictions compare with what happened. Numbers have the first three metrics,
-    labels the last.
+    """How one run's predictions compare with what happened. Floats have the first three metrics,
+    classes the last: booleans, texts, whole numbers, and what the caller says is one.
     """
 
     model: str
@@ -24,6 +25,8 @@ class Outcome:
     role: str
     partition: str
     run_id: int
+    state: str
+    """`published` or `superseded`; of a challenger `scored`."""
     rows: int
     """Of its predictions, those whose outcome is known."""
     mae: float | None
@@ -33,7 +36,7 @@ class Outcome:
     bias: float | None
     """Mean of prediction - actual."""
     accuracy: float | None
-    """Share of labels that were right."""
+    """Share of classes that were right."""
 
 
 def outcomes(
@@ -44,11 +47,15 @@ def outcomes(
     actuals: sa.TableClause,
     column: str,
     output: str | None,
+    is_class: Callable[[str], bool] = lambda _: False,
 ) -> list[Outcome]:
-    """One line per partition and model version, of its newest run that is kept.
+    """One line per partition and model version, of its newest run that readers saw, or of its
+    newest as a challenger, if it is kept.
 
     `actuals` has the job's key columns and `column`, what happened, NULL while it is not known;
-    `output` names the prediction, by default the first. Raises TableNotFound, ColumnNotFound.
+    `output` names the prediction, by default the first; `is_class` tells of an output of floats
+    whether they are classes. Raises TableNotFound, ColumnNotFound, and KeyNotUnique if something
+    happened to a row twice.
     """
     engine, runs = history.engine, history.tables.runs
     schema = runs.schema
@@ -69,19 +76,21 @@ def outcomes(
             named = tuple(c.name for c in outputs)
             raise ColumnNotFound(f"table {rows.name!r}", output, "actuals.output", named)
         predicted = outputs[0] if output is None else rows.c[output]
+        happened = _there(known.c[column])
+        _refuse_twice(connection, known, key, happened)
+        seen = (runs.c.role == CHAMPION) & runs.c.state.in_([PUBLISHED, SUPERSEDED])
         newest = (
             sa.select(sa.func.max(runs.c.run_id))
             .where(runs.c.job == job, runs.c.cleaned_at.is_(None))
-            .where(runs.c.state.in_([PUBLISHED, SUPERSEDED, REJECTED, SCORED]))
+            .where(seen | ((runs.c.role == CHALLENGER) & (runs.c.state == SCORED)))
             .group_by(runs.c.role, runs.c.partition, runs.c.model_name, runs.c.model_version)
         )
         joined = rows.join(known, sa.and_(*(rows.c[part] == known.c[part] for part in key)))
+        metrics = _metrics(predicted, known.c[column], is_class(predicted.name))
         statement = (
-            sa.select(
-                rows.c.run_id, sa.func.count().label("rows"), *_metrics(predicted, known.c[column])
-            )
+            sa.select(rows.c.run_id, sa.func.count().label("rows"), *metrics)
             .select_from(joined)
-            .where(rows.c.run_id.in_(newest), known.c[column].is_not(None), _there(predicted))
+            .where(rows.c.run_id.in_(newest), happened, _there(predicted))
             .group_by(rows.c.run_id)
         )
         found = connection.execute(statement).mappings().all()
@@ -96,6 +105,7 @@ def outcomes(
                 role=line["role"],
                 partition=line["partition"],
                 run_id=row["run_id"],
+                state=line["state"],
                 rows=row["rows"],
                 mae=_float(row.get("mae")),
                 rmse=None if row.get("mse") is None else float(row["mse"]) ** 0.5,
@@ -109,29 +119,63 @@ def outcomes(
     )
 
 
-def _there(predicted: sa.Column[Any]) -> sa.ColumnElement[bool]:
-    """Whether a row has a prediction: neither NULL nor NaN, with which no mean is a number."""
-    there: sa.ColumnElement[bool] = predicted.is_not(None)
-    if isinstance(predicted.type, sa.Float):
-        there &= sa.func.lower(sa.cast(predicted, sa.Text())) != "nan"
+def _refuse_twice(
+    connection: sa.Connection,
+    known: sa.Table,
+    key: Sequence[str],
+    happened: sa.ColumnElement[bool],
+) -> None:
+    """Each row of the predictions would count as often as its key is there."""
+    parts = [known.c[part] for part in key]
+    twice = sa.select(*parts).where(happened, *(part.is_not(None) for part in parts))
+    twice = twice.group_by(*parts).having(sa.func.count() > 1).limit(1)
+    found = connection.execute(twice).first()
+    if found is not None:
+        problem = f"({', '.join(map(str, found))}) is there more than once"
+        remedy = "Name a table or view with one row for each key as actuals.table."
+        raise KeyNotUnique(f"table {known.name!r}", tuple(key), problem, remedy)
+
+
+def _there(values: sa.Column[Any]) -> sa.ColumnElement[bool]:
+    """Whether a row has a value: neither NULL nor NaN, with which no mean is a number."""
+    there: sa.ColumnElement[bool] = values.is_not(None)
+    if isinstance(values.type, sa.Float):
+        there &= sa.func.lower(sa.cast(values, sa.Text())) != "nan"
     return there
 
 
-def _metrics(predicted: sa.Column[Any], actual: sa.Column[Any]) -> list[sa.Label[Any]]:
-    numbers = all(
-        isinstance(c.type, sa.Numeric | sa.Float | sa.Integer) for c in (predicted, actual)
-    )
-    if numbers:
-        error: sa.ColumnElement[float] = sa.cast(predicted, sa.Double()) - sa.cast(
-            actual, sa.Double()
-        )
+def _metrics(
+    predicted: sa.Column[Any], actual: sa.Column[Any], of_classes: bool
+) -> list[sa.Label[Any]]:
+    if isinstance(predicted.type, sa.Float) and _is_number(actual) and not of_classes:
+        error = _as_float(predicted) - _as_float(actual)
         return [
             sa.func.avg(sa.func.abs(error)).label("mae"),
             sa.func.avg(error * error).label("mse"),
             sa.func.avg(error).label("bias"),
         ]
-    right = sa.cast(predicted, sa.Text()) == sa.cast(actual, sa.Text())
+    alike = _as_float
+    if not (_is_number(predicted) and _is_number(actual)):
+        alike = _as_text
+    right = alike(predicted) == alike(actual)
     return [sa.func.avg(sa.case((right, 1.0), else_=0.0)).label("accuracy")]
+
+
+def _is_number(column: sa.Column[Any]) -> bool:
+    """Booleans, too: a flag is TRUE in one table and 1 in another."""
+    return isinstance(column.type, sa.Numeric | sa.Float | sa.Integer | sa.Boolean)
+
+
+def _as_float(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    if isinstance(column.type, sa.Boolean):
+        return sa.case((column, 1.0), else_=0.0)
+    return sa.cast(column, sa.Double())
+
+
+def _as_text(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    if isinstance(column.type, sa.Boolean):
+        return sa.case((column, "true"), else_="false")
+    return sa.cast(column, sa.Text())
 
 
 def _float(value: Any) -> float | None:
