@@ -34,7 +34,9 @@ class Model(ABC):
     """Whether reading the bytes can run code that they hold; False for a safe native format."""
 
     thread_safe: ClassVar[bool] = False
-    """Whether threads may call one model's `predict_batch` at the same time."""
+    """Whether threads may call one model's `predict_batch` at the same time. Where they may not,
+    and a call never ends, later calls get another copy, read from the same bytes.
+    """
 
     @abstractmethod
     def predict_batch(self, features: Features) -> Predictions:

@@ -1,15 +1,17 @@
 """Between scored and published: gather the evidence and make the checks. Free of Prefect."""
 
-from collections import Counter
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from adapters.database.engine import translated
 from adapters.database.history import Former, History
 from adapters.database.run import Run
+from adapters.database.shards import Shard
 from adapters.database.times import BEGINNING, END
 from adapters.profile import Profile
 from flows.checks import Audit, CheckResult, Evidence, RangeCounts, audit, comparable_rows
+from flows.checks_columns import check_output
 from flows.desk import Desk
 from flows.job import Job
 from flows.limits import exceeds
@@ -17,12 +19,14 @@ from flows.partitions import Partition
 from flows.served import Served
 
 
-def audited(desk: Desk, served: Served, cell: Partition, run: Run, read: int) -> Audit:
-    """What the checks find in a scored run of which so many rows were read."""
-    shards = [shard.progress for shard in desk.ledger.shards(run.run_id)]
-    written = sum(part.rows for part in shards)
-    rejected = sum(part.rejected for part in shards)
-    profile = _together([part.profile for part in shards if part.profile is not None])
+def audited(
+    desk: Desk, served: Served, cell: Partition, run: Run, snapshot: Sequence[int]
+) -> Audit:
+    """What the checks find in a scored run. `snapshot` is how many rows the source had in each
+    shard, counted there.
+    """
+    shards = desk.ledger.shards(run.run_id)
+    rejected, read = sum(shard.progress.rejected for shard in shards), sum(snapshot)
     history, start = History(desk.ledger), cell.start or BEGINNING
     name, label = desk.job.name, cell.label
     last = history.former(name, label, start, run.run_id, usual)
@@ -31,8 +35,8 @@ def audited(desk: Desk, served: Served, cell: Partition, run: Run, read: int) ->
     evidence = Evidence(
         job=name,
         partition=label,
-        profile=profile,
-        ranges=(RangeCounts(label, read, written, rejected),),
+        profile=profile_of(shards),
+        ranges=_ranges(label, shards, snapshot),
         reference=served.reference if served.reference.rows else None,
         last=None if last is None or not last.profiles else _together(last.profiles),
         last_has_same_model=last is None or _is_same(last, served),
@@ -44,6 +48,22 @@ def audited(desk: Desk, served: Served, cell: Partition, run: Run, read: int) ->
     if not rejected:
         return found
     return Audit.of([_of_rejects(desk.job, history, run, rejected, read), *found.results])
+
+
+def profile_of(shards: Sequence[Shard]) -> Profile:
+    """What a run's shards have read and predicted, all together."""
+    return _together([s.progress.profile for s in shards if s.progress.profile is not None])
+
+
+def failing_outputs(
+    job: Job, partition: str, served: Served, profile: Profile
+) -> dict[tuple[str, str | None], str]:
+    """The checks of single outputs that fail for a run with such a profile, and what they say."""
+    evidence = Evidence(job.name, partition, profile, (), served.reference)
+    found = [
+        result for name in profile.outputs for result in check_output(job.checks, evidence, name)
+    ]
+    return {(r.name, r.column): r.text for r in found if r.level == "fail"}
 
 
 def ask(desk: Desk, cell: Partition, run: Run, text: str) -> object:
@@ -61,12 +81,26 @@ def ask(desk: Desk, cell: Partition, run: Run, text: str) -> object:
         return connection.execute(query, given).scalar_one()
 
 
+def _ranges(
+    label: str, shards: Sequence[Shard], snapshot: Sequence[int]
+) -> tuple[RangeCounts, ...]:
+    return tuple(
+        RangeCounts(
+            label if len(shards) == 1 else f"{label}, shard {shard.progress.shard}",
+            rows,
+            shard.progress.rows,
+            shard.progress.rejected,
+        )
+        for shard, rows in zip(shards, snapshot, strict=True)
+    )
+
+
 def _of_rejects(job: Job, history: History, run: Run, rejected: int, read: int) -> CheckResult:
     """Whether more rows got no prediction than the job puts up with, and which."""
-    rejects = history.rejects(run.run_id, limit=1000)
-    kinds = Counter(reject.kind for reject in rejects)
-    told = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(3))
-    keys = ", ".join(reject.key for reject in rejects[:5])
+    rejects = history.rejects(run.run_id, limit=5)
+    kinds = list(history.reject_kinds(run.run_id).items())
+    told = ", ".join(f"{count:,} x {kind}" for kind, count in kinds[:3])
+    keys = ", ".join(reject.key for reject in rejects)
     more = ", ..." if rejected > 5 else ""
     allowed = job.max_rejects.allowed(read)
     level = "fail" if exceeds(job.max_rejects, rejected, read) else "warn"
@@ -88,7 +122,7 @@ def usual(audit: str | None) -> bool:
     return audit is None or Audit.from_json(audit).steady
 
 
-def _together(texts: "list[str] | tuple[str, ...]") -> Profile:
+def _together(texts: Sequence[str]) -> Profile:
     profile = Profile()
     for text in texts:
         profile = profile.merged(Profile.from_json(text))

@@ -1,12 +1,18 @@
 """A challenger: scored in the same pass as the champion, over the same rows, never published.
 
-It cannot touch the champion: it comes after it, gets features of its own, and whatever goes wrong
-with it (an exception, wrong outputs, no answer in time) only switches it off for the rest of the
-run. Interrupts pass through. Rows that the champion could not score are not its to try.
+It does not touch the champion: it comes after it, gets features of its own, and whatever goes wrong
+with it (an exception, wrong outputs, no answer in time, inputs of its own that cannot be read) only
+switches it off for the rest of the run; so does the job's timeout, where the champion needs what is
+left of it. Interrupts pass through. Rows that the champion could not score are not its to try.
+
+It is in the champion's process, though: a challenger that ends it (a segmentation fault, memory
+that the operating system does not grant) ends the champion's run, too. That one is resumed like
+any that was killed; before, take `challenger` out of the job file.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from time import perf_counter
 
 import numpy as np
@@ -55,6 +61,7 @@ class Challenger:
         self.failure: str | None = None
         """Why it is switched off."""
         self._champion = champion.signature
+        self.timeout = inf if timeout is None else timeout
         self._call = TimedCalls(timeout, leaving)
         self._outputs = common_outputs(champion.signature, manifest.signature)
         if not self._outputs:
@@ -64,10 +71,17 @@ class Challenger:
             )
             self.failure = f"nothing to compare: it predicts {other}, the champion {one}"
 
-    def compare(self, chunk: pa.Table, scored: Scored) -> Challenged:
-        """A chunk with the columns that both models read, and what the champion made of it."""
+    def compare(self, chunk: pa.Table, scored: Scored, seconds: float = inf) -> Challenged:
+        """A chunk with the columns that both models read, and what the champion made of it.
+
+        It has so many seconds, or as many as any call, if these are fewer.
+        """
+        if self.failure is None and chunk.num_rows and not scored.rows.num_rows:
+            return Challenged(Comparison(), self._nothing(chunk))
         if self.failure is None and scored.rows.num_rows:
             begun = perf_counter()
+            limit = min(self.timeout, seconds)
+            self._call.seconds = None if limit == inf else limit
             try:
                 return self._compared(chunk, scored, begun)
             except Exception as error:  # a model may raise anything, and this one never matters
@@ -85,6 +99,13 @@ class Challenger:
     def close(self) -> None:
         """End the thread that calls with a time limit are made in."""
         self._call.close()
+
+    def _nothing(self, chunk: pa.Table) -> pa.Table:
+        """Of a chunk in which no row is for it to predict."""
+        rows = chunk.select(self.kept).slice(0, 0)
+        for column in self.signature.outputs:
+            rows = rows.append_column(column.name, pa.array([], column.arrow_type))
+        return rows
 
     def _compared(self, chunk: pa.Table, scored: Scored, begun: float) -> Challenged:
         part = scored.part_of(chunk)

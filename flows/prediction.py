@@ -10,7 +10,8 @@ A chunk is predicted in one call, and that is all, unless something is wrong wit
 - A call that runs out of memory is bisected too, and the size that fitted is kept to from then
   on, unless a single row was to blame.
 - A call that hangs makes rejects of the rows of its chunk that are not scored yet, or stops the
-  run if the model cannot be called beside it, or if it is the first chunk's, or the third.
+  run if it is the first chunk's, or the third. A model that is not thread-safe is opened anew,
+  from its bytes: the call that hangs keeps the one that it has.
 
 Which rows a batch has may change a prediction's last bits, within the adapter's `tolerance`:
 rows beside a reject were predicted in smaller batches, and so were those after memory ran out.
@@ -115,10 +116,15 @@ class _Progress:
         return any(table.num_rows for _, table in self.predicted)
 
 
+def last_key(chunk: pa.Table, key: Sequence[str]) -> Key:
+    """The key of a chunk's last row."""
+    return tuple(chunk.column(name)[chunk.num_rows - 1].as_py() for name in key)
+
+
 class Predictor:
     """Scores the chunks of one run, one after the other, with one model.
 
-    `leaving` is told when a call is left going on in it.
+    `leaving` is told when a call is left going on in it; `renew` then gives another copy.
     """
 
     def __init__(
@@ -129,6 +135,7 @@ class Predictor:
         kept: Sequence[str],
         limits: Limits | None = None,
         leaving: Callable[[], object] = lambda: None,
+        renew: Callable[[], Model] | None = None,
     ) -> None:
         self.reference = manifest.reference
         self.signature = manifest.signature
@@ -137,6 +144,7 @@ class Predictor:
         self.limits = limits or Limits()
         self.most_rows: float = inf
         """Rows that one call may have, once memory ran out with more."""
+        self._renew = renew
         self._call = TimedCalls(self.limits.timeout, leaving)
         self._read, self._rejected = self.limits.read_before, self.limits.rejected_before
         self._hangs = 0
@@ -276,7 +284,8 @@ class Predictor:
         """Make rejects of what is not settled, unless there is no going on."""
         self._hangs += 1
         why = None
-        if not self.model.thread_safe:
+        renewed = None if self.model.thread_safe else self._renew
+        if renewed is None and not self.model.thread_safe:
             why = "that call still goes on and the model may not be called beside it"
         elif self._witness is None and not progress.scored:
             why = "nothing had been predicted before"
@@ -287,6 +296,9 @@ class Predictor:
             raise PredictionTimedOut(self.reference, place, hang.seconds, why) from hang
         left = range(progress.settled, progress.chunk.num_rows)
         progress.faults += [(row, "TimedOut", f"{hang}, with others") for row in left]
+        self._settle(progress, len(left), len(left))
+        if renewed is not None:
+            self.model = renewed()
 
     # --- telling --------------------------------------------------------------------------------
 

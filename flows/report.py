@@ -51,6 +51,8 @@ class ScoreResult:
     """Where a reader of the predictions would start."""
     seconds: float
     """From the first read to the last commit of this attempt."""
+    snapshot: tuple[int, ...] = ()
+    """Rows that the source's snapshot has in each shard, as the database counts them."""
     rejected: int = 0
     """Of the rows, those that got no prediction."""
     verdict: str = "ok"

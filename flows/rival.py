@@ -4,21 +4,27 @@ Whatever goes wrong with it is its own end only: it is told, entered in the ledg
 champion goes on as if it had never been there.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
+from math import inf
+from time import perf_counter
 from typing import Any
 
 import pyarrow as pa
 
+from adapters.database.columns import Key
 from adapters.database.ledger import new_owner
 from adapters.database.predictions import Predictions
 from adapters.database.run import Run, RunRequest
+from adapters.database.snapshot import Snapshot
+from adapters.errors import NightshiftError, TransientError
 from adapters.manifest import Manifest
 from adapters.signature import Signature
 from flows.agreement import Comparison
 from flows.challenger import Challenged, Challenger
 from flows.desk import Desk
-from flows.prediction import Scored
+from flows.prediction import Scored, last_key
 from flows.served import Lent, Served
 
 Warn = Callable[..., Any]
@@ -26,15 +32,8 @@ Warn = Callable[..., Any]
 _PATIENCE = 600.0
 """Seconds for one call of the challenger where the job has no predict_timeout: the champion may
 take as long as it likes, but not wait for the challenger for ever."""
-
-
-def reading(signature: Signature, challenger: Served | None) -> Signature:
-    """What to read for both: the champion's inputs, and what the challenger has beside them."""
-    if challenger is None:
-        return signature
-    others = challenger.manifest.signature.inputs
-    more = [column for column in others if column.name not in signature.input_names]
-    return signature.model_copy(update={"inputs": (*signature.inputs, *more)})
+_RESERVE = 0.1
+"""Of a job's timeout, what a challenger does not use even if the champion seems not to need it."""
 
 
 class Rival:
@@ -47,6 +46,10 @@ class Rival:
         self.challenger, self.run, self.warn = challenger, run, warn
         self.comparison = Comparison() if run.profile is None else Comparison.from_json(run.profile)
         self._told = False
+        self._unreadable: NightshiftError | None = None
+        self._timeout: float | None = None
+        self._since = self._spent = 0.0
+        self._done = self._rows = 0
 
     @classmethod
     @contextmanager
@@ -105,9 +108,62 @@ class Rival:
         )
         return cls(desk.predictions(manifest.signature), challenger, own, warn)
 
+    def allow(self, timeout: timedelta | None, rows: int, begun: float) -> None:
+        """Have it take no time that the champion needs to score so many rows within the job's
+        timeout, since `begun` on the clock of `perf_counter`.
+        """
+        self._timeout = None if timeout is None else timeout.total_seconds()
+        self._rows, self._since = rows, begun
+
+    def chunks(
+        self, snapshot: Snapshot, signature: Signature, after: Key | None, rows: int
+    ) -> Generator[pa.Table, None, None]:
+        """The snapshot's chunks with the inputs of both, or with the champion's alone from the
+        chunk on that cannot be read with the challenger's. `signature` is the champion's.
+        """
+        others = self.challenger.signature.inputs
+        more = [column for column in others if column.name not in signature.input_names]
+        both = signature.model_copy(update={"inputs": (*signature.inputs, *more)})
+        if more:
+            try:
+                with closing(snapshot.of(both).chunks(after, rows)) as chunks:
+                    for chunk in chunks:
+                        after = last_key(chunk, self.challenger.key)
+                        yield chunk
+            except TransientError:
+                raise
+            except NightshiftError as error:
+                self._unreadable = error
+            else:
+                return
+        with closing(snapshot.chunks(after, rows)) as chunks:
+            yield from chunks
+
     def compare(self, chunk: pa.Table, scored: Scored) -> Challenged:
         """What the challenger makes of a chunk that the champion has scored. Never raises."""
-        return self.challenger.compare(chunk, scored)
+        self._done += scored.read
+        challenger, left = self.challenger, self._left()
+        if challenger.failure is None:
+            missing = set(challenger.signature.input_names) - set(chunk.column_names)
+            if self._unreadable is not None and missing:
+                challenger.failure = str(self._unreadable)
+            elif left <= 0:
+                challenger.failure = (
+                    f"with it, the champion might not be done within {self._timeout:g} s, the job's"
+                    f" timeout; it has taken {self._spent:.0f} s so far"
+                )
+        begun = perf_counter()
+        found = challenger.compare(chunk, scored, left)
+        self._spent += perf_counter() - begun
+        return found
+
+    def _left(self) -> float:
+        """Seconds for the challenger, if the champion goes on as fast as so far."""
+        if self._timeout is None or not self._done:
+            return inf
+        elapsed = perf_counter() - self._since
+        alone = (elapsed - self._spent) / self._done * (self._rows - self._done)
+        return (1 - _RESERVE) * self._timeout - elapsed - alone
 
     def write(self, number: int, scored: Scored, challenged: Challenged) -> None:
         """Keep its predictions, after the champion's are committed. Never raises an Exception."""

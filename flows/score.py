@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -45,7 +46,7 @@ from flows.partitions import Partition
 from flows.prepared import Prepared, at_work, shared, sharing
 from flows.report import Progress, ScoreResult, label_run, show_failure, show_result
 from flows.resuming import unchanged
-from flows.rival import Rival, reading
+from flows.rival import Rival
 from flows.schedule import (
     first_begun,
     is_late,
@@ -57,7 +58,7 @@ from flows.schedule import (
 from flows.scoring import chunk_rows, stream
 from flows.served import Served, opened
 from flows.settings import Settings, load_settings
-from flows.sharded import remaining, score_shards
+from flows.sharded import counted, remaining, score_shards
 
 _JITTER = 0.5  # of a delay, at most, more or less
 
@@ -206,18 +207,19 @@ def check_places(desk: Desk, manifest: Manifest) -> Predictions:
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
 def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
     """Stream the partition through the model, one transaction per chunk."""
-    common = at_work()
+    common, begun = at_work(), perf_counter()
     desk, manifest = common.desk, common.manifest
     log, ledger, source = get_run_logger(), desk.ledger, desk.source
     request = _request(common, cell, manifest)
     run = ledger.begin(request, owner)
     log.info("Run %s begins after %s committed rows", run.run_id, f"{run.seen:,}")
     progress = timings = None
+    in_snapshot: tuple[int, ...] = ()
     try:
         with ExitStack() as held:
             held.enter_context(ledger.kept_alive(run))
-            read = reading(manifest.signature, common.challenger)
-            snapshot = held.enter_context(source.snapshot(read, cell.start, cell.end))
+            opened_at = source.snapshot(manifest.signature, cell.start, cell.end)
+            snapshot = held.enter_context(opened_at)
             behind = chunk_rows(desk.job, manifest.signature), manifest.signature.input_names
             if not unchanged(ledger, source, snapshot, run.run_id, *behind):
                 log.info("Rows have changed behind its last chunk, so a new run begins")
@@ -226,6 +228,8 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
             if run.state != SCORED:
                 expected = remaining(source, snapshot, ledger.shards(run.run_id))
                 rival = held.enter_context(_beside(common, cell, run))
+                if rival is not None:
+                    rival.allow(desk.job.timeout, expected, begun)
                 title, total = f"{desk.job.name} {cell.label}", run.seen + expected
                 progress = Progress(title, run.seen, total, at_once=common.alone)
                 held.callback(progress.close)
@@ -239,6 +243,9 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
                     timings = stages.to_json()
                 progress.close()
                 _reconcile(source, expected, progress.done - run.seen)
+                if desk.job.shards.count == 1 and not run.seen:
+                    in_snapshot = (expected,)
+            in_snapshot = in_snapshot or counted(source, snapshot, ledger.shards(run.run_id))
         if run.state != SCORED:
             ledger.score(run, timings)
     except BaseException as error:
@@ -256,6 +263,7 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
         resumed_rows=run.seen,
         sql=desk.reading_sql(),
         seconds=seconds,
+        snapshot=in_snapshot,
     )
 
 
@@ -285,7 +293,7 @@ def audit(cell: Partition, run: Run, result: ScoreResult) -> ScoreResult:
     """Compare what was scored with what is usual; what fails is quarantined, not published."""
     common, log = at_work(), get_run_logger()
     desk = common.desk
-    found = audited(desk, common.served, cell, run, result.rows)
+    found = audited(desk, common.served, cell, run, result.snapshot)
     for check in found.results:
         if check.level != "ok":
             log.warning("%s: %s", check.level.upper(), check.text)

@@ -11,6 +11,7 @@ from adapters.database.digests import digest
 from adapters.database.predictions import Predictions
 from adapters.database.run import RejectedRow, Run
 from adapters.database.snapshot import Snapshot
+from adapters.model import Model
 from adapters.profile import Profile
 from adapters.signature import Signature
 from flows.challenger import Challenged
@@ -51,6 +52,7 @@ def stream(
     seconds = None if job.predict_timeout is None else job.predict_timeout.total_seconds()
     limits = Limits(job.max_rejects, seconds, run.seen + expected, run.seen, run.rejected)
     profile = Profile() if run.profile is None else Profile.from_json(run.profile)
+    exact = job.checks.listed(signature.output_names)
 
     def predict(numbered: tuple[int, pa.Table]) -> Item:
         number, chunk = numbered
@@ -67,7 +69,7 @@ def stream(
         number, chunk, scored, challenged = item
         with stages.of("profile"):
             inputs, outputs = chunk.select(signature.input_names), signature.output_names
-            part = Profile.of(inputs, scored.rows.select(outputs), reference)
+            part = Profile.of(inputs, scored.rows.select(outputs), reference, exact)
             profile = profile.merged(part)
             text = profile.to_json()
         rejects = [entered(desk, reject) for reject in scored.rejects]
@@ -80,17 +82,27 @@ def stream(
     algebra, size, stages = LinearAlgebra(), chunk_rows(job, signature), Stages()
     with ExitStack() as held:
         held.enter_context(algebra)
-        lent = held.enter_context(served.lent())
+        lent = [held.enter_context(served.lent())]
+
+        def renew() -> Model:
+            lent.append(held.enter_context(served.lent()))
+            return lent[-1].model
+
         predictor = Predictor(
             served.manifest,
-            lent.model,
+            lent[0].model,
             job.source.key,
             desk.source.kept_columns,
             limits,
-            lent.left.set,
+            lambda: lent[-1].left.set(),
+            renew,
         )
         held.enter_context(closing(predictor))
-        chunks = held.enter_context(closing(snapshot.chunks(after, size)))
+        if rival is None:
+            read = snapshot.chunks(after, size)
+        else:
+            read = rival.chunks(snapshot, signature, after, size)
+        chunks = held.enter_context(closing(read))
         numbered = enumerate(stages.each("read", chunks), start=run.chunks)
         with closing(overlapped(numbered, predict, write)) as written:
             for _, _, scored, _ in written:

@@ -63,6 +63,16 @@ def remaining(source: Source, snapshot: Snapshot, shards: list[Shard]) -> int:
     return rows
 
 
+def counted(source: Source, snapshot: Snapshot, shards: list[Shard]) -> tuple[int, ...]:
+    """Rows that the snapshot has in each shard, as the database counts them."""
+    found = []
+    for shard in shards:
+        snapshot.through = _key(source, shard.through)
+        found.append(snapshot.count(_key(source, shard.after)))
+    snapshot.through = None
+    return tuple(found)
+
+
 def score_shards(
     desk: Desk,
     served: Served,

@@ -188,8 +188,12 @@ class History:
         moves, runs = self.tables.moves, self.tables.runs
         return sa.exists().where(moves.c.run_id == runs.c.run_id, moves.c.action == RELEASE)
 
-    def rejects(self, run_id: int, limit: int) -> list[RejectRecord]:
-        """The rows of a run that got no prediction, in the order in which they were met."""
+    def rejects(
+        self, run_id: int, limit: int, after: RejectRecord | None = None
+    ) -> list[RejectRecord]:
+        """The rows of a run that got no prediction, in the order in which they were met; of them
+        those that come after one.
+        """
         rejects = self.tables.rejects
         statement = (
             sa.select(rejects, rejects.c.row_key.label("key"))
@@ -197,10 +201,27 @@ class History:
             .order_by(rejects.c.shard, rejects.c.chunk, rejects.c.position)
             .limit(limit)
         )
+        if after is not None:
+            shard, chunk, position = rejects.c.shard, rejects.c.chunk, rejects.c.position
+            later = (chunk > after.chunk) | ((chunk == after.chunk) & (position > after.position))
+            later = (shard > after.shard) | ((shard == after.shard) & later)
+            statement = statement.where(later)
         names = list(RejectRecord.__dataclass_fields__)
         with translated(self.engine, "to list rejects"), open_reader(self.engine) as connection:
             found = connection.execute(statement).mappings()
             return [RejectRecord(**{name: row[name] for name in names}) for row in found]
+
+    def reject_kinds(self, run_id: int) -> dict[str, int]:
+        """How many rows of a run got no prediction, by kind, the commonest first."""
+        rejects, rows = self.tables.rejects, sa.func.count().label("rows")
+        statement = (
+            sa.select(rejects.c.kind, rows)
+            .where(rejects.c.run_id == run_id)
+            .group_by(rejects.c.kind)
+            .order_by(rows.desc(), rejects.c.kind)
+        )
+        with translated(self.engine, "to count rejects"), open_reader(self.engine) as connection:
+            return {kind: int(count) for kind, count in connection.execute(statement)}
 
     def document(self, run_id: int, name: str) -> str | None:
         """The JSON kept with a run: its `audit`, a challenger's `comparison`."""

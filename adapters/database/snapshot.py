@@ -40,6 +40,10 @@ class Snapshot(ABC):
         """What other connections can join this snapshot by, while it is open."""
 
     @abstractmethod
+    def of(self, signature: Signature) -> "Snapshot":
+        """The same rows at the same moment, read with another signature's inputs."""
+
+    @abstractmethod
     def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
         """Those rows in key order, `rows` at a time, as Arrow columns of the declared types."""
 
@@ -67,6 +71,11 @@ class StreamedSnapshot(Snapshot):
         statement = self._source.counting(self._start, self._end, after, self.through)
         with self._source.reading():
             return int(self._connection.execute(statement).scalar_one())
+
+    def of(self, signature: Signature) -> Snapshot:
+        alike = type(self)(self._source, self._connection, signature, self._start, self._end)
+        alike.through, alike.only = self.through, self.only
+        return alike
 
     def moment(self) -> str:
         return self._source.moment(self._connection)

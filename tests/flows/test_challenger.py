@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +23,7 @@ from adapters.model import Model
 from adapters.signature import Column
 from flows.agreement import Comparison, Differences, compared
 from flows.challenger import Challenged, Challenger
-from flows.limits import Tolerance
+from flows.limits import Budget, Tolerance
 from flows.prediction import Limits, Predictor, Scored
 
 KEPT = ["id", "partition_time"]
@@ -408,6 +409,17 @@ def test_nothing_to_compare_in_a_chunk() -> None:
     total, outcomes = run(versus(Slope(1.0), Slope(2.0)), chunk(0), chunk(5))
     assert outcomes[0] == Challenged(Comparison())
     assert total.rows == 5
+
+
+def test_no_row_that_the_champion_has_predicted() -> None:
+    own = manifest(Twice())
+    one = Predictor(own, Watched(Twice()), ["id"], KEPT, Limits(Budget(5))).score(chunk(5))
+    none = replace(one, rows=one.rows.slice(0, 0))
+    found = Challenger(own, Twice(), own, ["id"], KEPT).compare(chunk(5), none)
+    assert found.comparison == Comparison()
+    assert found.rows is not None
+    assert found.rows.schema == one.rows.schema
+    assert found.rows.num_rows == 0
 
 
 def test_after_rejects_it_gets_the_rows_that_are_left() -> None:

@@ -49,6 +49,7 @@ from flows.rejects import jsonable, rejected, told
 
 KEPT = ["id", "partition_time"]
 INF = float("inf")
+HIDDEN = [False, False, True, False]
 
 
 def predictor(model: Model, kept: Any = None, **limits: Any) -> Predictor:
@@ -192,7 +193,7 @@ class Given(Model):
     """Returns what it is told to, for the rows it is asked about."""
 
     def __init__(self, values: Any) -> None:
-        self.values = np.asarray(values)
+        self.values = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
 
     def predict_batch(self, features: Any) -> Any:
         return self.values[(features["x"].to_numpy() * 7).round().astype(int)]
@@ -224,17 +225,21 @@ def output(kind: str, name: str = "prediction", **more: Any) -> Column:
             {1: "NaN", 2: "inf"},
         ),
         ([np.nan, 1.0, INF, np.nan], [output("float64")], {0: "NaN", 2: "inf", 3: "NaN"}),
+        (np.ma.array([1.0, 2.0, 999.0, 4.0], mask=HIDDEN), [output("float64")], {2: "NaN"}),
+        (np.ma.array([1, 2, 999, 4], mask=HIDDEN), [output("int32")], {2: "NULL"}),
+        (np.ma.array(["a", "b", "?", "d"], mask=HIDDEN), [output("string")], {2: "NULL"}),
     ],
 )
 def test_predictions_that_are_missing(values: Any, outputs: list[Column], bad: Any) -> None:
-    model = Watched(Given(values))
+    given = Given(values)
+    model = Watched(given)
     described = manifest(Twice(), outputs=tuple(outputs))
     scored = Predictor(described, model, ["id"], KEPT).score(chunk(4))
     assert model.calls == [4]
     assert {reject.key[0]: reject.kind for reject in scored.rejects} == bad
     good = [row for row in range(4) if row not in bad]
     assert scored.rows.column("id").to_pylist() == good
-    array = np.asarray(values).reshape(4, -1)
+    array = given.values.reshape(4, -1)
     for index, column in enumerate(outputs):
         wanted = array[good] if column.length else array[good, index]
         assert scored.rows.schema.field(column.name).type == column.arrow_type
@@ -509,6 +514,15 @@ def test_a_call_that_hangs_fails_its_chunk_and_no_other(hanging: Hanging) -> Non
     scorer.close()
 
 
+def test_rows_of_a_hang_count_as_rejects(hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.prediction._LISTED", 9)
+    scorer = predictor(ThreadSafe(Twice(), hangs(hanging, 15)), timeout=60)
+    scorer.score(chunk(10))
+    with pytest.raises(RejectsExceeded, match="10 of 20 rows"):
+        scorer.score(chunk(10, 10))
+    scorer.close()
+
+
 def test_what_was_scored_before_the_hang_is_kept(hanging: Hanging) -> None:
     poison, hang = poisoned([70]), hangs(hanging, 90)
 
@@ -543,6 +557,17 @@ def test_a_hang_that_stops_the_run(
         scorer.score(chunk(first))
     with pytest.raises(PredictionTimedOut, match=rf"within 60 s, .* because .*{text}"):
         scorer.score(chunk(100, first))
+    scorer.close()
+
+
+def test_a_model_that_may_not_be_called_beside_a_hang_is_opened_anew(hanging: Hanging) -> None:
+    first, second = Watched(Twice(), hangs(hanging, 15)), Watched(Twice())
+    own = manifest(first)
+    limits = Limits(Budget(10), timeout=60)
+    scorer = Predictor(own, first, ["id"], KEPT, limits, renew=lambda: second)
+    found = [scorer.score(chunk(10, start)) for start in (0, 10, 20)]
+    assert [len(scored.rejects) for scored in found] == [0, 10, 0]
+    assert (first.calls, second.calls) == ([10, 10], [10])
     scorer.close()
 
 

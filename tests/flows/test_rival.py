@@ -146,6 +146,58 @@ def test_a_challenger_that_hangs(project: Project, rivals: Any, hanging: Hanging
     assert (run.state, run.error) == ("failed", "no answer within 60 s")
 
 
+def test_a_value_that_cannot_be_read_in_a_column_of_its_own(project: Project, rivals: Any) -> None:
+    """The champion reads its own columns alone from that chunk on."""
+    project.sql("ALTER TABLE orders ADD seen timestamp DEFAULT '2024-03-01'")
+    project.sql("UPDATE orders SET seen = 'infinity' WHERE id = 350")
+    expected = alone(project)
+    challenge(project, rivals, SAMPLE.assign(seen=pd.Timestamp("2024-03-01")))
+    run = beside(project, expected)
+    assert run.state == "failed"
+    assert "column 'seen' of the row (350) is infinite" in run.error
+    found = Comparison.from_json(run.comparison)
+    assert found.rows + found.skipped == 1000
+    project.sql("UPDATE orders SET seen = '2024-03-01'")
+    assert beside(project, expected).state == "scored"
+
+
+def test_a_challenger_that_would_cost_the_champion_its_timeout(
+    project: Project, rivals: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = alone(project)
+    clock = [0.0]
+    monkeypatch.setattr("flows.rival.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("flows.score.perf_counter", lambda: clock[0])
+
+    def slow(_: Any) -> None:
+        clock[0] += 1000.0
+
+    rivals.before = slow
+    challenge(project, rivals, timeout="1h")
+    run = beside(project, expected)
+    assert run.state == "failed"
+    assert "the champion might not be done within 3600 s, the job's timeout" in run.error
+    assert "it has taken 4000 s so far" in run.error
+    found = Comparison.from_json(run.comparison)
+    assert (found.rows, found.skipped) == (400, 600)
+
+
+def test_chunks_in_which_it_has_nothing_to_predict(project: Project, rivals: Any) -> None:
+    """The champion rejects all of the third chunk."""
+    project.sql("UPDATE orders SET x = id")
+    project.publish(behaviour="negative")
+    project.sql("UPDATE orders SET x = -1 WHERE id BETWEEN 201 AND 300")
+    project.write_job(max_rejects="10%", checks={"inputs": {"far_outside": "off"}})
+    challenge(project, rivals, max_rejects="10%", checks={"inputs": {"far_outside": "off"}})
+    result = score("orders", "all")
+    assert result.rejected == 100
+    (run,) = project.sql("SELECT * FROM nightshift_runs WHERE role = 'challenger'")
+    assert (run.state, run.error) == ("scored", None)
+    assert len(written(project, run.run_id)) == 900
+    chunks = project.sql(f"SELECT rows FROM nightshift_chunks WHERE run_id = {run.run_id}")
+    assert sorted(chunk.rows for chunk in chunks) == [0, *[100] * 9]
+
+
 def test_a_challenger_that_does_well(project: Project, rivals: Any) -> None:
     """It has inputs of its own, too: the key."""
     expected = alone(project)

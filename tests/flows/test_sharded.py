@@ -12,9 +12,10 @@ from project import Project
 from served import eventually, start
 
 from adapters.database.ledger import Ledger
-from adapters.errors import ConfigurationError, PredictionFailed
+from adapters.errors import ConfigurationError, PredictionFailed, Quarantined
 from flows.report import listening
 from flows.score import score
+from flows.sharded import counted
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -79,6 +80,22 @@ def test_what_failed_resumes_where_each_shard_was(
     result = score("orders", "all")
     assert (result.run_id, result.rows, result.resumed_rows) == (1, 1000, sum(before.values()))
     assert project.scores() == project.expected()
+
+
+def test_rows_are_reconciled_shard_by_shard(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(project, count=2, on="threads")
+    counts = []
+
+    def one_elsewhere(*work: Any) -> tuple[int, ...]:
+        counts.append(counted(*work))
+        return counts[0][0] + 1, counts[0][1] - 1
+
+    monkeypatch.setattr("flows.score.counted", one_elsewhere)
+    with pytest.raises(Quarantined, match=r"first in all, shard 0: 501, but 500 and 0"):
+        score("orders", "all")
+    assert counts == [(500, 500)]
 
 
 def test_a_challenger_is_refused(project: Project) -> None:
