@@ -168,7 +168,8 @@ def rejects(
     """List the rows that got no prediction, and why; or score only those again.
 
     Replayed, rows are scored as they are in the source now, with the run's model version; those
-    that have a prediction now are merged into the run, all together.
+    that have a prediction now are merged into the run, up to 200 of them in a transaction. A row
+    by which a check of the predictions would fail (`between`, `labels`, `missing`, ...) stays out.
 
     Example: `nightshift rejects flight_delays --replay`
     """
@@ -222,10 +223,10 @@ def _say_replayed(done: Any, state: str) -> None:
     terminal.console.print(f"Merged [bold]{done.merged:,} rows[/] into run {done.run_id}")
     if done.gone:
         terminal.console.print(f"  {done.gone:,} are no longer in the source")
-    for key, error in done.failed[:20]:
+    for key, error in done.errors[:20]:
         terminal.console.print(terminal.escaped(f"  still none for {key}: {error}"))
-    if len(done.failed) > 20:
-        terminal.console.print(f"  and {len(done.failed) - 20:,} more")
+    if done.failed > 20:
+        terminal.console.print(f"  and {done.failed - 20:,} more")
     if state == "rejected" and not done.failed:
         release_it = f'`nightshift release {done.run_id} --reason "..."` publishes it'
         terminal.console.print(f"  The run is quarantined; {release_it}")
@@ -234,7 +235,13 @@ def _say_replayed(done: Any, state: str) -> None:
 def evaluate(job: JobName, partition: PartitionOption = None, as_json: AsJson = False) -> None:
     """Compare predictions with what happened, for each version and partition.
 
-    The job says where that is: `actuals: {table: flights, column: arr_delay}`.
+    The job says where that is: `actuals: {table: flights, column: arr_delay}`, a table or view
+    with one row for each key. Of each version the newest run that readers saw counts, and the
+    newest as a challenger.
+
+    Floats are told by their mean absolute error (mae), its root mean square (rmse) and the mean
+    of prediction - actual (bias). Classes are told by their accuracy: booleans, texts, whole
+    numbers, and floats for which the job's checks list `labels` or `shares`.
 
     Example: `nightshift evaluate flight_delays`
     """
@@ -261,6 +268,7 @@ def evaluate(job: JobName, partition: PartitionOption = None, as_json: AsJson = 
             table,
             spec.actuals.column,
             spec.actuals.output,
+            lambda output: bool(spec.checks.listed([output])),
         )
     if partition is not None:
         found = [outcome for outcome in found if outcome.partition == partition]
@@ -269,9 +277,10 @@ def evaluate(job: JobName, partition: PartitionOption = None, as_json: AsJson = 
         return
     measures = ["mae", "rmse", "bias"] if any(o.mae is not None for o in found) else ["accuracy"]
     terminal.print_table(
-        ["partition", "model", "role", "run", "rows", *measures],
+        ["partition", "model", "role", "run", "state", "rows", *measures],
         [
-            [o.partition, o.model, o.role, o.run_id, o.rows, *(getattr(o, m) for m in measures)]
+            [o.partition, o.model, o.role, o.run_id, o.state, o.rows]
+            + [getattr(o, measure) for measure in measures]
             for o in found
         ],
         empty="No prediction has an outcome yet.",

@@ -1,16 +1,18 @@
 """Scoring again only the rows that a run had to reject, and merging them in."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
-from adapters.database.history import History
+from adapters.database.history import History, RejectRecord, RunRecord
+from adapters.database.predictions import Predictions
 from adapters.database.replay import merge
 from adapters.errors import PredictionFailed, RunUnknown
 from adapters.profile import Profile
+from flows.audit import failing_outputs, profile_of
 from flows.desk import Desk, person
 from flows.limits import Budget
 from flows.prediction import Limits, Predictor, Scored
@@ -18,63 +20,111 @@ from flows.rejects import rejected
 from flows.served import Served, opened
 from flows.settings import Settings
 
-_AT_ONCE = 200  # rows, named one by one in a statement
+_AT_ONCE = 200
+"""Rows of a transaction, and that a statement names one by one."""
+_LISTED = 1000
 
 
-@dataclass(frozen=True)
+@dataclass
 class Replayed:
     """What became of a run's rejects."""
 
     run_id: int
-    merged: int
-    gone: int
+    merged: int = 0
+    gone: int = 0
     """Rows that the source no longer has."""
-    failed: tuple[tuple[str, str], ...]
-    """Keys and errors of those that still get no prediction."""
+    failed: int = 0
+    """Rows that still get no prediction, or none that the job's checks allow."""
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    """Keys and errors of the first 1,000 of those."""
+
+    def fail(self, key: str, error: str) -> None:
+        self.failed += 1
+        if len(self.errors) < _LISTED:
+            self.errors.append((key, error))
 
 
-def replay(settings: Settings, desk: Desk, run_id: int, most: int = 10_000) -> Replayed:
-    """Score a run's rejects with the run's model version, as the source has them now.
+def replay(settings: Settings, desk: Desk, run_id: int) -> Replayed:
+    """Score all of a run's rejects with the run's model version, as the source has them now.
 
-    Raises RunUnknown, RunNotReplayable, and what opening the model raises.
+    Raises RunUnknown, RunNotReplayable, and what opening the model raises. What is merged by then
+    stays so.
     """
     history, source = History(desk.ledger), desk.source
     run = history.run(run_id)
     if run is None or run.job != desk.job.name:
         raise RunUnknown(run_id)
-    rejects = {reject.key: reject for reject in history.rejects(run_id, most)}
-    if not rejects:
-        return Replayed(run_id, 0, 0, ())
+    done = Replayed(run_id)
+    page = history.rejects(run_id, _AT_ONCE)
+    if not page:
+        return done
     served = opened(settings, f"{run.model_name}@{run.model_version}")
     signature = served.manifest.signature
     predictions = desk.predictions(signature)
     predictions.check()
+    merging = _Merging(desk, served, predictions, run, done)
     cell = desk.job.partition_of(run.partition)
-    merged = found = 0
-    failed: list[tuple[str, str]] = []
     with source.snapshot(signature, cell.start, cell.end) as snapshot:
-        for names in _batches(list(rejects)):
-            snapshot.only = [source.decode_key(name) for name in names]
+        while page:
+            rejects = {reject.key: reject for reject in page}
+            snapshot.only = [source.decode_key(name) for name in rejects]
             for chunk in snapshot.chunks(None, _AT_ONCE):
-                found += chunk.num_rows
+                done.gone -= chunk.num_rows
                 scored = _scored(desk, served, chunk)
-                failed += [(source.encode_key(r.key), r.error) for r in scored.rejects]
+                for still in scored.rejects:
+                    done.fail(source.encode_key(still.key), still.error)
                 keys = scored.rows.select(desk.job.source.key).to_pylist()
                 now = [rejects[source.encode_key(tuple(row.values()))] for row in keys]
-                if now:
-                    part = Profile.of(
-                        scored.part_of(chunk).select(signature.input_names),
-                        scored.rows.select(signature.output_names),
-                        served.reference,
-                    )
+                merging.add(scored.rows, now)
+            done.gone += len(page)
+            page = history.rejects(run_id, _AT_ONCE, page[-1])
+    return done
 
-                    def profiled(text: str | None, part: Profile = part) -> str:
-                        before = Profile() if text is None else Profile.from_json(text)
-                        return before.merged(part).to_json()
 
-                    merge(predictions, run_id, scored.rows, now, person(), profiled)
-                    merged += len(now)
-    return Replayed(run_id, merged, len(rejects) - found, tuple(failed))
+class _Merging:
+    """Adds rows to a run, but for those by which a check of its predictions would fail that does
+    not fail without them: a published run was audited, and has no second audit.
+    """
+
+    def __init__(
+        self, desk: Desk, served: Served, predictions: Predictions, run: RunRecord, done: Replayed
+    ) -> None:
+        self.desk, self.served, self.predictions = desk, served, predictions
+        self.run, self.done = run, done
+        self.whole = profile_of(desk.ledger.shards(run.run_id))
+        self.failing = self._failing(self.whole)
+
+    def add(self, rows: pa.Table, rejects: Sequence[RejectRecord]) -> None:
+        """Rows with their predictions, one for each of the rejects; halved where a check fails."""
+        if not rejects:
+            return
+        signature, checks = self.served.manifest.signature, self.desk.job.checks
+        outputs = rows.select(signature.output_names)
+        # Their inputs were counted when they were rejected.
+        part = Profile.of(
+            pa.table({}), outputs, self.served.reference, checks.listed(signature.output_names)
+        )
+        whole = self.whole.merged(part)
+        failing = self._failing(whole)
+        fresh = [failing[check] for check in failing if check not in self.failing]
+        if fresh and len(rejects) > 1:
+            half = len(rejects) // 2
+            self.add(rows.slice(0, half), rejects[:half])
+            self.add(rows.slice(half), rejects[half:])
+        elif fresh:
+            self.done.fail(rejects[0].key, fresh[0])
+        else:
+
+            def profiled(text: str | None) -> str:
+                before = Profile() if text is None else Profile.from_json(text)
+                return before.merged(part).to_json()
+
+            merge(self.predictions, self.run.run_id, rows, rejects, person(), profiled)
+            self.done.merged += len(rejects)
+            self.whole, self.failing = whole, failing
+
+    def _failing(self, profile: Profile) -> dict[tuple[str, str | None], str]:
+        return failing_outputs(self.desk.job, self.run.partition, self.served, profile)
 
 
 def _scored(desk: Desk, served: Served, chunk: pa.Table) -> Scored:
@@ -95,8 +145,3 @@ def _scored(desk: Desk, served: Served, chunk: pa.Table) -> Scored:
                 nothing = nothing.append_column(column.name, pa.array([], column.arrow_type))
             rejects = rejected(chunk, key, names, faults)
             return Scored(nothing, rejects, np.empty(0, np.int64), None, 0.0)
-
-
-def _batches(names: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(names), _AT_ONCE):
-        yield names[start : start + _AT_ONCE]

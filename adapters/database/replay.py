@@ -25,8 +25,8 @@ def merge(
 
     One transaction: readers of a published run see the rows appear together. `rows` are as
     `Predictions.write` takes them, one for each of the rejects; `profiled` adds them to a shard's
-    profile. Raises RunNotReplayable for a run
-    that has not ended, and if somebody has merged some of the rows meanwhile.
+    profile. Raises RunNotReplayable for a run that has not ended, and if somebody has merged some
+    of the rows meanwhile.
     """
     ledger, engine = predictions.ledger, predictions.engine
     tables = ledger.tables

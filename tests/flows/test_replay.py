@@ -8,6 +8,7 @@ from project import Project
 from typer.testing import CliRunner
 
 from adapters.errors import Quarantined
+from adapters.profile import Profile
 from flows.cli import app
 from flows.events import PARTITION_PUBLISHED, RUN_QUARANTINED
 from flows.score import score
@@ -111,6 +112,47 @@ def test_a_quarantined_run_is_completed_and_released(
     assert [move["action"] for move in json.loads(moves.output)] == ["release"]
     traced = CliRunner().invoke(app, ["explain", "orders", "--key", "150"])
     assert "readers see it" in traced.output
+
+
+def test_all_rejects_are_replayed_however_many(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.replay._AT_ONCE", 3)
+    bad = range(10, 110, 10)
+    poison(project, *bad)
+    with pytest.raises(Quarantined, match=r"10 x ValueError"):
+        score("orders", "all")
+    project.sql("UPDATE orders SET x = 7 WHERE id NOT IN (20, 30, 40, 90)")
+    project.sql("DELETE FROM orders WHERE id = 100")
+    done = CliRunner().invoke(app, ["rejects", "orders", "--replay", "--json"])
+    assert done.exit_code == 1
+    told = json.loads(done.output)
+    assert (told["merged"], told["gone"], told["failed"]) == (5, 1, 4)
+    assert [key for key, _ in told["errors"]] == ["[20]", "[30]", "[40]", "[90]"]
+    assert counters(project) == [(995, 5)]
+    again = CliRunner().invoke(app, ["rejects", "orders", "--replay"])
+    assert "still none for [90]" in again.output
+    assert "release" not in again.output
+    (shard,) = project.sql("SELECT profile FROM nightshift_shards")
+    profile = Profile.from_json(shard.profile)
+    assert profile.rows == profile.outputs["prediction"].rows == 995
+    assert profile.inputs["x"].rows == 1000  # a reject's inputs are counted once
+
+
+def test_what_the_checks_do_not_allow_is_not_merged(project: Project) -> None:
+    poison(project, 150, 160, 700)
+    checks = {"predictions": {"between": [0, 2000]}, "columns": {"x": {"far_outside": "off"}}}
+    project.write_job(max_rejects="1%", checks=checks)
+    score("orders", "all")
+    project.sql("UPDATE orders SET x = CASE id WHEN 160 THEN 1e6 ELSE 7 END WHERE id < 701")
+    done = CliRunner().invoke(app, ["rejects", "orders", "--replay"])
+    assert done.exit_code == 1
+    assert "Merged 2 rows into run 1" in done.output
+    told = " ".join(done.output.split())
+    assert "still none for [160]: prediction prediction: about" in told
+    assert "are not between 0 and 2,000 (found 2 to 2e+06)" in told
+    assert 160 not in project.scores()
+    assert counters(project) == [(999, 1)]
 
 
 def test_a_run_after_a_quarantine_begins_anew(project: Project) -> None:
