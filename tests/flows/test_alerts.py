@@ -15,15 +15,17 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events.worker import EventsWorker
+from prefect.flow_engine import run_flow
 from prefect.states import Crashed, Failed, Running, Scheduled
 from project import Project
 from pydantic import SecretStr
 
-from adapters.errors import ConfigurationError, Quarantined
+from adapters.errors import ConfigurationError, NightshiftError, Quarantined
 from flows.alerts import automation_name, block_name, register_alerts
 from flows.endings import told
 from flows.events import emit_quarantined
 from flows.report import ScoreResult
+from flows.score import score
 from flows.settings import AlertSettings, load_settings
 
 PROJECT, TAG = "alerts", "watched-by-a-test"
@@ -215,6 +217,34 @@ def test_a_quarantined_run_is_told_once(
     changed(client, run, Running(), Failed(name="Quarantined", message=reason))
     changed(client, run, Running(), Failed(message="the end"))  # comes after all others
     assert webhook.told()["reason"] == "the end"
+
+
+def test_runs_that_really_fail_are_told(
+    client: SyncPrefectClient, alerts: AlertSettings, webhook: Webhook, project: Project
+) -> None:
+    """A run that finds no table, and one with a row that the model cannot take."""
+    made = client.create_deployment(client.create_flow(score), f"o-{uuid4().hex[:8]}", tags=[TAG])
+
+    def night() -> FlowRun:
+        wanted = {"job": "orders", "partition": "all"}
+        run = client.create_flow_run_from_deployment(made, parameters=wanted)
+        with pytest.raises(NightshiftError):
+            run_flow(score, flow_run=run, parameters=wanted)
+        EventsWorker.drain_all(timeout=10, at_exit=False)
+        return run
+
+    project.publish(behaviour="negative")
+    run = night()
+    body = webhook.told()
+    assert (body["kind"], body["url"].rpartition("/")[2]) == ("failed", str(run.id))
+    assert "'orders'" in body["reason"]
+    project.fill()
+    project.sql("UPDATE orders SET x = -id WHERE id = 150")
+    night()
+    body = webhook.told()
+    assert (body["kind"], body["job"]) == ("quarantined", "orders")
+    assert body["reason"].startswith("1 of 1,000 rows could not be scored, 0 may be")
+    assert webhook.bodies.empty()
 
 
 def test_the_state_of_a_quarantined_run_has_its_own_name(prefect: str) -> None:
