@@ -798,6 +798,7 @@ class TestContract:
                 then = trained.predictions.slice(thread + 5 * step, 30)
                 trained.assert_same(then, table)
 
+    @pytest.mark.heavy
     def test_bytes_are_enough_for_a_fresh_process(
         self, trained: Trained, another_process: "subprocess.Popen[str]", tmp_path: Path
     ) -> None:

@@ -230,6 +230,7 @@ class TestPublish:
         assert again.digest == manifest.digest
         store.load(manifest)
 
+    @pytest.mark.heavy
     def test_twenty_at_once_get_twenty_numbers(
         self, place: Any, trained: Train, sample: pd.DataFrame
     ) -> None:

@@ -110,6 +110,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.heavy
 def test_processes_share_a_store_and_a_cache(place: Any) -> None:
     options = {**vars(place.options), "cache_dir": str(place.options.cache_dir)}
     workers = [

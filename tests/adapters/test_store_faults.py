@@ -87,7 +87,7 @@ def test_a_refused_connection_is_unavailable(bucket: Any) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     store = bucket.open(endpoint_url=url, **IMPATIENT)
-    assert seconds(store.models, TransientError, f"cannot be reached: .*{url}") < 3
+    assert seconds(store.models, TransientError, f"{url} cannot be reached") < 3
 
 
 def test_a_name_that_does_not_resolve_is_unavailable(bucket: Any) -> None:

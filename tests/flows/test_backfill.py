@@ -51,6 +51,7 @@ def days(project: Project) -> Project:
     return project
 
 
+@pytest.mark.heavy
 def test_a_range_with_a_gap(days: Project) -> None:
     score("orders", "2024-03-02")
     result = backfill("orders", FIRST, LAST)
@@ -74,6 +75,7 @@ def test_a_dry_run_shows_the_very_list(days: Project) -> None:
     assert [run.partition for run in runs] == DAYS[::-1]
 
 
+@pytest.mark.heavy
 def test_what_the_model_was_trained_on_is_skipped_unless_allowed(days: Project) -> None:
     days.publish(trained_through=date(2024, 3, 2))
     for dry_run in (True, False):
@@ -84,6 +86,7 @@ def test_what_the_model_was_trained_on_is_skipped_unless_allowed(days: Project) 
     assert days.scores() == days.expected()
 
 
+@pytest.mark.heavy
 def test_reprocess(days: Project) -> None:
     score("orders", "2024-03-01")
     days.publish()
@@ -173,6 +176,7 @@ def test_two_that_overlap_score_each_partition_once(days: Project) -> None:
     assert days.scores() == days.expected()
 
 
+@pytest.mark.heavy
 def test_what_prefect_shows(days: Project) -> None:
     state: State[Any] = backfill("orders", FIRST, LAST, return_state=True)
     run_id = state.state_details.flow_run_id

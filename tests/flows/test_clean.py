@@ -66,6 +66,7 @@ def test_old_runs_go_and_a_reader_amid_it_notices_nothing(project: Project) -> N
     assert sorted(row.run_id for row in left) == [4, 5]
 
 
+@pytest.mark.heavy
 def test_what_readers_see_stays_however_old(project: Project, nightshift: Nightshift) -> None:
     nights(project, 5, keep=1)
     nightshift("rollback", "orders", "--partition", "all", "--to", "2", "--reason", "it was better")
@@ -78,6 +79,7 @@ def test_what_readers_see_stays_however_old(project: Project, nightshift: Nights
     assert kept(project) == [5]
 
 
+@pytest.mark.heavy
 def test_bad_nights_do_not_push_out_what_could_be_gone_back_to(
     project: Project, nightshift: Nightshift
 ) -> None:
@@ -100,6 +102,7 @@ def test_nothing_yet_is_no_failure(project: Project) -> None:
     )
 
 
+@pytest.mark.heavy
 def test_a_job_file_that_is_wrong_leaves_its_runs_alone(project: Project) -> None:
     nights(project, 3, keep=1)
     project.write_job("wrong", keep=0)
@@ -110,6 +113,7 @@ def test_a_job_file_that_is_wrong_leaves_its_runs_alone(project: Project) -> Non
     assert kept(project) == score_only
 
 
+@pytest.mark.heavy
 def test_it_is_deployed_with_the_jobs(project: Project, prefect: str) -> None:
     def bring_about() -> str:
         outcomes = {found.name: found.outcome for found in deploy(wanted_deployments().deployments)}

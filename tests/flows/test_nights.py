@@ -255,6 +255,7 @@ def test_what_goes_wrong_upstream_is_quarantined(nights: Nights, night: str) -> 
     nights.released_and_rolled_back(nights.quarantined(reason))
 
 
+@pytest.mark.heavy
 def test_a_null_where_the_model_needs_a_value_stops_the_night(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +267,7 @@ def test_a_null_where_the_model_needs_a_value_stops_the_night(
     assert project.states()[-1] == ("all", "failed")
 
 
+@pytest.mark.heavy
 def test_what_stays_wrong_is_quarantined_again_and_what_is_mended_is_published(
     nights: Nights,
 ) -> None:
@@ -292,6 +294,7 @@ def test_a_model_that_returns_a_constant(nights: Nights) -> None:
     nights.released_and_rolled_back(run)
 
 
+@pytest.mark.heavy
 def test_a_new_version_that_was_constant_from_the_start(nights: Nights) -> None:
     """Its own sample has nothing to compare with: the last published run has."""
     nights.good()
@@ -301,6 +304,7 @@ def test_a_new_version_that_was_constant_from_the_start(nights: Nights) -> None:
     nights.quarantined("prediction prediction: 100 % of 2,000 rows are 21")
 
 
+@pytest.mark.heavy
 def test_a_category_that_the_model_has_nothing_for(nights: Nights) -> None:
     """NaN for one category: those rows are rejects, the others have their predictions."""
     nights.good()
@@ -367,6 +371,7 @@ def test_a_call_that_hangs_costs_its_chunk_and_not_the_night(
     assert fares_of(nights.readers()) == same
 
 
+@pytest.mark.heavy
 def test_the_first_call_that_hangs_ends_the_night(nights: Nights, hanging: Hanging) -> None:
     nights.good()
     nights.project.write_job(**job_of(nights), predict_timeout="60s")
@@ -393,6 +398,7 @@ def test_too_little_memory_halves_the_batches_and_the_night_goes_on(nights: Nigh
     assert sum(size for size in sizes if 1 < size <= 150) == 2000  # but for one row to try
 
 
+@pytest.mark.heavy
 def test_no_memory_at_all_ends_the_night(nights: Nights) -> None:
     nights.good()
     calls = calls_of(nights, lambda _: _no_memory())
@@ -400,6 +406,7 @@ def test_no_memory_at_all_ends_the_night(nights: Nights) -> None:
     assert len(calls) < 20  # no storm
 
 
+@pytest.mark.heavy
 def test_after_a_bad_night_whose_cause_has_gone_the_run_is_resumed(nights: Nights) -> None:
     nights.good()
     calls_of(nights, lambda number: _broken() if number > 2 else None)

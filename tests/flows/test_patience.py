@@ -42,6 +42,7 @@ def test_a_timeout_keeps_what_is_committed(
         ({"retries": 0}, []),
     ],
 )
+@pytest.mark.heavy
 def test_what_is_away_is_tried_again_as_the_job_says(
     project: Project,
     monkeypatch: pytest.MonkeyPatch,

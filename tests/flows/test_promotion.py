@@ -30,6 +30,7 @@ def champion(project: Project) -> int:
     return project.store.aliases("doubler")["champion"].version
 
 
+@pytest.mark.heavy
 def test_what_was_never_compared_is_refused(gated: Project, nightshift: Nightshift) -> None:
     for scored in (False, True):
         if scored:  # by another version, and beside another challenger
@@ -50,6 +51,7 @@ def test_what_agreed_is_promoted(gated: Project, nightshift: Nightshift) -> None
 
 
 @pytest.mark.parametrize("behaviour", ["lower", "raise"])
+@pytest.mark.heavy
 def test_what_differs_or_fails_is_refused_unless_forced(
     gated: Project, nightshift: Nightshift, behaviour: str
 ) -> None:
@@ -71,6 +73,7 @@ def test_what_differs_or_fails_is_refused_unless_forced(
     assert champion(gated) == 3
 
 
+@pytest.mark.heavy
 def test_the_level_is_the_job_s(gated: Project, nightshift: Nightshift) -> None:
     gated.publish(behaviour="lower")
     gated.store.promote("doubler", 1)

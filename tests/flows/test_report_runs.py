@@ -109,6 +109,7 @@ def test_a_failed_run_has_a_report_too(filled: Project) -> None:
     assert "cannot take it any more" in file_of(filled, run.run_id)
 
 
+@pytest.mark.heavy
 def test_the_partitions_of_a_backfill_have_no_pictures_and_no_files(filled: Project) -> None:
     filled.sql("DELETE FROM orders WHERE mod(id, 4) > 0")  # too few to tell how they differ
     backfill("orders", date(2024, 3, 1), date(2024, 3, 2))
@@ -118,6 +119,7 @@ def test_the_partitions_of_a_backfill_have_no_pictures_and_no_files(filled: Proj
     assert not (filled.folder / "state" / "reports").exists()
 
 
+@pytest.mark.heavy
 def test_a_report_later_is_the_same(filled: Project) -> None:
     run = score("orders", DAY)
     before = file_of(filled, run.run_id)
@@ -130,6 +132,7 @@ def test_a_report_later_is_the_same(filled: Project) -> None:
     assert elsewhere.read_text() == before
 
 
+@pytest.mark.heavy
 def test_open_shows_it_in_the_browser(filled: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr("typer.launch", opened.append)
@@ -140,6 +143,7 @@ def test_open_shows_it_in_the_browser(filled: Project, monkeypatch: pytest.Monke
     assert url.endswith(f"/state/reports/run-{run.run_id}.html")
 
 
+@pytest.mark.heavy
 def test_without_the_store_the_rest_is_told(
     filled: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

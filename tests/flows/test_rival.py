@@ -120,6 +120,7 @@ MISBEHAVING = {
 }
 
 
+@pytest.mark.heavy
 def test_a_challenger_that_misbehaves(project: Project, rivals: Any) -> None:
     """Night after night in another way; each night it is given another chance."""
     expected = alone(project)
@@ -138,6 +139,7 @@ def test_a_challenger_that_misbehaves(project: Project, rivals: Any) -> None:
     assert Comparison.from_json(run.comparison).rows == 1000
 
 
+@pytest.mark.heavy
 def test_a_challenger_that_hangs(project: Project, rivals: Any, hanging: Hanging) -> None:
     expected = alone(project)
     rivals.before = hanging.here
@@ -226,6 +228,7 @@ UNUSABLE = {
 }
 
 
+@pytest.mark.heavy
 def test_a_challenger_that_cannot_be_had(
     project: Project, rivals: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -261,6 +264,7 @@ def _two_outputs() -> Any:
     return LinearRegression().fit(SAMPLE.dropna(), [[1.0, 2.0], [3.0, 4.0]])
 
 
+@pytest.mark.heavy
 def test_one_column_read_in_two_types(project: Project, rivals: Any) -> None:
     whole = pd.DataFrame({"x": pd.array([1, None, 3], "Int64")})
     project.sql("ALTER TABLE orders ALTER COLUMN x TYPE bigint USING floor(x)::bigint")
@@ -271,6 +275,7 @@ def test_one_column_read_in_two_types(project: Project, rivals: Any) -> None:
     assert Comparison.from_json(run.comparison).agreement == 1
 
 
+@pytest.mark.heavy
 def test_two_types_that_no_reading_serves(project: Project, rivals: Any) -> None:
     from decimal import Decimal
 
@@ -283,6 +288,7 @@ def test_two_types_that_no_reading_serves(project: Project, rivals: Any) -> None
     assert "Column 'x': the model's signature says decimal" in run.error
 
 
+@pytest.mark.heavy
 def test_both_are_resumed(project: Project, rivals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = alone(project)
     project.publish(behaviour="raise", after=3)

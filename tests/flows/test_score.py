@@ -302,6 +302,7 @@ def test_bad_input_is_one_error_before_any_row(
         assert project.sql("SELECT count(*) FROM order_scores_runs") == [(0,)]
 
 
+@pytest.mark.heavy
 def test_what_the_model_was_trained_on_is_refused_unless_allowed(project: Project) -> None:
     project.fill()
     project.publish(trained_through=date(2024, 3, 1))
