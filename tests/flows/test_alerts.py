@@ -220,9 +220,14 @@ def test_a_quarantined_run_is_told_once(
 
 
 def test_runs_that_really_fail_are_told(
-    client: SyncPrefectClient, alerts: AlertSettings, webhook: Webhook, project: Project
+    client: SyncPrefectClient,
+    alerts: AlertSettings,
+    webhook: Webhook,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A run that finds no table, and one with a row that the model cannot take."""
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", PROJECT)
     made = client.create_deployment(client.create_flow(score), f"o-{uuid4().hex[:8]}", tags=[TAG])
 
     def night() -> FlowRun:
