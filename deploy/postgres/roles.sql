@@ -31,7 +31,7 @@ GRANT USAGE ON SCHEMA predictions TO prediction_readers;
 ALTER DEFAULT PRIVILEGES FOR ROLE nightshift_writer IN SCHEMA predictions
     GRANT SELECT ON TABLES TO prediction_readers;
 
--- Prefect's own database. It holds no source row and no password, but every log line.
+-- Prefect's own database. It holds no source row, but every log line, and the alerts' webhook.
 CREATE ROLE prefect LOGIN PASSWORD :'prefect_password';
 CREATE DATABASE prefect OWNER prefect;
 REVOKE ALL ON DATABASE prefect FROM PUBLIC;

@@ -107,6 +107,7 @@ def test_a_ledger_that_is_current_costs_one_select(lane: Lane) -> None:
 
 _WITHOUT_ALEMBIC = """
 import sys
+from adapters.database.engine import open_engine
 from adapters.database.ledger import Ledger
 
 engine = open_engine(sys.argv[1])
