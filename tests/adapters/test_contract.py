@@ -776,7 +776,7 @@ class TestContract:
         trained.model.predict_batch(features)
         pd.testing.assert_frame_equal(features, before)
 
-    # scikit-learn looks for its settings among the process's warning filters, which other threads set.
+    # scikit-learn keeps its settings with the warning filters, which other threads set, too.
     @pytest.mark.filterwarnings("ignore:`sklearn.utils.parallel.delayed`:UserWarning")
     def test_threads_share_a_model_if_it_says_so(self, trained: Trained) -> None:
         """Where the adapter declares it, four threads share one model."""

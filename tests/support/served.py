@@ -91,7 +91,7 @@ def eventually(found: Callable[[], T], seconds: float = 120) -> T:
 
 def post(api: str, path: str, body: dict[str, Any], code: int | None = None) -> Any:
     answer = httpx.post(f"{api}{path}", json=body, timeout=30)
-    assert code is None or answer.status_code == code, answer.text
+    assert answer.is_success if code is None else answer.status_code == code, answer.text
     return answer.json()
 
 

