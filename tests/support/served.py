@@ -90,7 +90,14 @@ def eventually(found: Callable[[], T], seconds: float = 120) -> T:
 
 
 def post(api: str, path: str, body: dict[str, Any], code: int | None = None) -> Any:
-    answer = httpx.post(f"{api}{path}", json=body, timeout=30)
+    """Tried again, as Prefect's own clients do, while the server's SQLite is locked."""
+
+    def answered() -> httpx.Response | None:
+        answer = httpx.post(f"{api}{path}", json=body, timeout=30)
+        return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+    answer = eventually(answered)
+    assert answer is not None
     assert answer.is_success if code is None else answer.status_code == code, answer.text
     return answer.json()
 
