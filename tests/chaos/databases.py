@@ -38,6 +38,7 @@ def commits_lost(trial: Trial) -> None:
     The night finds out that its chunks do not follow on what is there, or goes on from there.
     """
     trial.stage.set("synchronous_commit", "off")
+    trial.stage.forgets = True
     turn = trial.chance.choice(trial.world.under_way)
     night, struck = trial.stage.struck(turn, lambda _: None, **PATIENT)
     trial.strikes(night, struck)

@@ -80,7 +80,11 @@ class Reader:
                     while not self._over.wait(self.PAUSE):
                         seen = self._seen(reader)
                         # What was published once must not become unpublished.
-                        may = stage.wanted if seen_wanted else [stage.previous, *stage.wanted]
+                        may = (
+                            stage.wanted
+                            if seen_wanted and not stage.forgets
+                            else [stage.previous, *stage.wanted]
+                        )
                         if wrong := wrong_rows(seen, may):
                             self.worst = max(self.worst, wrong)
                             self.example = str(describe(seen, may[-1]))

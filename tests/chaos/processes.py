@@ -8,7 +8,7 @@ from collections import Counter
 
 from tests.chaos.night import JOB, KILLED, PUBLISHED, Night
 from tests.chaos.oracle import Disagreement
-from tests.chaos.trial import Fault, Trial
+from tests.chaos.trial import BOUND, Fault, Trial
 from tests.chaos.world import Stage, World, another, eventually
 
 SLOW = {"DOUBLER_BEHAVES": ""}
@@ -156,7 +156,7 @@ def a_zombie(trial: Trial) -> None:
             raise Disagreement(f"a zombie's successor: {other}")
         return other.name == PUBLISHED
 
-    eventually(replaced, "a zombie is replaced", 30)
+    eventually(replaced, "a zombie is replaced", BOUND)
     trial.recovered = time.monotonic() - since
     awake.set()
     zombie.signal(signal.SIGCONT)

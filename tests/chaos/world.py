@@ -137,6 +137,8 @@ class Stage:
     opened: ExitStack
     """Closed when the trial is over."""
     nights: list[Night] = field(default_factory=list)
+    forgets: bool = False
+    """Whether the server may lose what it has committed, a publication that was seen, too."""
     previous: View = field(init=False)
     wanted: list[View] = field(init=False)
     """What readers may see once something is published; any of these in the end."""
