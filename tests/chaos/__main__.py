@@ -47,6 +47,8 @@ def main() -> int:
         given.json.write_text(report.json() + "\n", encoding="utf-8")
     if given.markdown:
         given.markdown.write_text(report.markdown() + "\n", encoding="utf-8")
+    if any(result.wrong_rows for result in results):
+        return 3  # which nothing excuses
     return 1 if problems else 0
 
 
