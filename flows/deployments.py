@@ -34,6 +34,9 @@ from flows.job import Job, job_names, load_job
 from flows.score import score
 from flows.settings import Settings, load_settings
 
+UNFINISHED = "unfinished"
+"""A version until `_finished` gives one; without any, Prefect takes a git checkout's commit."""
+
 
 @dataclass(frozen=True)
 class Deployed:
@@ -165,6 +168,7 @@ def _of_job(job: Job, tags: list[str], work_pool: str | None) -> Iterator[JobDep
         "name": job.name,
         "entrypoint_type": EntrypointType.MODULE_PATH,
         "work_pool_name": work_pool,
+        "version": UNFINISHED,
     }
     yield _finished(
         job,
@@ -202,6 +206,7 @@ def _cleaning(settings: Settings, tags: list[str], work_pool: str | None) -> Job
             name=settings.project,
             entrypoint_type=EntrypointType.MODULE_PATH,
             work_pool_name=work_pool,
+            version=UNFINISHED,
             tags=[*tags, "clean"],
             description="Delete the predictions of old runs that readers do not see, of all jobs.",
             schedules=[Cron(when.cron, timezone=when.timezone, active=when.enabled)],

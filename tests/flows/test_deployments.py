@@ -2,6 +2,7 @@
 
 import signal
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,6 +93,21 @@ def test_nights_that_are_late_stay_when_their_job_changes(
     assert deploy()["score/orders"] == "changed"
     (run,) = (run for run in runs_of(prefect, found) if run["id"] == late)
     assert (run["auto_scheduled"], run["state_type"]) == (True, "SCHEDULED")
+
+
+def test_in_a_git_checkout_what_is_not_committed_counts(
+    project: Project, prefect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in ["init", "remote add origin https://git.example.com/team/nights.git"]:
+        subprocess.run(["git", *command.split()], check=True, capture_output=True)
+    user = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    commit = ["commit", "--allow-empty", "--message", "Jobs"]
+    subprocess.run(["git", *user, *commit], check=True, capture_output=True)
+    deploy(remove=True)
+    assert deploy()["score/orders"] == "unchanged"
+    project.write_job(max_parallel=3)
+    assert deploy()["score/orders"] == "changed"
 
 
 def test_as_many_at_once_as_the_job_says(deployed: Project, prefect: str) -> None:
