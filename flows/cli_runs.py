@@ -239,9 +239,9 @@ def evaluate(job: JobName, partition: PartitionOption = None, as_json: AsJson = 
     with one row for each key. Of each version the newest run that readers saw counts, and the
     newest as a challenger.
 
-    Floats are told by their mean absolute error (mae), its root mean square (rmse) and the mean
-    of prediction - actual (bias). Classes are told by their accuracy: booleans, texts, whole
-    numbers, and floats for which the job's checks list `labels` or `shares`.
+    Numbers are told by their mean absolute error (mae), its root mean square (rmse) and the mean
+    of prediction - actual (bias). Classes are told by their accuracy: booleans, texts, and numbers
+    for which the job's checks list `labels` or `shares`. Other whole numbers are told by both.
 
     Example: `nightshift evaluate flight_delays`
     """
@@ -275,7 +275,11 @@ def evaluate(job: JobName, partition: PartitionOption = None, as_json: AsJson = 
     if as_json:
         terminal.print_json([asdict(outcome) for outcome in found])
         return
-    measures = ["mae", "rmse", "bias"] if any(o.mae is not None for o in found) else ["accuracy"]
+    measures = [
+        measure
+        for measure in ("mae", "rmse", "bias", "accuracy")
+        if any(getattr(outcome, measure) is not None for outcome in found)
+    ]
     terminal.print_table(
         ["partition", "model", "role", "run", "state", "rows", *measures],
         [

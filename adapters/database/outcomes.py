@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 from adapters.database.engine import open_reader, translated
 from adapters.database.history import History
@@ -16,8 +17,9 @@ from adapters.errors import ColumnNotFound, KeyNotUnique, TableNotFound
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one run's predictions compare with what happened. Floats have the first three metrics,
-    classes the last: booleans, texts, whole numbers, and what the caller says is one.
+    """How one run's predictions compare with what happened. Numbers have the first three metrics,
+    classes the last: booleans, texts, and what the caller says is one. Whole numbers, which may
+    be either, have all four.
     """
 
     model: str
@@ -53,7 +55,7 @@ def outcomes(
     newest as a challenger, if it is kept.
 
     `actuals` has the job's key columns and `column`, what happened, NULL while it is not known;
-    `output` names the prediction, by default the first; `is_class` tells of an output of floats
+    `output` names the prediction, by default the first; `is_class` tells of an output of numbers
     whether they are classes. Raises TableNotFound, ColumnNotFound, and KeyNotUnique if something
     happened to a row twice.
     """
@@ -147,23 +149,33 @@ def _there(values: sa.Column[Any]) -> sa.ColumnElement[bool]:
 def _metrics(
     predicted: sa.Column[Any], actual: sa.Column[Any], of_classes: bool
 ) -> list[sa.Label[Any]]:
-    if isinstance(predicted.type, sa.Float) and _is_number(actual) and not of_classes:
+    metrics: list[sa.Label[Any]] = []
+    numbers = _is_number(predicted) and _is_number(actual)
+    flags = _is_flag(predicted) or (_is_flag(actual) and not isinstance(predicted.type, sa.Float))
+    if numbers and not flags and not of_classes:
         error = _as_float(predicted) - _as_float(actual)
-        return [
+        metrics = [
             sa.func.avg(sa.func.abs(error)).label("mae"),
             sa.func.avg(error * error).label("mse"),
             sa.func.avg(error).label("bias"),
         ]
-    alike = _as_float
-    if not (_is_number(predicted) and _is_number(actual)):
-        alike = _as_text
+        if isinstance(predicted.type, sa.Float):
+            return metrics
+    alike = _as_float if numbers else _as_text
     right = alike(predicted) == alike(actual)
-    return [sa.func.avg(sa.case((right, 1.0), else_=0.0)).label("accuracy")]
+    return [*metrics, sa.func.avg(sa.case((right, 1.0), else_=0.0)).label("accuracy")]
 
 
 def _is_number(column: sa.Column[Any]) -> bool:
     """Booleans, too: a flag is TRUE in one table and 1 in another."""
     return isinstance(column.type, sa.Numeric | sa.Float | sa.Integer | sa.Boolean)
+
+
+def _is_flag(column: sa.Column[Any]) -> bool:
+    """MariaDB's and MySQL's BOOLEAN is a TINYINT(1)."""
+    if isinstance(column.type, mysql.TINYINT):
+        return column.type.display_width == 1
+    return isinstance(column.type, sa.Boolean)
 
 
 def _as_float(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
