@@ -34,8 +34,8 @@ def deploy(
     """Register each job with Prefect: its schedule, its triggers, its forms in the UI.
 
     What has not changed is left alone, runs that are late stay, and so does what other projects
-    have registered. A job file that is wrong does not stand in the way of the others. `nightshift
-    up` and `serve` do all this by themselves.
+    have registered: a job whose name one of them has is refused. A job file that is wrong does not
+    stand in the way of the others. `nightshift up` and `serve` do all this by themselves.
 
     Example: `nightshift deploy --work-pool kubernetes`
     """

@@ -37,6 +37,8 @@ from flows.settings import Settings, load_settings
 UNFINISHED = "unfinished"
 """A version until `_finished` gives one; without any, Prefect takes a git checkout's commit."""
 
+_OF_PROJECT = "nightshift:"
+
 
 @dataclass(frozen=True)
 class Deployed:
@@ -54,7 +56,9 @@ class Wanted:
 
     deployments: list["JobDeployment"]
     wrong: dict[str, ConfigurationError]
-    """The jobs whose file cannot be read, and why. What is deployed of them stays as it is."""
+    """The jobs whose file cannot be read, or whose name another project on that server has, and
+    why. What is deployed of them stays as it is.
+    """
 
 
 class ClosedSchema(ParameterSchema):
@@ -84,20 +88,23 @@ def wanted_deployments(work_pool: str | None = None) -> Wanted:
     """What the job files ask for; one that is wrong does not stand in the way of the others."""
     settings, wanted = load_settings(), Wanted([], {})
     tags = [tag_of(settings)]
-    for name in job_names():
-        try:
-            job = load_job(name)
-        except ConfigurationError as error:
-            wanted.wrong[name] = error
-        else:
-            wanted.deployments.extend(_of_job(job, tags, work_pool))
+    with get_client(sync_client=True) as client:
+        for name in job_names():
+            try:
+                of_job = list(_of_job(load_job(name), tags, work_pool))
+                for deployment in of_job:
+                    _refuse_taken(client, name, deployment.full_name, settings.project)
+            except ConfigurationError as error:
+                wanted.wrong[name] = error
+            else:
+                wanted.deployments.extend(of_job)
     wanted.deployments.append(_cleaning(settings, tags, work_pool))
     return wanted
 
 
 def tag_of(settings: Settings) -> str:
     """What all deployments of this project have, and no others on the same server."""
-    return f"nightshift:{settings.project}"
+    return f"{_OF_PROJECT}{settings.project}"
 
 
 def deploy(deployments: Sequence[JobDeployment], remove: bool = False) -> Iterator[Deployed]:
@@ -136,6 +143,21 @@ def find(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
         return client.read_deployment_by_name(name)
     except ObjectNotFound:
         return None
+
+
+def _refuse_taken(client: SyncPrefectClient, job: str, name: str, project: str) -> None:
+    """Raises ConfigurationError if another project has registered a deployment of that name."""
+    found = find(client, name)
+    tags = found.tags if found is not None else []
+    owners = [tag.removeprefix(_OF_PROJECT) for tag in tags if tag.startswith(_OF_PROJECT)]
+    if owners and project not in owners:
+        other = owners[0]
+        problem = f"the Prefect server has {name} of the project {other!r} already"
+        remedy = (
+            "Give the job's file another name, or use another Prefect server; if that is the "
+            f"former name of this project, say `project: {other}` in nightshift.yaml."
+        )
+        raise ConfigurationError(f"job {job!r}", "", problem, remedy)
 
 
 def _gone(

@@ -69,6 +69,34 @@ def test_what_another_project_has_registered_is_left_alone(
     assert deploy(remove=True)["score/orders"] == "removed"
 
 
+def test_a_job_that_another_project_has_is_refused(
+    deployed: Project, prefect: str, nightshift: Nightshift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is deployed of it stays as it is, and the other jobs are registered."""
+    before = {name: deployment(prefect, name) for name in ("score/orders", "backfill/orders")}
+    deployed.write_job(max_parallel=3)
+    deployed.write_job("ours", target={"table": "our_scores"})
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", "others")
+    printed = nightshift("deploy", code=2)
+    assert "created    score/ours" in printed.stdout
+    assert "job 'orders': the Prefect server has score/orders of the project 'tests'" in (
+        " ".join(printed.stderr.split())
+    )
+    assert "another name" in printed.stderr
+    for name, there in before.items():
+        assert deployment(prefect, name) == there
+    wanted = wanted_deployments()
+    assert list(wanted.wrong) == ["orders"]
+    assert [d.name for d in wanted.deployments] == ["ours", "ours", "others"]
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", "tests")
+    (deployed.folder / "config" / "jobs" / "ours.yaml").unlink()
+    assert deploy() == {
+        "score/orders": "changed", "backfill/orders": "changed", "clean/tests": "unchanged",
+    }  # fmt: skip
+    monkeypatch.setenv("NIGHTSHIFT_PROJECT", "others")
+    assert deploy(remove=True)["score/ours"] == "removed"
+
+
 def test_of_many_deployments_all_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     there = [SimpleNamespace(name=f"job-{number}") for number in range(5)]
 
