@@ -34,7 +34,7 @@ from pydantic import (
 )
 
 from flows.limits import Duration
-from flows.settings import refused
+from flows.validation import refused
 
 _Number = Annotated[float, Field(strict=False, allow_inf_nan=False)]
 _Label = str | bool | int | float

@@ -25,7 +25,9 @@ from flows.checks_config import Checks
 from flows.limits import Budget, Closeness, Duration, MaxRejects, Tolerance
 from flows.partitions import Grid, Partition, latest_partition, parse_partition, shifted
 from flows.schedule import Missed, cron_problem, time_zones
-from flows.settings import first_problem, jobs_folder, read_yaml, refused
+from flows.settings import jobs_folder
+from flows.validation import first_problem, refused
+from flows.yaml_file import read_yaml
 
 # PostgreSQL cuts names at 63 bytes, and the longest made of a target's is ix_<table>_runs_key.
 _LONGEST_TARGET = 51

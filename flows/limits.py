@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator, PlainSerializer
 
-from flows.settings import refused
+from flows.validation import refused
 
 _DURATION = re.compile(r"(\d{1,6})\s*([smhd])")
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%")

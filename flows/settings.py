@@ -11,19 +11,19 @@ import os
 import re
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import pydantic
 import sqlalchemy as sa
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 from adapters.database.embedded import start_embedded
 from adapters.errors import ConfigurationError
 from adapters.trust import TrustPolicy
 from flows.schedule import cron_problem, time_zones
+from flows.validation import first_problem, known_keys, part, refused
+from flows.yaml_file import read_yaml
 
 EMBEDDED = "embedded"
 
@@ -369,7 +369,7 @@ def _environment() -> dict[str, Any]:
 def _refuse_misspelt(name: str) -> None:
     known = ["CONFIG"]
     for section, field in Settings.model_fields.items():
-        inner = _known_keys(Settings, [section]) if _part(field.annotation) else [""]
+        inner = known_keys(Settings, [section]) if part(field.annotation) else [""]
         known += ["__".join(filter(None, (section, key))).upper() for key in inner]
     near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
     if near:
@@ -377,46 +377,7 @@ def _refuse_misspelt(name: str) -> None:
         raise ConfigurationError("the environment", f"{_PREFIX}{name}", problem, remedy)
 
 
-# --- files --------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose keys are texts, each there once: PyYAML would keep the last one in silence."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                continue
-            if isinstance(key, yaml.ScalarNode) and key.value == "on":
-                key.tag = "tag:yaml.org,2002:str"  # YAML 1.1 takes it for true
-            text = isinstance(key, yaml.ScalarNode) and key.tag == "tag:yaml.org,2002:str"
-            if not text or key.value in seen:
-                problem = "is there twice" if text else "is no text; put it in quotes"
-                problem = f"the key {key.value} {problem}"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
-        return node
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds one mapping. Raises ConfigurationError."""
-    try:
-        with path.open(encoding="utf-8-sig") as stream:  # a stream's errors quote none of its lines
-            content = _Loader(stream).get_single_data()
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or the date 2013-13-01
-        problem = f"it cannot be read as YAML ({' '.join(str(error).split())})"
-        raise ConfigurationError(str(path), "", problem, "Correct that line.") from error
-    except OSError as error:
-        problem = f"it cannot be read ({error.strerror})"
-        raise ConfigurationError(str(path), "", problem, "Make it a readable file.") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        problem = f"it holds a {type(content).__name__}, not keys and values"
-        raise ConfigurationError(str(path), "", problem, "Write `key: value` lines.")
-    return content
+# --- what is refused ----------------------------------------------------------------------------
 
 
 def _refuse_clash() -> None:
@@ -444,56 +405,3 @@ def _refuse_secrets(path: Path, content: dict[str, Any]) -> None:
         problem = "a webhook's URL with a secret must not stand in a file"
         remedy = f"Set {_PREFIX}ALERTS__WEBHOOK in the environment."
         raise ConfigurationError(str(path), "alerts.webhook", problem, remedy)
-
-
-# --- errors -------------------------------------------------------------------------------------
-
-
-def refused(problem: str, remedy: str, field: str = "") -> PydanticCustomError:
-    """For a validator to raise; `field` is where the remedy is due, if below what it checks."""
-    context = {"problem": problem, "remedy": remedy, "field": field}
-    return PydanticCustomError("refused", "{problem}", context)
-
-
-def first_problem(
-    place: str, error: pydantic.ValidationError, model: type[BaseModel]
-) -> ConfigurationError:
-    """pydantic's first complaint as one of ours; an unknown key first, as it may explain others."""
-    problems = error.errors()
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    path, message, found = [str(part) for part in problem["loc"]], problem["msg"], problem["input"]
-    remedy = "Correct it."
-    match problem["type"]:
-        case "extra_forbidden":
-            known = _known_keys(model, path[:-1])
-            near = difflib.get_close_matches(path[-1], known, n=1)
-            message = "unknown key"
-            remedy = f"Did you mean {near[0]!r}? " if near else ""
-            remedy += f"Known keys are {', '.join(known)}."
-        case "refused":
-            context = problem["ctx"]
-            message, remedy = context["problem"], context["remedy"]
-            path += filter(None, [context["field"]])
-        case "missing":
-            message, remedy = "it is required", "Add it."
-        case "model_type":
-            message, remedy = "it should hold keys and values", "Write `key: value` lines in it."
-        case _:
-            message = re.sub(r"^\w+ should", "it should", message)
-            if found is None or isinstance(found, str | int | float):
-                message += f" (found {found!r})"
-    return ConfigurationError(place, ".".join(path), message, remedy)
-
-
-def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        model = _part(fields[part].annotation) or model if part in fields else model
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _part(annotation: Any) -> type[BaseModel] | None:
-    for kind in (annotation, *get_args(annotation)):  # Schedule, or Schedule | None
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None

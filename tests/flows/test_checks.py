@@ -31,7 +31,7 @@ from flows.checks import (
     require_checks,
 )
 from flows.demo import _flights
-from flows.settings import first_problem
+from flows.validation import first_problem
 
 NEW_YORK = ZoneInfo("America/New_York")
 TITLE = "prediction prediction"

@@ -22,7 +22,8 @@ from pydantic import BaseModel
 from adapters.errors import ConfigurationError
 from flows import settings as module
 from flows.desk import open_store
-from flows.settings import Settings, jobs_folder, load_settings, read_yaml
+from flows.settings import Settings, jobs_folder, load_settings
+from flows.yaml_file import read_yaml
 
 Write = Callable[[Any], Path]
 SECRET = "hunter2"  # what must never be seen
