@@ -22,6 +22,8 @@ from adapters.database.engine import open_engine
 
 _numbers = itertools.count(1)
 
+# Threads of OpenMP that spin while they wait take the cores from the tests beside them.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # What is not told of the tests' Prefect server fails at once, and starts none of its own.
 os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
 

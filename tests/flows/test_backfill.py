@@ -21,7 +21,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import State
 from project import Project
-from served import eventually, start
+from served import start
+from waiting import eventually
 
 from adapters.database.backfills import Step
 from adapters.errors import BackfillFailed, ConfigurationError
@@ -232,7 +233,14 @@ def test_what_was_published_after_the_plan_was_made_is_left_alone(
     assert [row.model_version for row in versions] == [2]
 
 
-@pytest.mark.parametrize("change", ["two days", "another model", "somebody else"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "another model",
+        pytest.param("two days", marks=pytest.mark.heavy),
+        pytest.param("somebody else", marks=pytest.mark.heavy),
+    ],
+)
 def test_a_plan_that_is_not_gone_on_with(
     days: Project, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:

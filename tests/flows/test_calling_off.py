@@ -10,7 +10,7 @@ from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelling
 from project import Project
-from served import eventually
+from waiting import eventually
 
 from flows.backfill import backfill
 from flows.calling_off import Watch

@@ -8,7 +8,8 @@ import yaml
 from command import Nightshift
 from prefect import get_client
 from project import Project
-from served import deployment, ended, eventually, post, serving
+from served import deployment, ended, post, serving
+from waiting import eventually
 
 from adapters.errors import ConfigurationError, Quarantined
 from flows.clean import clean

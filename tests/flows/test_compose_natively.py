@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from encrypted import EncryptedPostgres
 from project import Project
 from roles import shipped_roles
-from served import eventually
+from waiting import eventually
 
 pytestmark = pytest.mark.heavy
 

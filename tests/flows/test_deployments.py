@@ -12,7 +12,8 @@ import httpx
 import pytest
 from command import Nightshift
 from project import Project
-from served import deployment, ended, eventually, post, runs_of, say, serving
+from served import deployment, ended, post, runs_of, say, serving
+from waiting import eventually
 
 from flows.deployments import _tagged, wanted_deployments
 from flows.deployments import deploy as bring_about

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import Log
 from prefect.client.schemas.sorting import LogSort
 from prefect.states import State
 from project import Project
-from served import eventually
+from waiting import eventually
 
 from flows.score import score
 from flows.server import send_the_rest

@@ -16,8 +16,9 @@ import pytest
 import yaml
 from prefect import get_client
 from project import Project
-from served import eventually, post
+from served import post
 from typer.testing import CliRunner
+from waiting import eventually
 from watched import Hanging
 
 from adapters.libraries.sklearn import SklearnModel
@@ -247,7 +248,13 @@ UPSTREAM = {
 }
 
 
-@pytest.mark.parametrize("night", UPSTREAM)
+@pytest.mark.parametrize(
+    "night",
+    [
+        "a column turned to NULL",
+        *(pytest.param(night, marks=pytest.mark.heavy) for night in list(UPSTREAM)[1:]),
+    ],
+)
 def test_what_goes_wrong_upstream_is_quarantined(nights: Nights, night: str) -> None:
     statement, reason = UPSTREAM[night]
     nights.good(times=3 if "usual (" in reason else 1)

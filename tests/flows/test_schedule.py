@@ -13,7 +13,8 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from project import JOB, Project
-from served import deployment, eventually, runs_of, say, serving
+from served import deployment, runs_of, say, serving
+from waiting import eventually
 
 from adapters.errors import ConfigurationError
 from flows.job import Job, load_job

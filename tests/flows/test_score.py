@@ -123,8 +123,8 @@ def test_a_failed_run_resumes_after_its_last_chunk(
 @pytest.mark.parametrize(
     "change",
     [
-        "DELETE FROM orders WHERE id = 7",
-        "UPDATE orders SET id = 0 WHERE id = 700",
+        pytest.param("DELETE FROM orders WHERE id = 7", marks=pytest.mark.heavy),
+        pytest.param("UPDATE orders SET id = 0 WHERE id = 700", marks=pytest.mark.heavy),
         "UPDATE orders SET x = 5 WHERE id = 7",
     ],
 )
@@ -170,8 +170,8 @@ def test_what_is_scored_already_is_audited_and_published(
 @pytest.mark.parametrize(
     "change",
     [
-        "INSERT INTO orders VALUES (1001, '2024-03-02Z', 5)",
-        "DELETE FROM orders WHERE id = 1000",
+        pytest.param("INSERT INTO orders VALUES (1001, '2024-03-02Z', 5)", marks=pytest.mark.heavy),
+        pytest.param("DELETE FROM orders WHERE id = 1000", marks=pytest.mark.heavy),
         "UPDATE orders SET x = 5 WHERE id = 1000",
     ],
 )

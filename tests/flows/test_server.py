@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 from project import Project
-from served import NIGHTSHIFT, deployment, ended, eventually, post
+from served import NIGHTSHIFT, deployment, ended, post
+from waiting import eventually
 
 from adapters.database.ledger import new_owner
 from adapters.errors import ConfigurationError

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from project import Project
-from served import eventually, start
+from served import start
+from waiting import eventually
 
 from adapters.database.ledger import Ledger
 from adapters.errors import ConfigurationError, PredictionFailed, Quarantined
@@ -42,7 +43,9 @@ def test_shards_are_of_equal_size_and_make_the_whole(project: Project, count: in
     assert score("orders", "2024-03-01").rows == 500
 
 
-@pytest.mark.parametrize("rows", [0, 1, 4])
+@pytest.mark.parametrize(
+    "rows", [1, pytest.param(0, marks=pytest.mark.heavy), pytest.param(4, marks=pytest.mark.heavy)]
+)
 def test_fewer_rows_than_shards(project: Project, rows: int) -> None:
     fill(project, count=4, on="threads")
     project.sql(f"DELETE FROM orders WHERE id > {rows}")

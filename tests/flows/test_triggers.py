@@ -11,7 +11,8 @@ import psutil
 import pytest
 from prefect.deployments import run_deployment
 from project import Project
-from served import deployment, ended, eventually, post, prefect_command, runs_of, serving, start
+from served import deployment, ended, post, prefect_command, runs_of, serving, start
+from waiting import eventually
 
 pytestmark = pytest.mark.heavy
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from project import Project
-from served import deployment, ended, eventually, runs_of, serving
+from served import deployment, ended, runs_of, serving
+from waiting import eventually
 
 CHROMIUM = shutil.which("chromium")
 # Without these, Chromium talks to its maker's servers.

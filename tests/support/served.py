@@ -5,16 +5,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 from project import Project
-
-T = TypeVar("T")
+from waiting import eventually
 
 NIGHTSHIFT = [sys.executable, "-c", "from flows.cli import main; main()"]
 
@@ -78,15 +76,6 @@ def _read(process: "subprocess.Popen[str]", printed: list[str]) -> None:
     assert process.stdout is not None
     with process.stdout as lines:
         printed.extend(line.rstrip() for line in lines)
-
-
-def eventually(found: Callable[[], T], seconds: float = 120) -> T:
-    """The first thing found that is true."""
-    deadline = time.monotonic() + seconds
-    while not (thing := found()):
-        assert time.monotonic() < deadline, "it has not come"
-        time.sleep(0.1)
-    return thing
 
 
 def post(api: str, path: str, body: dict[str, Any], code: int | None = None) -> Any:
