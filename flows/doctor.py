@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from packaging.requirements import Requirement
 
 from adapters.database import health
+from adapters.database.capabilities import MYSQL
 from adapters.database.engine import open_engine
 from adapters.database.ledger import Ledger
 from adapters.errors import (
@@ -265,7 +266,8 @@ def _of_contact(check: str, engine: sa.Engine, contact: health.Contact) -> Findi
     encryption = {True: ", encrypted", False: "", None: ""}[contact.encrypted]
     yield Finding(check, "ok", f"{where}: {contact.milliseconds:.1f} ms{encryption}")
     if contact.encrypted is False and engine.url.host not in _LOCAL_HOSTS:
-        told, remedy = "the connection is not encrypted", "Add ?sslmode=verify-full to the URL."
+        verified = "ssl_ca=FILE" if engine.dialect.name in MYSQL else "sslmode=verify-full"
+        told, remedy = "the connection is not encrypted", f"Add ?{verified} to the URL."
         yield Finding(check, "warn", told, remedy)
     if abs(contact.skew) > MAX_SKEW:
         told = (

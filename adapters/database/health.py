@@ -8,10 +8,21 @@ from time import perf_counter
 
 import sqlalchemy as sa
 
-from adapters.database.capabilities import capabilities
+from adapters.database.capabilities import MYSQL, capabilities
 from adapters.database.engine import open_reader, translated
 from adapters.database.ledger import Ledger, is_dead
 from adapters.database.run import CHAMPION, RUNNING, SCORED
+
+# What is granted to this user by itself, everywhere or in one database. Information schema of
+# MariaDB and MySQL; a grantee is written there as in GRANT.
+_MYSQL_GRANTED = """
+    SELECT privilege_type FROM information_schema.user_privileges WHERE grantee = :grantee
+    UNION SELECT privilege_type FROM information_schema.schema_privileges
+    WHERE grantee = :grantee AND :place LIKE table_schema"""
+_MYSQL_WRITES = (
+    "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "INDEX", "REFERENCES", "CREATE VIEW",
+    "SHOW VIEW",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,13 @@ def contact(engine: sa.Engine) -> Contact:
         if engine.dialect.name != "postgresql":
             product = f"{capabilities(engine.dialect).title} {version}".strip()
             skew = (now - before).total_seconds()
-            return Contact(product, engine.url.username, took * 1000, skew, False, None)
+            superuser, encrypted = False, None
+            if engine.dialect.name in MYSQL:
+                superuser = "SUPER" in _granted_by_mysql(connection)
+                if "unix_socket" not in engine.url.query:
+                    status = "SHOW SESSION STATUS LIKE 'Ssl_cipher'"
+                    encrypted = bool(connection.exec_driver_sql(status).one()[1])
+            return Contact(product, engine.url.username, took * 1000, skew, superuser, encrypted)
         user, superuser, encrypted = connection.execute(
             sa.text(
                 "SELECT current_user, rolsuper,"
@@ -80,11 +97,14 @@ def contact(engine: sa.Engine) -> Contact:
 def unwritable(ledger: Ledger) -> list[str]:
     """What keeps this role from keeping predictions there: sentences, each with what mends it.
 
-    Asks PostgreSQL and the folders of SQLite and DuckDB; of others nothing is known before a run.
+    Asks PostgreSQL, MariaDB, MySQL, and the folders of SQLite and DuckDB; of others nothing is
+    known before a run.
     """
     engine = ledger.engine
     if engine.dialect.name in {"sqlite", "duckdb"}:
         return _unwritable_file(engine.url.database)
+    if engine.dialect.name in MYSQL:
+        return _unwritable_mysql(ledger)
     if engine.dialect.name != "postgresql":
         return []
     with translated(engine, "to tell privileges"), open_reader(engine) as connection:
@@ -126,6 +146,40 @@ def unwritable(ledger: Ledger) -> list[str]:
                 f"{', '.join(refused)} belong to somebody else; ALTER TABLE ... OWNER TO {role}"
             ]
         return []
+
+
+def _unwritable_mysql(ledger: Ledger) -> list[str]:
+    with (
+        translated(ledger.engine, "to tell privileges"),
+        open_reader(ledger.engine) as connection,
+    ):
+        if connection.exec_driver_sql("SELECT current_role()").scalar() not in {None, "NONE"}:
+            return []  # what comes with a role is not listed
+        place = (
+            ledger.tables.runs.schema or connection.exec_driver_sql("SELECT database()").scalar()
+        )
+        granted = _granted_by_mysql(connection, place)
+        missing = ", ".join(one for one in _MYSQL_WRITES if one not in granted)
+        if not missing:
+            return []
+        user = _mysql_grantee(connection)
+        name = ledger.engine.dialect.identifier_preparer.quote_identifier(place or "...")
+        return [
+            f"the user {user} lacks privileges in the database {place!r}; "
+            f"GRANT {missing} ON {name}.* TO {user}"
+        ]
+
+
+def _granted_by_mysql(connection: sa.Connection, place: str | None = None) -> set[str]:
+    asked = {"grantee": _mysql_grantee(connection), "place": place}
+    return set(connection.scalars(sa.text(_MYSQL_GRANTED), asked))
+
+
+def _mysql_grantee(connection: sa.Connection) -> str:
+    user, _, host = str(connection.exec_driver_sql("SELECT current_user()").scalar()).rpartition(
+        "@"
+    )
+    return f"'{user}'@'{host}'"
 
 
 def ledger_gaps(ledger: Ledger) -> list[str]:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pymysql
@@ -21,7 +21,6 @@ MISSING = "MariaDB's server is not installed (apt-get install mariadb-server)"
 
 # Nothing here must survive a power failure, and dropping many small tables must be quick.
 _SETTINGS = (
-    "--skip-networking",
     "--skip-log-bin",
     "--innodb-flush-log-at-trx-commit=0",
     "--innodb-flush-method=nosync",
@@ -34,9 +33,9 @@ _SETTINGS = (
 
 
 class MariaDB:
-    """A server that runs until `stop`."""
+    """A server that runs until `stop`, with a socket alone unless `network` has its settings."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, network: Sequence[str] = ("--skip-networking",)) -> None:
         self.folder = folder
         self.socket = folder / "socket"
         data = folder / "data"
@@ -46,6 +45,7 @@ class MariaDB:
         self._run(install, user)
         server = [str(SERVER), "--no-defaults", f"--datadir={data}", f"--socket={self.socket}"]
         server += [f"--pid-file={folder / 'pid'}", f"--log-error={folder / 'log'}", *_SETTINGS]
+        server += network
         self.process = subprocess.Popen(
             server, user=user, group=user, cwd=folder, stderr=subprocess.DEVNULL
         )
