@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 from tests.chaos.report import Report
-from tests.chaos.suite import FAULTS, KILLS, run
-from tests.chaos.world import world
+from tests.chaos.suite import KILLS, Plan, end_in_order, run
 
 
 def main() -> int:
@@ -18,29 +17,29 @@ def main() -> int:
     parser.add_argument("--trials", type=int, help="so many of each fault in place of its own")
     parser.add_argument("--only", default="", help="faults whose name has this text")
     parser.add_argument("--trial", type=int, help="only the trial of that number")
+    parser.add_argument("--jobs", type=int, default=2, help="trials at a time (2)")
     parser.add_argument("--list", action="store_true", help="list the faults and end")
     parser.add_argument("--json", type=Path, help="write the report there, too")
     parser.add_argument("--markdown", type=Path, help="write the table there, too")
     given = parser.parse_args()
-    faults = [fault for fault in FAULTS if given.only in fault.name]
+    plan = Plan(given.seed, given.only, given.few, given.trials, given.trial)
     if given.list:
-        print(*(fault.name for fault in faults), sep="\n")
+        print(*(fault.name for fault in plan.faults), sep="\n")
         return 0
-    if not faults:
+    if not plan.faults:
         parser.error(f"no fault has {given.only!r} in its name")
+    end_in_order()
     begun, results = time.monotonic(), []
-    with world() as place:
-        for result in run(faults, place, given.seed, given.few, given.trials, given.trial):
-            results.append(result)
-            told = "the fault did not come" if result.missed else f"{result.recovered or 0:.1f} s"
-            told = result.problem or told
-            print(f"{result.fault} {result.number}: {told}", file=sys.stderr, flush=True)
+    for result in run(plan, jobs=1 if given.trial is not None else given.jobs):
+        results.append(result)
+        told = "the fault did not come" if result.missed else f"{result.recovered or 0:.1f} s"
+        told = result.problem or told
+        print(f"{result.fault} {result.number}: {told}", file=sys.stderr, flush=True)
     command = shlex.join(["python", "-m", "tests.chaos", *sys.argv[1:]])
     report = Report.of(command, given.seed, time.monotonic() - begun, results)
     print(report.text())
     problems = report.problems
-    whole = not (given.few or given.only or given.trials or given.trial is not None)
-    if whole and report.kills < KILLS:
+    if plan == Plan(plan.seed) and report.kills < KILLS:
         problems.append(f"a process was killed in {report.kills} trials, fewer than {KILLS}")
     print(*problems, sep="\n")
     if given.json:

@@ -31,8 +31,10 @@ _FORKS.set_forkserver_preload(
         "tests.chaos.night",
         "flows.score",
         "adapters.database.postgres",
-        "adapters.libraries.sklearn",
         "adapters.s3",
+        "boto3",
+        "sklearn.base",
+        "sqlalchemy.dialects.postgresql.psycopg",
     ]
 )
 

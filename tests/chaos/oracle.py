@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import psycopg
 
+from tests.chaos.begun import begun_in
 from tests.chaos.night import KILLED
 from tests.chaos.world import SEEN, Stage, View, eventually, relations
 
@@ -181,6 +182,7 @@ def check_leftovers(stage: Stage) -> None:
             raise Disagreement(f"left behind: {what}: {left}")
     if found := relations(stage) ^ stage.world.relations:
         raise Disagreement(f"left behind, or gone: {', '.join(sorted(found))}")
+    eventually(lambda: not begun_in(stage.folder), "the end of all that it has begun", 15)
     parts = [path.name for path in (stage.folder / "state").rglob("*.part")]
     if parts:
         raise Disagreement(f"left behind: {', '.join(parts)}")

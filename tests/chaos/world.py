@@ -24,6 +24,7 @@ from adapters.database.embedded import start_embedded
 from adapters.database.engine import open_engine
 from flows.desk import create_key
 from flows.settings import load_settings
+from tests.chaos.begun import end_all
 from tests.chaos.night import JOB, PATIENCE, PUBLISHED, Night
 
 ROWS, DAYS = 1200, 2
@@ -115,7 +116,9 @@ class World:
             # original only.
             with engine.begin() as connection:
                 connection.exec_driver_sql(SEQUENCES)
-            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+            made = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
+            folder = Path(opened.enter_context(made))
+            opened.callback(end_all, folder)
             yield Stage(self, url, engine, folder, chance, opened)
 
     def _drop(self, name: str, engine: sa.Engine) -> None:
@@ -278,18 +281,18 @@ def surroundings(values: Mapping[str, str]) -> Iterator[None]:
 @contextmanager
 def world() -> Iterator[World]:
     """Start what all trials use, score twice undisturbed, and end it all."""
-    folder = Path(tempfile.mkdtemp(prefix="nightshift-chaos-"))
-    postgres = Postgres(folder / "postgres")
-    try:
+    with ExitStack() as opened:
+        folder = Path(tempfile.mkdtemp(prefix="nightshift-chaos-"))
+        opened.callback(shutil.rmtree, folder, ignore_errors=True)
+        opened.callback(end_all, folder)
+        postgres = Postgres(folder / "postgres")
+        opened.callback(postgres.control, "stop", "-m", "immediate")
         environment = _project(folder / "project", postgres.url.set(database="chaos"))
         made = World(folder, postgres, environment)
         with surroundings(environment):
             _prepare(made)
         with made.opened:
             yield made
-    finally:
-        postgres.control("stop", "-m", "immediate")
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _project(folder: Path, database: sa.URL) -> dict[str, str]:
