@@ -35,7 +35,7 @@ def began(folder: Path, *arguments: str, until: str) -> "subprocess.Popen[bytes]
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    eventually(lambda: runs(folder, until))
+    eventually(lambda: runs(folder, until), 240)
     return process
 
 
