@@ -184,7 +184,7 @@ def test_a_ledger_that_somebody_has_changed_is_told(healthy: Project) -> None:
     assert found.told.endswith("they lack nightshift_runs.role")
 
 
-@pytest.mark.parametrize("state", ["running", "scored"])
+@pytest.mark.parametrize("state", ["running", pytest.param("scored", marks=pytest.mark.heavy)])
 def test_an_abandoned_run_goes_on_with_what_is_said(healthy: Project, state: str) -> None:
     score("orders", "2024-03-01")
     assert wrong() == []
