@@ -26,6 +26,8 @@ class Disagreement(AssertionError):
 
 def wrong_rows(seen: View, right: list[View]) -> int:
     """By how many rows the view differs from the nearest that it may be: missing, extra, other."""
+    if seen in right:  # told far sooner than how they differ
+        return 0
 
     def apart(one: View) -> int:
         return max((seen - one).total(), (one - seen).total())
