@@ -64,6 +64,7 @@ def test_a_range_with_a_gap(days: Project) -> None:
     assert len(days.states()) == 4
 
 
+@pytest.mark.heavy
 def test_a_dry_run_shows_the_very_list(days: Project) -> None:
     before = days.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     dry = backfill("orders", FIRST, LAST, dry_run=True, order="newest_first")

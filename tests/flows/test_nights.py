@@ -294,6 +294,7 @@ def test_what_stays_wrong_is_quarantined_again_and_what_is_mended_is_published(
 # --- the model ----------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_a_model_that_returns_a_constant(nights: Nights) -> None:
     nights.good()
     nights.model.after = lambda found: np.full(len(found), 42.0)
