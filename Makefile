@@ -15,7 +15,7 @@ demo: $(VENV)/.demo ## Score 336,776 real flights, end to end
 test: $(VENV)/.test ## Run the tests, but for the heavy ones and, unless installed, PyTorch and TensorFlow
 	@$(BIN)/pytest -n 2 --dist loadfile
 
-chaos: $(VENV)/.test ## Break everything on purpose, for 25 minutes or so, or a few: make chaos ARGS=--few
+chaos: $(VENV)/.test ## Break everything on purpose, for 20 minutes or so, or a few: make chaos ARGS=--few
 	@PYTHONPATH=tests/support $(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(VENV)/.all $(VENV)/.test $(VENV)/bench/.done ## Compare with peers; sizes: make bench ARGS='--rows 500000'

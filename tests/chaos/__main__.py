@@ -35,6 +35,8 @@ def main() -> int:
         told = "the fault did not come" if result.missed else f"{result.recovered or 0:.1f} s"
         told = result.problem or told
         print(f"{result.fault} {result.number}: {told}", file=sys.stderr, flush=True)
+    order = [fault.name for fault in plan.faults]
+    results.sort(key=lambda result: (order.index(result.fault), result.number))
     command = shlex.join(["python", "-m", "tests.chaos", *sys.argv[1:]])
     report = Report.of(command, given.seed, time.monotonic() - begun, results)
     print(report.text())
