@@ -4,13 +4,13 @@ The format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Forma
 number of its fields (int16), and of each field its length in bytes (int32, -1 for NULL) and its
 value in network byte order, as the type's `send` function in the server writes it.
 
-Nothing here runs once per row. The columns of fixed width come first (`wire_order`), so that in a
-row without NULLs each of them has a constant place; NumPy moves all rows of a block to where they
-belong at once. Only rows with a NULL are walked through, column by column, all of them at a time.
+Only types of fixed width, and nothing runs once per row. In a row without NULLs each column has a
+constant place, so NumPy moves all rows of a block to where they belong at once; rows with a NULL
+are shorter, and are walked through column by column, all of them at a time.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,11 +40,6 @@ class Wire:
     @property
     def width(self) -> int:
         return self.dtype.itemsize
-
-    @property
-    def length(self) -> np.int32:
-        """The width as it is sent before a value, read as if it were a number of this machine."""
-        return np.int32(np.array(self.width, ">i4").view(np.int32))
 
     @property
     def native(self) -> "np.dtype[Any]":
@@ -95,41 +90,26 @@ class _Column:
 
     name: str
     type: pa.DataType
-    wire: Wire | None
-    values: npt.NDArray[Any] | None = None
-    """(rows,) in the machine's byte order, of a type of fixed width."""
+    wire: Wire
+    values: npt.NDArray[Any]
+    """(rows,) in the machine's byte order."""
     missing: npt.NDArray[np.bool_] | None = None
     """(rows,), once there was a NULL."""
-    texts: list[pa.Array] = field(default_factory=list)
-
-
-def wire_order(fields: Sequence[tuple[str, pa.DataType]]) -> list[str]:
-    """The columns' names, those of fixed width first: the order in which to ask for them."""
-    return [name for name, _ in sorted(fields, key=lambda item: item[1] not in FIXED)]
 
 
 class Decoder:
     """Rows in, Arrow tables of exactly `rows` rows out, the last one shorter.
 
-    `fields` are the columns in the order of the wire, those of fixed width first, all others
-    sent as text in UTF-8. Floats of one width lie side by side in memory, in the order of the
-    fields, so that together they are a matrix without another copy.
+    `fields` are the columns in the order of the wire, their types those of FIXED. Floats of one
+    width lie side by side in memory, in the order of the fields, so that together they are a matrix
+    without another copy.
     """
 
     def __init__(self, fields: Sequence[tuple[str, pa.DataType]], rows: int) -> None:
         self._fields, self._rows = list(fields), rows
-        wires = [FIXED[kind] for _, kind in fields if kind in FIXED]
-        self._fixed = _COUNT + sum(_LENGTH + wire.width for wire in wires)
-        self._only_fixed = len(wires) == len(self._fields)
+        self._whole = _COUNT + sum(_LENGTH + FIXED[kind].width for _, kind in fields)
         self._filled = 0
         self._columns: list[_Column] = []
-
-    @property
-    def block(self) -> int:
-        """How many bytes to take in at a time: a core's cache full of rows that are all alike; else
-        more, since each column of each block takes some calls.
-        """
-        return 1 << 20 if self._only_fixed else 1 << 21
 
     def add(self, block: Rows) -> Iterator[pa.Table]:
         """Take a block's rows in; yield each chunk that is full. Raises CopyMalformed."""
@@ -153,13 +133,14 @@ class Decoder:
 
     def _prepared(self) -> list[_Column]:
         """Empty columns; those of one dtype are the rows of one array."""
-        columns = [_Column(name, kind, FIXED.get(kind)) for name, kind in self._fields]
-        for dtype in {column.wire.native for column in columns if column.wire}:
-            alike = [column for column in columns if column.wire and column.wire.native == dtype]
+        wires = [FIXED[kind] for _, kind in self._fields]
+        columns: dict[str, _Column] = {}
+        for dtype in {wire.native for wire in wires}:
+            alike = [field for field in self._fields if FIXED[field[1]].native == dtype]
             block = np.empty((len(alike), self._rows), dtype)
-            for column, values in zip(alike, block, strict=True):
-                column.values = values
-        return columns
+            for (name, kind), values in zip(alike, block, strict=True):
+                columns[name] = _Column(name, kind, FIXED[kind], values)
+        return [columns[name] for name, _ in self._fields]
 
     def _finished(self) -> pa.Table:
         rows, self._filled = self._filled, 0
@@ -168,100 +149,52 @@ class Decoder:
 
     def _take(self, rows: Rows, first: int) -> None:
         """Put the rows into the columns, from row `first` on."""
-        data, starts = rows.data, rows.starts
-        counts = _at(data, starts[[0, -1]], np.dtype(">i2"))
+        counts = _at(rows.data, rows.starts[[0, -1]], np.dtype(">i2"))
         if (counts != len(self._fields)).any():
             raise CopyMalformed(f"rows of {counts[-1]} fields, not of {len(self._fields)}")
-        whole, pieces = self._without_nulls(rows)
-        place = starts + self._fixed
+        whole = np.asarray(rows.sizes == self._whole)
         if whole.all():
-            self._take_whole(pieces, len(rows), slice(first, first + len(rows)))
-        else:
-            some, others = np.flatnonzero(whole), np.flatnonzero(~whole)
-            if len(some):
-                self._take_whole(pieces, len(some), first + some)
-            place[others] = self._take_walking(data, starts[others], first + others)
-        for column in self._columns:
-            if column.wire is None:
-                place = _take_texts(column, data, place)
-        if (place != starts + rows.sizes).any():
+            self._take_whole(rows.data, rows.starts, slice(first, first + len(rows)))
+            return
+        some, others = np.flatnonzero(whole), np.flatnonzero(~whole)
+        if len(some):
+            self._take_whole(rows.data, rows.starts[some], first + some)
+        ends = self._take_walking(rows.data, rows.starts[others], first + others)
+        if (ends != (rows.starts + rows.sizes)[others]).any():
             raise CopyMalformed("rows of another length than their fields'")
 
-    def _without_nulls(self, rows: Rows) -> "tuple[npt.NDArray[np.bool_], _Pieces]":
-        """Which rows have a value in every column of fixed width, and those of these rows."""
-        if self._only_fixed:
-            whole = np.asarray(rows.sizes == self._fixed)
-            return whole, _brought(rows.data, rows.starts[whole], self._fixed)
-        whole = np.asarray(rows.sizes >= self._fixed)
-        found = _pieces(rows.data, rows.starts[whole], self._fixed)
-        complete = np.ones(len(found), np.bool_)
-        place = _COUNT
-        for column in self._columns:
-            if column.wire is not None and len(
-                found
-            ):  # beyond a NULL, these are other bytes: the row is out
-                lengths = np.ndarray(len(found), np.int32, found, place, self._fixed)
-                complete &= lengths == column.wire.length
-                place += _LENGTH + column.wire.width
-        if not complete.all():
-            found, whole[whole] = found[complete], complete
-        return whole, _Pieces(found, 0, self._fixed)
-
-    def _take_whole(self, pieces: "_Pieces", rows: int, to: slice | Integers) -> None:
-        """The columns of fixed width, of rows that have them all at constant places."""
+    def _take_whole(self, data: Bytes, starts: Integers, to: slice | Integers) -> None:
+        """Rows without NULLs, whose columns have constant places."""
+        pieces = _brought(data, starts, self._whole)
         place = pieces.first + _COUNT
         for column in self._columns:
-            if column.wire is not None and column.values is not None:
-                place += _LENGTH
-                column.values[to] = np.ndarray(
-                    rows, column.wire.dtype, pieces.data, place, pieces.step
-                )
-                place += column.wire.width
+            place += _LENGTH
+            column.values[to] = np.ndarray(
+                len(starts), column.wire.dtype, pieces.data, place, pieces.step
+            )
+            place += column.wire.width
 
     def _take_walking(self, data: Bytes, starts: Integers, to: Integers) -> Integers:
-        """The columns of fixed width, of rows with NULLs: where the others of each row begin."""
+        """Rows with NULLs, whatever their columns' places. Returns where each row ends."""
         place = starts + _COUNT
         for column in self._columns:
-            if column.wire is not None and column.values is not None:
-                lengths = _at(data, place, np.dtype(">i4"))
-                absent = lengths < 0
-                if (lengths[~absent] != column.wire.width).any():
-                    problem = f"a value of {lengths.max()} bytes for {column.type}"
-                    raise CopyMalformed(f"{problem} in {column.name!r}")
-                values = _at(data, place + _LENGTH, column.wire.dtype)
-                if absent.any():
-                    values[absent] = 0
-                    if column.missing is None:
-                        column.missing = np.zeros(self._rows, np.bool_)
-                    column.missing[to[absent]] = True
-                column.values[to] = values
-                place += _LENGTH + np.where(absent, 0, column.wire.width)
+            lengths = _at(data, place, np.dtype(">i4"))
+            absent = lengths < 0
+            if (lengths[~absent] != column.wire.width).any():
+                problem = f"a value of {lengths.max()} bytes for {column.type}"
+                raise CopyMalformed(f"{problem} in {column.name!r}")
+            values = _at(data, place + _LENGTH, column.wire.dtype)
+            if absent.any():
+                values[absent] = 0
+                if column.missing is None:
+                    column.missing = np.zeros(self._rows, np.bool_)
+                column.missing[to[absent]] = True
+            column.values[to] = values
+            place += _LENGTH + np.where(absent, 0, column.wire.width)
         return place
 
 
-def _take_texts(column: _Column, data: Bytes, place: Integers) -> Integers:
-    """One column of texts: where the next one of each row begins.
-
-    Arrow is told of twice as many texts, each row's and the bytes from there to the next row's,
-    and copies every other one.
-    """
-    lengths = _at(data, place, np.dtype(">i4")).astype(np.int64)
-    absent = lengths < 0
-    begins = place + _LENGTH
-    ends = begins + np.where(absent, 0, lengths)
-    if int(ends[-1]) > len(data) - PADDING or (begins[1:] < ends[:-1]).any():
-        raise CopyMalformed(f"a text in {column.name!r} is longer than its row")
-    edges = np.empty(2 * len(place), np.int32)
-    edges[::2], edges[1::2] = begins, ends
-    between = pa.StringArray.from_buffers(len(edges) - 1, pa.py_buffer(edges), pa.py_buffer(data))
-    wanted = np.arange(0, len(edges), 2)
-    column.texts.append(between.take(pa.array(wanted, mask=absent if absent.any() else None)))
-    return ends
-
-
-def _array(column: _Column, rows: int) -> pa.Array | pa.ChunkedArray:
-    if column.wire is None or column.values is None:
-        return pa.chunked_array(column.texts, pa.string())
+def _array(column: _Column, rows: int) -> pa.Array:
     values = column.values[:rows]
     missing = None if column.missing is None else column.missing[:rows]
     if column.type == pa.bool_():
