@@ -2,29 +2,34 @@
 
 A process that hangs, or whose disk does, keeps its connections; its machine goes on acknowledging
 what is sent, and its own time-outs stand still with it. So nothing but a clock of ours can tell. A
-heartbeat that gets no answer has all connections of this process to that server closed: what waits
-on one of them fails as after any lost connection, and is tried again.
+question that gets no answer has all sockets of this process to that server closed, whichever driver
+has opened them: what waits on one of them fails as after any lost connection, and is tried again.
 """
 
 import os
 import socket
+import stat
 import threading
+from collections import defaultdict
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
 PATIENCE = 90.0
 """Seconds for an answer, at least; a lock may be waited for, for a minute."""
 
-_connections: "WeakKeyDictionary[Any, Hashable]" = WeakKeyDictionary()
+_places: "defaultdict[Hashable, set[Any]]" = defaultdict(set)
+"""Of each server, the addresses that its connections have led to."""
 
 
 def remember(connection: Any, engine: sa.Engine) -> None:
-    """A driver's connection, so that it can be closed from outside."""
-    _connections[connection] = _server(engine)
+    """Where a driver's connection leads to, so that all that lead there can be closed."""
+    end = getattr(connection, "_sock", None) or connection
+    with _same(end.fileno()) as opened:
+        _places[_server(engine)].add(opened.getpeername())
 
 
 @contextmanager
@@ -39,13 +44,46 @@ def bounded(engine: sa.Engine, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
+@contextmanager
+def watched(engine: sa.Engine) -> Iterator[None]:
+    """Ask the server now and then whether it is there, if it is one: what is asked of it in here
+    ends.
+    """
+    stopped = threading.Event()
+
+    def ask() -> None:
+        while not stopped.wait(PATIENCE / 3):
+            with (
+                suppress(sa.exc.SQLAlchemyError, OSError),  # whoever waits finds out as well
+                bounded(engine, PATIENCE),
+                engine.connect() as connection,
+            ):
+                connection.exec_driver_sql("SELECT 1")
+
+    thread = threading.Thread(target=ask, name="watch", daemon=True)
+    if _server(engine) in _places:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        if thread.ident is not None:
+            thread.join()
+
+
 def _wake(server: Hashable) -> None:
-    for connection, place in list(_connections.items()):
-        if place == server:
-            with suppress(Exception):  # it is closed already
-                end = getattr(connection, "_sock", None) or connection
-                with socket.socket(fileno=os.dup(end.fileno())) as same:
-                    same.shutdown(socket.SHUT_RDWR)
+    for file in Path("/dev/fd").iterdir():
+        with suppress(OSError):  # it is closed already, or leads nowhere
+            number = int(file.name)
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                with _same(number) as opened:
+                    if opened.getpeername() in _places[server]:
+                        opened.shutdown(socket.SHUT_RDWR)
+
+
+def _same(number: int) -> socket.socket:
+    """A socket that another library has opened; closing this one leaves it open."""
+    return socket.socket(fileno=os.dup(number))
 
 
 def _server(engine: sa.Engine) -> Hashable:

@@ -4,15 +4,16 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 import sqlalchemy as sa
-from lanes import Lane, request_of
+from lanes import Lane, request_of, sign
 
 from adapters.database import silence
 from adapters.database.engine import open_engine, translated
@@ -114,6 +115,43 @@ def test_a_server_that_stands_still_is_given_up(
         connection.exec_driver_sql("SELECT 1")
     assert ledger.begin(request_of(), "elsewhere:1:a").run_id == run.run_id
     engine.dispose()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", ["double precision", "text"])
+def test_a_source_that_stands_still_amid_the_rows_is_given_up(
+    fast: Lane, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever driver waits for it."""
+    monkeypatch.setattr(silence, "PATIENCE", 0.1)
+    fast.execute(
+        f"CREATE TABLE t (id bigint PRIMARY KEY, x {kind})",
+        f"INSERT INTO t SELECT i, i::{kind} FROM generate_series(1, 2000000) AS i",
+    )
+    source = fast.source(table="t")
+    inputs = sign({"x": "string" if kind == "text" else "float64"})
+    with (
+        source.snapshot(inputs, None, None) as snapshot,
+        closing(snapshot.chunks(None, 999)) as rows,
+    ):
+        next(rows)
+        with all_stopped(fast), pytest.raises(DatabaseUnavailable):
+            deque(rows, maxlen=0)
+
+
+@contextmanager
+def all_stopped(fast: Lane) -> Iterator[None]:
+    """All of PostgreSQL's processes stand still."""
+    ((backend,),) = fast.rows("SELECT pg_backend_pid()")
+    postmaster = psutil.Process(psutil.Process(backend).ppid())
+    family = [postmaster, *postmaster.children()]
+    for process in family:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in family:
+            process.resume()
 
 
 def test_a_server_that_does_not_greet() -> None:
