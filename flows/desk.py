@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from adapters.database.engine import open_engine
 from adapters.database.lanes import predictions_lane, source_lane
 from adapters.database.ledger import Ledger
 from adapters.database.predictions import Predictions
+from adapters.database.silence import watched
 from adapters.database.source import Source
 from adapters.errors import ConfigurationError, NightshiftError
 from adapters.model import Model
@@ -57,7 +58,10 @@ def open_desk(settings: Settings, job: Job) -> Iterator[Desk]:
     source = target if source_url == target_url else open_engine(source_url)
     try:
         ledger = Ledger(target, settings.database.schema_, settings.database.lease)
-        yield Desk(job, source_lane(source)(source, job.source_spec()), ledger)
+        with ExitStack() as watching:
+            for engine in {source, target}:
+                watching.enter_context(watched(engine))
+            yield Desk(job, source_lane(source)(source, job.source_spec()), ledger)
     finally:
         source.dispose()
         target.dispose()

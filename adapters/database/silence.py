@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 PATIENCE = 90.0
-"""Seconds for an answer, at least; a lock may be waited for, for a minute."""
+"""Seconds for an answer."""
 
 _places: "defaultdict[Hashable, set[Any]]" = defaultdict(set)
 """Of each server, the addresses that its connections have led to."""
@@ -33,42 +33,35 @@ def remember(connection: Any, engine: sa.Engine) -> None:
 
 
 @contextmanager
-def bounded(engine: sa.Engine, seconds: float) -> Iterator[None]:
-    """What is asked of the server in here fails if that takes longer; and all else with it."""
-    timer = threading.Timer(max(seconds, PATIENCE), _wake, (_server(engine),))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-@contextmanager
 def watched(engine: sa.Engine) -> Iterator[None]:
-    """Ask the server now and then whether it is there, if it is one: what is asked of it in here
-    ends.
-    """
-    stopped = threading.Event()
+    """Ask the server now and then whether it is there: nothing in here waits for it for ever."""
+    stopped, server = threading.Event(), _server(engine)
 
     def ask() -> None:
+        alarm: threading.Timer | None = None
         while not stopped.wait(PATIENCE / 3):
+            if server not in _places:
+                continue
+            if alarm is None or not alarm.is_alive():
+                alarm = threading.Timer(PATIENCE, _wake, (server,))
+                alarm.daemon = True
+                alarm.start()
             with (
-                suppress(sa.exc.SQLAlchemyError, OSError),  # whoever waits finds out as well
-                bounded(engine, PATIENCE),
+                suppress(sa.exc.SQLAlchemyError, OSError),  # a refusal to connect is no answer
                 engine.connect() as connection,
             ):
                 connection.exec_driver_sql("SELECT 1")
+                alarm.cancel()
+        if alarm is not None:
+            alarm.cancel()
 
     thread = threading.Thread(target=ask, name="watch", daemon=True)
-    if _server(engine) in _places:
-        thread.start()
+    thread.start()
     try:
         yield
     finally:
         stopped.set()
-        if thread.ident is not None:
-            thread.join()
+        thread.join()
 
 
 def _wake(server: Hashable) -> None:

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from adapters.database import silence
 from adapters.database.capabilities import capabilities
 from adapters.database.columns import Key, SourceColumn, decode_key, encode_key, reflected
 from adapters.database.engine import reader, translated
@@ -139,7 +138,6 @@ class Source:
         where the schema does not already rule them out, and ValueUnreadable from the chunks.
         """
         with ExitStack() as opened:
-            opened.enter_context(silence.watched(self.engine))
             with self.reading():
                 connection = self.engine.connect()
                 opened.callback(_let_go, connection)

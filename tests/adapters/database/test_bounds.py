@@ -108,7 +108,7 @@ def test_a_server_that_stands_still_is_given_up(
     with (
         engine.connect() as connection,
         stopped(lane, connection),
-        ledger.kept_alive(run),
+        silence.watched(engine),
         pytest.raises(DatabaseUnavailable),
         translated(engine, "to answer"),
     ):
@@ -135,7 +135,8 @@ def test_a_source_that_stands_still_amid_the_rows_is_given_up(
         closing(snapshot.chunks(None, 999)) as rows,
     ):
         next(rows)
-        with all_stopped(fast), pytest.raises(DatabaseUnavailable):
+        watched, given_up = silence.watched(source.engine), pytest.raises(DatabaseUnavailable)
+        with watched, all_stopped(fast), given_up:
             deque(rows, maxlen=0)
 
 
