@@ -66,6 +66,8 @@ class BlobCache:
     def _download(
         self, path: Path, blob: Blob, place: str, download: Callable[[Path], bool]
     ) -> bytes:
+        for left in path.parent.glob(f"{path.name}.*.part"):  # by one who was killed amid it
+            left.unlink(missing_ok=True)
         temporary = path.with_suffix(f".{uuid.uuid4().hex}.part")
         try:
             if not download(temporary):

@@ -76,7 +76,8 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
         if not ledger.exists():
             problem, remedy = "nothing was scored yet", "`nightshift run JOB` begins."
             raise ConfigurationError(NOTHING_YET, "", problem, remedy)
-        yield ledger
+        with watched(engine):
+            yield ledger
     finally:
         engine.dispose()
 

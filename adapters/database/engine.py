@@ -135,7 +135,9 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
     if backend == "postgresql":
         sa.event.listen(engine, "connect", _configure_postgres)
     if backend == "postgresql" or backend in MYSQL:
-        sa.event.listen(engine, "connect", lambda made, _: silence.remember(made, engine))
+        sa.event.listen(  # before the first question on it
+            engine, "connect", lambda made, _: silence.remember(made, engine), insert=True
+        )
     return engine
 
 

@@ -100,7 +100,8 @@ class _Column:
 class Decoder:
     """Rows in, Arrow tables of exactly `rows` rows out, the last one shorter.
 
-    `fields` are the columns in the order of the wire, their types those of FIXED. Floats of one
+    `fields` are the columns in the order of the wire, their types those of FIXED, as the server
+    itself has described them: a row without NULLs is known by its length alone. Floats of one
     width lie side by side in memory, in the order of the fields, so that together they are a matrix
     without another copy.
     """

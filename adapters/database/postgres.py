@@ -1,12 +1,11 @@
 """The fast lane for PostgreSQL: binary COPY out, and in.
 
 Rows come as one `COPY (query) TO STDOUT (FORMAT binary)`, a stream, so memory does not grow with
-the table. Numbers and times go straight from the socket (pgstream.py) into NumPy (pgcopy.py), at a
-fifth of the CPU of ADBC (https://arrow.apache.org/adbc). Through ADBC comes what has texts in it,
-since its C++ does not hold Python's lock, which the encoders of a model of texts do; and what is
-encrypted.
-The connection that reads joins the snapshot that the SQLAlchemy connection exports, so both see
-the same moment.
+the table. Integers, floats, booleans and times go straight from the socket (pgstream.py) into NumPy
+(pgcopy.py), at a fifth of the CPU of ADBC (https://arrow.apache.org/adbc). Through ADBC comes what
+has other columns, since its C++ does not hold Python's lock, which the encoders of a model of texts
+do; and what is encrypted. The connection that reads joins the snapshot that the SQLAlchemy
+connection exports, so both see the same moment.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -47,8 +46,8 @@ _TYPES: dict[int, tuple[pa.DataType, "sa.types.TypeEngine[Any]"]] = {
     1114: (pa.timestamp("us"), sa.DateTime()),
     1184: (pa.timestamp("us", "UTC"), sa.DateTime(timezone=True)),
 }
-# What a column of such a type is on its way out of the server, and in.
-_ON_THE_WIRE = {**{oid: arrow for oid, (arrow, _) in _TYPES.items()}, 1042: pa.string()}
+# What a column of such a type is on its way out of the server, and in, if our format has it.
+_ON_THE_WIRE = {oid: arrow for oid, (arrow, _) in _TYPES.items() if arrow in FIXED}
 _NUMERIC, _CHARACTER, _UUID, _BYTES = 1700, 1042, 2950, 17
 # pg_type.typcategory of what is no single value: arrays, composites, ranges, pseudo-types.
 _NESTED = "ACRP"
@@ -155,8 +154,10 @@ class CopiedSnapshot(StreamedSnapshot):
         None if one is not for our decoder.
         """
         described: Any = connection.execute(_rendered(self._connection, statement.limit(0)))
-        types = {c.name: _ON_THE_WIRE.get(c.type_code) for c in described.description}
-        return types if all(kind in FIXED for kind in types.values()) else None
+        columns = described.description
+        if any(column.type_code not in _ON_THE_WIRE for column in columns):
+            return None
+        return {column.name: _ON_THE_WIRE[column.type_code] for column in columns}
 
     def _streamed(
         self,
@@ -219,7 +220,7 @@ class PostgresPredictions(Predictions):
 
 def _binary(rows: pa.Table, types: Sequence[pa.DataType | None]) -> memoryview | None:
     """The rows as a binary COPY into columns of these types, or None if they are not for it."""
-    if not all(kind in FIXED for kind in types):
+    if None in types:
         return None
     try:
         columns = [_of_type(c, kind) for c, kind in zip(rows.columns, types, strict=True)]

@@ -19,7 +19,9 @@ from typing import Any
 import sqlalchemy as sa
 
 PATIENCE = 90.0
-"""Seconds for an answer."""
+"""Seconds for an answer, and for this process to take it in."""
+
+_FILES = ("sqlite", "duckdb")
 
 _places: "defaultdict[Hashable, set[Any]]" = defaultdict(set)
 """Of each server, the addresses that its connections have led to."""
@@ -28,40 +30,71 @@ _places: "defaultdict[Hashable, set[Any]]" = defaultdict(set)
 def remember(connection: Any, engine: sa.Engine) -> None:
     """Where a driver's connection leads to, so that all that lead there can be closed."""
     end = getattr(connection, "_sock", None) or connection
-    with _same(end.fileno()) as opened:
+    with suppress(OSError), _same(end.fileno()) as opened:  # lost already: its next use says so
         _places[_server(engine)].add(opened.getpeername())
 
 
 @contextmanager
 def watched(engine: sa.Engine) -> Iterator[None]:
-    """Ask the server now and then whether it is there: nothing in here waits for it for ever."""
+    """Ask the server now and then whether it is there: nothing in here waits for it for ever.
+
+    Asked on a connection of its own, so that a server that has no place for another, or refuses
+    one, is not taken for silent.
+    """
     stopped, server = threading.Event(), _server(engine)
 
     def ask() -> None:
-        alarm: threading.Timer | None = None
-        while not stopped.wait(PATIENCE / 3):
-            if server not in _places:
-                continue
-            if alarm is None or not alarm.is_alive():
-                alarm = threading.Timer(PATIENCE, _wake, (server,))
-                alarm.daemon = True
-                alarm.start()
-            with (
-                suppress(sa.exc.SQLAlchemyError, OSError),  # a refusal to connect is no answer
-                engine.connect() as connection,
-            ):
-                connection.exec_driver_sql("SELECT 1")
-                alarm.cancel()
-        if alarm is not None:
-            alarm.cancel()
+        connection: sa.Connection | None = None
+        pause = PATIENCE / 30
+        while not stopped.wait(pause):
+            pause = PATIENCE / 3
+            try:
+                with _awaited(server):
+                    if connection is None:
+                        plain = {"isolation_level": "AUTOCOMMIT"}
+                        connection = engine.connect().execution_options(**plain)
+                    connection.exec_driver_sql("SELECT 1")
+            except (sa.exc.SQLAlchemyError, OSError):  # whoever waits finds out as well
+                _give_up(connection)
+                connection = None
+        _give_up(connection)
 
     thread = threading.Thread(target=ask, name="watch", daemon=True)
-    thread.start()
+    if engine.dialect.name not in _FILES:
+        thread.start()
     try:
         yield
     finally:
         stopped.set()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
+
+
+@contextmanager
+def _awaited(server: Hashable) -> Iterator[None]:
+    """Close all that lead to the server if this is not over in time."""
+    answered = threading.Event()
+
+    def unless_answered() -> None:
+        if not answered.wait(PATIENCE / 9):  # it may be there, and this process was busy
+            _wake(server)
+
+    alarm = threading.Timer(PATIENCE, unless_answered)
+    alarm.daemon = True
+    alarm.start()
+    try:
+        yield
+    finally:
+        answered.set()
+        alarm.cancel()
+
+
+def _give_up(connection: sa.Connection | None) -> None:
+    """Close it without a word to the server, which may not answer."""
+    if connection is not None:
+        with suppress(sa.exc.SQLAlchemyError, OSError):
+            connection.invalidate()
+            connection.close()
 
 
 def _wake(server: Hashable) -> None:

@@ -68,13 +68,13 @@ def test_what_a_crash_left_is_removed(folder: Any, model: Model, sample: pd.Data
     store = folder.open()
     manifest = store.publish("delay", model, sample)
     folder.options.cache_dir.mkdir()
-    old, fresh = (folder.options.cache_dir / f"{name}.part" for name in ("old", "fresh"))
-    old.write_bytes(b"x")
-    fresh.write_bytes(b"x")
+    names = "another", "another.under.way", manifest.digest + ".killed.amid"
+    old, fresh, same = (folder.options.cache_dir / f"{name}.part" for name in names)
+    for file in (old, fresh, same):
+        file.write_bytes(b"x")
     os.utime(old, (time.time() - 7200,) * 2)
     store.fetch(manifest)
-    assert not old.exists()
-    assert fresh.exists()
+    assert [file.exists() for file in (old, fresh, same)] == [False, True, False]
 
 
 def test_a_cache_that_cannot_be_is_told(folder: Any, model: Model, sample: pd.DataFrame) -> None:

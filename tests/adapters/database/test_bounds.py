@@ -1,8 +1,7 @@
 """Nothing is waited for without end: locks, processes that stand still, clocks that were set."""
 
-import os
-import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 from lanes import Lane, request_of, sign
+from waiting import eventually
 
 from adapters.database import silence
 from adapters.database.engine import open_engine, translated
@@ -77,21 +77,33 @@ def test_a_transaction_that_stands_still_is_ended(fast: Lane) -> None:
 
 
 @contextmanager
-def stopped(lane: Lane, connection: sa.Connection) -> Iterator[None]:
-    """The server's process, and the one that serves this connection, stand still."""
+def watched(engine: sa.Engine) -> Iterator[None]:
+    """From when the watch has its connection on."""
+    connected = threading.Event()
+    sa.event.listen(engine, "checkout", lambda *_: connected.set())
+    with silence.watched(engine):
+        assert connected.wait(60)
+        yield
+
+
+@contextmanager
+def stopped(lane: Lane) -> Iterator[None]:
+    """All of the server's processes stand still."""
     if lane.is_mysql:
         folder = Path(str(lane.engine.url.query["unix_socket"])).parent
-        pids = [int((folder / "pid").read_text())]
+        server = psutil.Process(int((folder / "pid").read_text()))
     else:
-        backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-        pids = [backend, psutil.Process(backend).ppid()]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        ((backend,),) = lane.rows("SELECT pg_backend_pid()")
+        server = psutil.Process(psutil.Process(backend).ppid())
+    family = [server, *server.children()]
+    for process in family:
+        process.suspend()
+    eventually(lambda: {process.status() for process in family} == {psutil.STATUS_STOPPED})
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        for process in family:
+            process.resume()
 
 
 @pytest.mark.heavy
@@ -100,15 +112,15 @@ def test_a_server_that_stands_still_is_given_up(
     lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its machine still acknowledges what is sent, so that the network tells nothing."""
-    monkeypatch.setattr(silence, "PATIENCE", 0.1)
+    monkeypatch.setattr(silence, "PATIENCE", 1.0)
     lane.ledger().create()
     engine = open_engine(lane.engine.url, connect_timeout=1)
     ledger = Ledger(engine, lease=0.2)
     run = ledger.begin(request_of(), "elsewhere:1:a")
     with (
         engine.connect() as connection,
-        stopped(lane, connection),
-        silence.watched(engine),
+        watched(engine),
+        stopped(lane),
         pytest.raises(DatabaseUnavailable),
         translated(engine, "to answer"),
     ):
@@ -123,7 +135,7 @@ def test_a_source_that_stands_still_amid_the_rows_is_given_up(
     fast: Lane, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever driver waits for it."""
-    monkeypatch.setattr(silence, "PATIENCE", 0.1)
+    monkeypatch.setattr(silence, "PATIENCE", 1.0)
     fast.execute(
         f"CREATE TABLE t (id bigint PRIMARY KEY, x {kind})",
         f"INSERT INTO t SELECT i, i::{kind} FROM generate_series(1, 2000000) AS i",
@@ -135,24 +147,26 @@ def test_a_source_that_stands_still_amid_the_rows_is_given_up(
         closing(snapshot.chunks(None, 999)) as rows,
     ):
         next(rows)
-        watched, given_up = silence.watched(source.engine), pytest.raises(DatabaseUnavailable)
-        with watched, all_stopped(fast), given_up:
+        with watched(fast.engine), stopped(fast), pytest.raises(DatabaseUnavailable):
             deque(rows, maxlen=0)
 
 
-@contextmanager
-def all_stopped(fast: Lane) -> Iterator[None]:
-    """All of PostgreSQL's processes stand still."""
-    ((backend,),) = fast.rows("SELECT pg_backend_pid()")
-    postmaster = psutil.Process(psutil.Process(backend).ppid())
-    family = [postmaster, *postmaster.children()]
-    for process in family:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in family:
-            process.resume()
+def test_a_server_without_a_place_for_another_is_not_silent(
+    fast: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is connected already goes on."""
+    monkeypatch.setattr(silence, "PATIENCE", 0.1)
+    fast.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 1")
+    engine = open_engine(fast.engine.url.set(username="crowded"))
+    refused: list[object] = []
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        sa.event.listen(engine, "handle_error", refused.append)
+        with silence.watched(engine):
+            eventually(lambda: len(refused) > 3)
+        connection.exec_driver_sql("SELECT 1")
+    engine.dispose()
+    fast.execute("DROP ROLE crowded")
 
 
 def test_a_server_that_does_not_greet() -> None:
