@@ -73,13 +73,13 @@ def test_what_a_killed_worker_had_under_way_goes_on_with_the_next(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    eventually(lambda: project.count("nightshift_chunks") or worker.poll() is not None)
-    for killed in [
-        *psutil.Process(worker.pid).children(recursive=True),
-        psutil.Process(worker.pid),
-    ]:
-        killed.kill()
-    worker.wait()
+    try:
+        eventually(lambda: project.count("nightshift_chunks") or worker.poll() is not None)
+    finally:
+        for killed in psutil.Process(worker.pid).children(recursive=True):
+            killed.kill()
+        worker.kill()
+        worker.wait()
     before = project.count("nightshift_chunks")
     assert 1 <= before < 5
     # Until somebody says so, Prefect takes it to be running, and lets no other begin.
