@@ -50,7 +50,7 @@ def compare(folder: Path, rows: int, processes: int, rounds: int) -> None:
     sample = pd.DataFrame(
         np.random.default_rng(0).random((5000, 20)), columns=[f"x{i}" for i in range(20)]
     )
-    forest = RandomForestRegressor(100, n_jobs=1, random_state=0)
+    forest = RandomForestRegressor(500, n_jobs=1, random_state=0)
     model = SklearnModel(forest.fit(sample, sample.sum(axis="columns")))
     settings = load_settings()
     open_store(settings).promote("forest", publish("forest", model, sample[:1000]).version)

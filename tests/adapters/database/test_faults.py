@@ -246,7 +246,7 @@ def test_a_backend_ended_after_all_is_read(postgres_lane: Lane) -> None:
     lane.numbers("t", ROWS)
     with lane.source(table="t").snapshot(sign(), None, None) as snapshot:
         read = sum(chunk.num_rows for chunk in snapshot.chunks(None, 4))
-        assert lane.rows(OTHERS.format("")) == [(True,)]
+        assert set(lane.rows(OTHERS.format(""))) == {(True,)}  # the COPY's may still be there
     assert read == ROWS
     assert lane.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
