@@ -61,6 +61,8 @@ def main() -> None:
         ):
             os.environ["BENCHMARK_PROFILERS"] = json.dumps(profilers)
             take_turn(place, options.model, "nightshift", turn)
+        drawn = picture.read_text()  # its title is py-spy's command, with where things are here
+        picture.write_text(drawn.replace(options.spy, "py-spy").replace(str(picture), picture.name))
         print(shares(Counter(folded(stacks))))
         if server.exists():
             print(servers(server))
