@@ -20,10 +20,10 @@ WORKDIR /source
 # own tests, a sixth of the whole, stay behind.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 ARG EXTRAS=""
-RUN mkdir adapters flows \
-    && touch adapters/__init__.py flows/__init__.py \
+RUN mkdir -p src/nightshift \
+    && touch src/nightshift/__init__.py \
     && pip install -q -c constraints.txt ".${EXTRAS:+[$EXTRAS]}" \
-    && pip uninstall -q -y nightshift \
+    && pip uninstall -q -y nightshift-batch \
     && for library in numpy pandas pyarrow scipy sklearn; do \
         find /opt/nightshift/lib/python*/site-packages/$library -type d -name tests -prune \
             -exec rm -r {} +; \
@@ -31,6 +31,7 @@ RUN mkdir adapters flows \
 
 COPY adapters adapters
 COPY flows flows
+COPY src src
 RUN pip install -q -c constraints.txt --no-deps . \
     && pip check \
     && pip uninstall -q -y pip setuptools \

@@ -1,6 +1,6 @@
 """What touches the outside world: models, the model store, databases. Knows nothing of Prefect."""
 
-from adapters.model import Model
-from adapters.signature import Signature
+from nightshift.adapters.models.model import Model
+from nightshift.adapters.models.signature import Signature
 
 __all__ = ["Model", "Signature"]

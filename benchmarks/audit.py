@@ -52,7 +52,7 @@ def alone(columns: int, repeats: int = 20) -> float:
     import numpy as np
     import pyarrow as pa
 
-    from adapters.profile import Profile
+    from nightshift.adapters.profiles.profile import Profile
 
     rng = np.random.default_rng(0)
     inputs = pa.table({f"x{i}": rng.normal(size=CHUNK) for i in range(columns)})
@@ -69,8 +69,8 @@ def alone(columns: int, repeats: int = 20) -> float:
 
 def compare(folder: Path, rows: int, columns: int, rounds: int) -> float:
     """The share of throughput that the profile takes."""
-    from flows.server import prefect_api
-    from flows.settings import load_settings
+    from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.orchestrator.server import prefect_api
 
     prepare(folder, [rows], columns)
     os.chdir(folder)
@@ -102,8 +102,8 @@ def score(job: str, without: bool) -> dict[str, float]:
 
 def measure(job: str, without: bool) -> dict[str, float]:
     """Score the job's whole table here; its speed, and this process's CPU."""
-    from adapters.profile import Profile
-    from flows.score import score
+    from nightshift.adapters.profiles.profile import Profile
+    from nightshift.flows.score import score
 
     if without:
         Profile.of = lambda _inputs, outputs, _reference=None: Profile(outputs.num_rows)  # type: ignore[method-assign]

@@ -55,13 +55,13 @@ def measure(folder: Path) -> dict[str, float]:
     """Seconds of each part of a chunk, and bytes of write-ahead log; medians."""
     import pyarrow as pa
 
-    from adapters.database.ledger import new_owner
-    from adapters.database.run import RunRequest
-    from adapters.profile import Profile
-    from flows.desk import open_desk
-    from flows.job import load_job
-    from flows.served import opened
-    from flows.settings import load_settings
+    from nightshift.adapters.ledger.ledger import new_owner
+    from nightshift.adapters.ledger.runs import RunRequest
+    from nightshift.adapters.profiles.profile import Profile
+    from nightshift.flows.config.job import load_job
+    from nightshift.flows.config.resources import open_resources
+    from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.scoring.loaded_model import opened
 
     rows = TRIALS * CHUNK
     prepare(folder, [rows], COLUMNS)
@@ -75,7 +75,7 @@ def measure(folder: Path) -> dict[str, float]:
         "ledger": [],
         "wal": [],
     }
-    with served.lent() as lent, open_desk(settings, job) as desk:
+    with served.lent() as lent, open_resources(settings, job) as desk:
         model, predictions = lent.model, desk.predictions(signature)
         predictions.create()
         digest = served.manifest.digest

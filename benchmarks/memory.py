@@ -37,8 +37,8 @@ def main() -> None:
 
 
 def compare(folder: Path, sizes: list[int], columns: int) -> list[float]:
-    from flows.server import prefect_api
-    from flows.settings import load_settings
+    from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.orchestrator.server import prefect_api
 
     prepare(folder, sizes, columns)
     os.chdir(folder)
@@ -61,10 +61,10 @@ def prepare(folder: Path, sizes: list[int], columns: int) -> None:
     import pandas as pd
     from sklearn.linear_model import LinearRegression
 
-    from adapters.database.engine import open_engine
-    from adapters.libraries.sklearn import SklearnModel
-    from flows.desk import create_key, open_store, publish
-    from flows.settings import load_settings
+    from nightshift.adapters.database.engine import open_engine
+    from nightshift.adapters.libraries.sklearn import SklearnModel
+    from nightshift.flows.config.resources import create_key, open_store, publish
+    from nightshift.flows.config.settings import load_settings
 
     jobs = folder / "config" / "jobs"
     jobs.mkdir(parents=True)
@@ -95,7 +95,7 @@ def prepare(folder: Path, sizes: list[int], columns: int) -> None:
 
 def measure(job: str) -> dict[str, float]:
     """Score the job's whole table here; the peak memory of this process, and its speed."""
-    from flows.score import score
+    from nightshift.flows.score import score
 
     result = score(job, "all")
     sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))

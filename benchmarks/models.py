@@ -23,8 +23,8 @@ TOLERANCE = {"network": 1e-4, "xgboost": 1e-6}
 
 def train(name: str, sample: pd.DataFrame, folder: Path) -> None:
     """Fit the model, write it as its library does, and publish it in the project."""
-    from flows.desk import open_store, publish
-    from flows.settings import load_settings
+    from nightshift.flows.config.resources import open_store, publish
+    from nightshift.flows.config.settings import load_settings
 
     numbers = sample.select_dtypes("float").fillna(0).to_numpy()
     target = numbers[:, :5].sum(axis=1) + numbers[:, 5] * numbers[:, 6]
@@ -41,7 +41,7 @@ def train(name: str, sample: pd.DataFrame, folder: Path) -> None:
 
 
 def _fitted(name: str, sample: pd.DataFrame, target: "np.ndarray") -> tuple[Any, Any]:
-    from adapters.libraries.sklearn import SklearnModel
+    from nightshift.adapters.libraries.sklearn import SklearnModel
 
     match name:
         case "linear":
@@ -62,7 +62,7 @@ def _fitted(name: str, sample: pd.DataFrame, target: "np.ndarray") -> tuple[Any,
         case "xgboost":
             import xgboost
 
-            from adapters.libraries.xgboost import XGBoostModel
+            from nightshift.adapters.libraries.xgboost import XGBoostModel
 
             boosted = xgboost.XGBRegressor(n_estimators=100, random_state=0).fit(sample, target)
             return boosted, XGBoostModel(boosted)
@@ -105,7 +105,7 @@ def _pipeline(sample: pd.DataFrame) -> Any:
 def _network(sample: pd.DataFrame, target: "np.ndarray") -> tuple[Any, Any]:
     import torch
 
-    from adapters.libraries.pytorch import PyTorchModel
+    from nightshift.adapters.libraries.pytorch import PyTorchModel
 
     torch.manual_seed(0)
     layers = torch.nn

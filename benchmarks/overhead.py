@@ -29,8 +29,8 @@ partition: day
 def main(partitions: int) -> None:
     with tempfile.TemporaryDirectory(prefix="nightshift-overhead-") as folder:
         _project(Path(folder))
-        from flows.server import prefect_api
-        from flows.settings import load_settings
+        from nightshift.flows.config.settings import load_settings
+        from nightshift.flows.orchestrator.server import prefect_api
 
         with prefect_api(load_settings().state_dir) as ready:
             _fill(partitions + 10)
@@ -62,10 +62,10 @@ def _fill(days: int) -> None:
     import sqlalchemy as sa
     from sklearn.linear_model import LinearRegression
 
-    from adapters.database.engine import open_engine
-    from adapters.libraries.sklearn import SklearnModel
-    from flows.desk import create_key, open_store, publish
-    from flows.settings import load_settings
+    from nightshift.adapters.database.engine import open_engine
+    from nightshift.adapters.libraries.sklearn import SklearnModel
+    from nightshift.flows.config.resources import create_key, open_store, publish
+    from nightshift.flows.config.settings import load_settings
 
     settings = load_settings()
     engine = open_engine(settings.target_url())
@@ -88,9 +88,9 @@ def _fill(days: int) -> None:
 
 def _fixed(runs: int) -> tuple[float, float]:
     """Median seconds from flow start to the first chunk read, and from last commit to flow end."""
-    from flows.prediction import Predictor
-    from flows.score import score
-    from flows.settings import load_settings
+    from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.score import score
+    from nightshift.flows.scoring.prediction.predictor import Predictor
 
     read: list[float] = []
     predict: Callable[..., Any] = Predictor.score
@@ -116,7 +116,7 @@ def _fixed(runs: int) -> tuple[float, float]:
 def _committed(settings: Any, run_id: int) -> float:
     import sqlalchemy as sa
 
-    from adapters.database.engine import open_engine
+    from nightshift.adapters.database.engine import open_engine
 
     engine = open_engine(settings.target_url())
     with engine.connect() as connection:
@@ -127,7 +127,7 @@ def _committed(settings: Any, run_id: int) -> float:
 
 
 def _backfill(partitions: int) -> float:
-    from flows.backfill import backfill
+    from nightshift.flows.backfill import backfill
 
     began = time.monotonic()
     end = START + timedelta(days=partitions - 1)

@@ -41,10 +41,10 @@ def compare(folder: Path, rows: int, processes: int, rounds: int) -> None:
     import pandas as pd
     from sklearn.ensemble import RandomForestRegressor
 
-    from adapters.libraries.sklearn import SklearnModel
-    from flows.desk import open_store, publish
-    from flows.server import prefect_api
-    from flows.settings import load_settings
+    from nightshift.adapters.libraries.sklearn import SklearnModel
+    from nightshift.flows.config.resources import open_store, publish
+    from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.orchestrator.server import prefect_api
 
     prepare(folder, [rows], columns=20)
     sample = pd.DataFrame(
@@ -76,9 +76,9 @@ def measure(job: str) -> tuple[float, float, float]:
     """Rows/s and seconds between the first and the last commit; seconds in all."""
     import sqlalchemy as sa
 
-    from flows.desk import open_ledger
-    from flows.score import score
-    from flows.settings import load_settings
+    from nightshift.flows.config.resources import open_ledger
+    from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.score import score
 
     result = score(job, "all")
     with open_ledger(load_settings()) as ledger, ledger.engine.connect() as connection:

@@ -19,7 +19,13 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from pydantic import Field
 
-from adapters.database.backfills import (
+from nightshift.adapters.errors import (
+    BackfillFailed,
+    ConfigurationError,
+    NightshiftError,
+    TransientError,
+)
+from nightshift.adapters.ledger.backfills import (
     DONE,
     FAILED,
     RUNNING,
@@ -31,26 +37,20 @@ from adapters.database.backfills import (
     Step,
     estimate_rows,
 )
-from adapters.database.ledger import new_owner
-from adapters.errors import (
-    BackfillFailed,
-    ConfigurationError,
-    NightshiftError,
-    TransientError,
-)
-from adapters.store import Manifest
-from flows.backfill_report import BackfillProgress, show_plan, show_steps
-from flows.calling_off import CANCELLED, Watch
-from flows.desk import Desk, open_desk, open_store
-from flows.endings import BUSY, told
-from flows.endings import SKIPPED as UNWANTED
-from flows.job import Job, load_job
-from flows.partitions import Partition, partitions_between, shifted
-from flows.plan import Order, Reprocess, plan_steps
-from flows.prepared import Prepared, sharing
-from flows.report import ScoreResult, label_run, listening
-from flows.score import leaks, prepared, score
-from flows.settings import Settings, load_settings
+from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.store.model_store import Manifest
+from nightshift.flows.config.job import Job, load_job
+from nightshift.flows.config.resources import JobResources, open_resources, open_store
+from nightshift.flows.config.settings import Settings, load_settings
+from nightshift.flows.orchestrator.cancellation import CANCELLED, Watch
+from nightshift.flows.orchestrator.states import BUSY, told
+from nightshift.flows.orchestrator.states import SKIPPED as UNWANTED
+from nightshift.flows.planning.backfill_plan import Order, Reprocess, plan_steps
+from nightshift.flows.planning.partitions import Partition, partitions_between, shifted
+from nightshift.flows.report.artifacts import ScoreResult, label_run, listening
+from nightshift.flows.report.backfill import BackfillProgress, show_plan, show_steps
+from nightshift.flows.score import leaks, prepared, score
+from nightshift.flows.scoring.context import RunContext, sharing
 
 MOST_PARTITIONS = 50_000
 
@@ -119,7 +119,7 @@ def backfill(
     cells = _cells(spec, start, end)
     given = {"start": start, "end": end, "reprocess": reprocess, "model": model, "order": order}
     parameters = json.dumps({**given, "allow_leakage": allow_leakage}, default=str)
-    with open_desk(settings, spec) as desk:
+    with open_resources(settings, spec) as desk:
         backfills, manifest = Backfills(desk.ledger), _resolved(settings, model or spec.model)
         version, owner, run_id = (manifest.name, manifest.version), new_owner(), flow_run.id
         going_on, facts = None, Facts()
@@ -179,7 +179,7 @@ def _resolved(settings: Settings, reference: str) -> Manifest:
 
 
 def _planned(
-    desk: Desk,
+    desk: JobResources,
     cells: list[Partition],
     facts: Facts,
     reprocess: Reprocess,
@@ -247,7 +247,7 @@ class _Runner:
     def __init__(
         self,
         settings: Settings,
-        common: Prepared,
+        common: RunContext,
         plan: Backfill,
         backfills: Backfills,
         allow_leakage: bool,
@@ -293,10 +293,10 @@ class _Runner:
         """Called after each chunk of a partition."""
         if self._stopping.is_set():
             raise KeyboardInterrupt
-        self._watch.heed()
+        self._watch.raise_if_cancelled()
 
     def _score(self, step: Step) -> None:
-        self._watch.heed()
+        self._watch.raise_if_cancelled()
         step.state = RUNNING
         self._keep(step)
         begun = time.monotonic()
@@ -320,7 +320,7 @@ class _Runner:
         elif state.name == CANCELLED and self._watch.called_off:  # all of it, not only this one
             step.state = WAITING
             self._keep(step)
-            self._watch.heed()
+            self._watch.raise_if_cancelled()
         elif state.name in {UNWANTED, CANCELLED}:
             step.state, step.reason = SKIPPED, reason
         else:
@@ -336,7 +336,7 @@ class _Runner:
 
 
 @contextmanager
-def _sharing(common: Prepared) -> Iterator[None]:
+def _sharing(common: RunContext) -> Iterator[None]:
     # The backfill's own heartbeat serves; those of its runs would cost a second's wait each.
     with sharing(common), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield

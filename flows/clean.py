@@ -5,13 +5,13 @@ from contextlib import ExitStack, contextmanager
 
 from prefect import flow, get_run_logger
 
-from adapters.database.ledger import Ledger
-from adapters.database.retention import Removable, Retention
-from adapters.errors import ConfigurationError
-from flows.desk import NOTHING_YET, open_ledger
-from flows.endings import Unwanted, told
-from flows.job import Job, job_names, load_job
-from flows.settings import load_settings
+from nightshift.adapters.errors import ConfigurationError
+from nightshift.adapters.ledger.ledger import Ledger
+from nightshift.adapters.target.retention import Removable, Retention
+from nightshift.flows.config.job import Job, job_names, load_job
+from nightshift.flows.config.resources import NOTHING_YET, open_ledger
+from nightshift.flows.config.settings import load_settings
+from nightshift.flows.orchestrator.states import Skipped, told
 
 
 def removable(ledger: Ledger, job: Job) -> list[Removable]:
@@ -26,7 +26,7 @@ def clean_job(ledger: Ledger, job: Job) -> Iterator[Removable]:
 
 @contextmanager
 def _ledger() -> Iterator[Ledger]:
-    """Raises Unwanted if nothing was ever scored: that is no failure."""
+    """Raises Skipped if nothing was ever scored: that is no failure."""
     settings = load_settings()
     with ExitStack() as held:
         try:
@@ -34,7 +34,7 @@ def _ledger() -> Iterator[Ledger]:
         except ConfigurationError as error:
             if error.place != NOTHING_YET:
                 raise
-            raise Unwanted(str(error)) from error
+            raise Skipped(str(error)) from error
         yield ledger
 
 

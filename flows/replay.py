@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from adapters.database.history import History, RejectRecord, RunRecord
-from adapters.database.predictions import Predictions
-from adapters.database.replay import merge
-from adapters.errors import PredictionFailed, RunUnknown
-from adapters.profile import Profile
-from flows.audit import failing_outputs, profile_of
-from flows.desk import Desk, person
-from flows.limits import Budget
-from flows.prediction import Limits, Predictor, Scored
-from flows.rejects import rejected
-from flows.served import Served, opened
-from flows.settings import Settings
+from nightshift.adapters.errors import PredictionFailed, RunUnknown
+from nightshift.adapters.history.run_history import History, RejectRecord, RunRecord
+from nightshift.adapters.profiles.profile import Profile
+from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.replayed_rows import merge
+from nightshift.flows.checks.evidence import failing_outputs, profile_of
+from nightshift.flows.config.quantities import Budget
+from nightshift.flows.config.resources import JobResources, person
+from nightshift.flows.config.settings import Settings
+from nightshift.flows.scoring.loaded_model import LoadedModel, opened
+from nightshift.flows.scoring.prediction.predictor import Limits, Predictor, Scored
+from nightshift.flows.scoring.prediction.rejects import rejected
 
 _AT_ONCE = 200
 """Rows of a transaction, and that a statement names one by one."""
@@ -44,7 +44,7 @@ class Replayed:
             self.errors.append((key, error))
 
 
-def replay(settings: Settings, desk: Desk, run_id: int) -> Replayed:
+def replay(settings: Settings, desk: JobResources, run_id: int) -> Replayed:
     """Score all of a run's rejects with the run's model version, as the source has them now.
 
     Raises RunUnknown, RunNotReplayable, and what opening the model raises. What is merged by then
@@ -87,7 +87,12 @@ class _Merging:
     """
 
     def __init__(
-        self, desk: Desk, served: Served, predictions: Predictions, run: RunRecord, done: Replayed
+        self,
+        desk: JobResources,
+        served: LoadedModel,
+        predictions: Predictions,
+        run: RunRecord,
+        done: Replayed,
     ) -> None:
         self.desk, self.served, self.predictions = desk, served, predictions
         self.run, self.done = run, done
@@ -127,7 +132,7 @@ class _Merging:
         return failing_outputs(self.desk.job, self.run.partition, self.served, profile)
 
 
-def _scored(desk: Desk, served: Served, chunk: pa.Table) -> Scored:
+def _scored(desk: JobResources, served: LoadedModel, chunk: pa.Table) -> Scored:
     """The rows that can be predicted now, and those that still cannot."""
     limits = Limits(Budget(chunk.num_rows))
     key, kept = desk.job.source.key, desk.source.kept_columns

@@ -18,11 +18,7 @@ from prefect.runtime import flow_run
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import Task
 
-from adapters.database.ledger import new_owner
-from adapters.database.predictions import Predictions
-from adapters.database.run import CHALLENGER, CHAMPION, SCORED, Run, RunRequest
-from adapters.database.source import Source
-from adapters.errors import (
+from nightshift.adapters.errors import (
     AlreadyPublished,
     Leakage,
     NightshiftError,
@@ -34,20 +30,21 @@ from adapters.errors import (
     RunTimedOut,
     TransientError,
 )
-from adapters.store import Manifest
-from flows.audit import audited
-from flows.calling_off import Watch
-from flows.checks import require_checks
-from flows.desk import Desk, open_desk, person
-from flows.endings import Held, Unwanted, told
-from flows.events import emit_published, emit_quarantined
-from flows.job import Job, load_job
-from flows.partitions import Partition
-from flows.prepared import Prepared, at_work, shared, sharing
-from flows.report import Progress, ScoreResult, label_run, show_failure, show_result
-from flows.resuming import unchanged
-from flows.rival import Rival
-from flows.schedule import (
+from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, SCORED, Run, RunRequest
+from nightshift.adapters.source.source import Source
+from nightshift.adapters.store.model_store import Manifest
+from nightshift.adapters.target.predictions import Predictions
+from nightshift.flows.checks.audit import require_checks
+from nightshift.flows.checks.evidence import audited
+from nightshift.flows.config.job import Job, load_job
+from nightshift.flows.config.resources import JobResources, open_resources, person
+from nightshift.flows.config.settings import Settings, load_settings
+from nightshift.flows.orchestrator.cancellation import Watch
+from nightshift.flows.orchestrator.events import emit_published, emit_quarantined
+from nightshift.flows.orchestrator.states import Held, Skipped, told
+from nightshift.flows.planning.partitions import Partition
+from nightshift.flows.planning.scheduled_runs import (
     first_begun,
     is_late,
     newer_night,
@@ -55,10 +52,19 @@ from flows.schedule import (
     scheduled_time,
     why_unwanted,
 )
-from flows.scoring import chunk_rows, stream
-from flows.served import Served, opened
-from flows.settings import Settings, load_settings
-from flows.sharded import counted, remaining, score_shards
+from nightshift.flows.report.artifacts import (
+    Progress,
+    ScoreResult,
+    label_run,
+    show_failure,
+    show_result,
+)
+from nightshift.flows.scoring.challenger.run import ChallengerRun
+from nightshift.flows.scoring.context import RunContext, at_work, shared, sharing
+from nightshift.flows.scoring.loaded_model import LoadedModel, opened
+from nightshift.flows.scoring.resuming import unchanged
+from nightshift.flows.scoring.shards import counted, remaining, score_shards
+from nightshift.flows.scoring.stream import chunk_rows, stream
 
 _JITTER = 0.5  # of a delay, at most, more or less
 
@@ -104,15 +110,15 @@ def score(
 
 
 @contextmanager
-def prepared(settings: Settings, job: Job, reference: str) -> Iterator[Prepared]:
+def prepared(settings: Settings, job: Job, reference: str) -> Iterator[RunContext]:
     """Load the model that the reference names now, and have the places ready for it."""
     served = _retried(load_model, settings, job)(settings, reference)
-    with open_desk(settings, job) as desk:
+    with open_resources(settings, job) as desk:
         predictions = _retried(check_places, settings, job)(desk, served.manifest)
-        yield Prepared(desk, predictions, served, _challenger(settings, desk))
+        yield RunContext(desk, predictions, served, _challenger(settings, desk))
 
 
-def _challenger(settings: Settings, desk: Desk) -> Served | None:
+def _challenger(settings: Settings, desk: JobResources) -> LoadedModel | None:
     """The job's challenger; whatever is wrong with it, the night goes on without it."""
     wanted = desk.job.challenger
     if wanted is None:
@@ -136,12 +142,12 @@ def _wanted_partition(job: Job, label: str | None) -> Partition:
     newer = newer_night(night, begun) if is_late(job, night, begun) else None
     reason = why_unwanted(job, night, begun, newer)
     if reason is not None:
-        raise Unwanted(reason)
+        raise Skipped(reason)
     return job.partition_due(night_to_score(job, night, begun))
 
 
 def _score_partition(
-    settings: Settings, common: Prepared, cell: Partition, allow_leakage: bool
+    settings: Settings, common: RunContext, cell: Partition, allow_leakage: bool
 ) -> ScoreResult:
     desk, job = common.desk, common.desk.job
     if not allow_leakage:
@@ -187,7 +193,7 @@ def _retried(step: Task[P, R], settings: Settings, job: Job) -> Task[P, R]:
 
 
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
-def load_model(settings: Settings, reference: str) -> Served:
+def load_model(settings: Settings, reference: str) -> LoadedModel:
     """Fetch the version that the reference names now, and open it."""
     served = opened(settings, reference)
     get_run_logger().info("Model %s (%s)", served.manifest.reference, served.manifest.adapter)
@@ -195,7 +201,7 @@ def load_model(settings: Settings, reference: str) -> Served:
 
 
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
-def check_places(desk: Desk, manifest: Manifest) -> Predictions:
+def check_places(desk: JobResources, manifest: Manifest) -> Predictions:
     """Refuse what cannot work before a row is read; create the tables if they are missing."""
     require_checks(f"job {desk.job.name!r}", desk.job.checks)
     desk.source.check(manifest.signature)
@@ -270,13 +276,13 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
 def _watched(watch: Watch, progress: Progress) -> Callable[[int], None]:
     def advance(rows: int) -> None:
         progress.advance(rows)
-        watch.heed()
+        watch.raise_if_cancelled()
 
     return advance
 
 
 @contextmanager
-def _beside(common: Prepared, cell: Partition, run: Run) -> Iterator[Rival | None]:
+def _beside(common: RunContext, cell: Partition, run: Run) -> Iterator[ChallengerRun | None]:
     """The challenger's run beside the champion's, if the job has one and it can be had."""
     if common.challenger is None or common.desk.job.challenger is None:
         yield None
@@ -284,7 +290,9 @@ def _beside(common: Prepared, cell: Partition, run: Run) -> Iterator[Rival | Non
     request = _request(common, cell, common.challenger.manifest, CHALLENGER)
     log = get_run_logger()
     champion, challenger = common.served, common.challenger
-    with Rival.beside(common.desk, champion, challenger, request, run, log.warning) as rival:
+    with ChallengerRun.beside(
+        common.desk, champion, challenger, request, run, log.warning
+    ) as rival:
         yield rival
 
 
@@ -314,7 +322,7 @@ def audit(cell: Partition, run: Run, result: ScoreResult) -> ScoreResult:
 
 
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
-def publish(desk: Desk, run: Run, result: ScoreResult) -> None:
+def publish(desk: JobResources, run: Run, result: ScoreResult) -> None:
     """Make this run's predictions the ones that readers see."""
     desk.ledger.publish(run, person())
     emit_published(result)
@@ -339,7 +347,7 @@ def _reconcile(source: Source, expected: int, found: int) -> None:
 
 
 def _request(
-    common: Prepared, cell: Partition, manifest: Manifest, role: str = CHAMPION
+    common: RunContext, cell: Partition, manifest: Manifest, role: str = CHAMPION
 ) -> RunRequest:
     desk, job = common.desk, common.desk.job
     names = [*job.source.key, *manifest.signature.input_names]
@@ -373,7 +381,7 @@ def _request(
 
 
 @contextmanager
-def _failing(desk: Desk, run: Run) -> Iterator[None]:
+def _failing(desk: JobResources, run: Run) -> Iterator[None]:
     """Have a run that is scored, but neither published nor rejected, fail with what went wrong."""
     try:
         yield
@@ -384,7 +392,7 @@ def _failing(desk: Desk, run: Run) -> Iterator[None]:
         raise
 
 
-def _note_failure(desk: Desk, run: Run, error: BaseException) -> None:
+def _note_failure(desk: JobResources, run: Run, error: BaseException) -> None:
     """Enter the failure in the ledger, if it can be reached; the run is resumable either way."""
     interrupted = isinstance(error, KeyboardInterrupt)
     reason = "interrupted" if interrupted else str(error) or type(error).__name__

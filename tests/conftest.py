@@ -17,8 +17,8 @@ import pytest
 import sqlalchemy as sa
 from moto.server import ThreadedMotoServer
 
-from adapters.database.embedded import start_embedded
-from adapters.database.engine import open_engine
+from nightshift.adapters.database.embedded import start_embedded
+from nightshift.adapters.database.engine import open_engine
 
 _numbers = itertools.count(1)
 

@@ -1,5 +1,7 @@
-"""Reading source tables and keeping predictions: the ledger, the rows, the view readers use."""
+"""One connection, whatever the database: engines, types, errors, capabilities."""
 
 import sqlalchemy as sa
 
-sa.dialects.registry.register("duckdb", "adapters.database.duckdb_dialect", "DuckDBDialect")
+sa.dialects.registry.register(
+    "duckdb", "nightshift.adapters.backends.duckdb_dialect", "DuckDBDialect"
+)

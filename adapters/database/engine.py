@@ -9,9 +9,9 @@ import psycopg
 import sqlalchemy as sa
 from adbc_driver_manager import Error as AdbcError
 
-from adapters.database import silence
-from adapters.database.capabilities import CAPABILITIES, MYSQL
-from adapters.errors import (
+from nightshift.adapters.database import watchdog
+from nightshift.adapters.database.capabilities import CAPABILITIES, MYSQL
+from nightshift.adapters.errors import (
     ConfigurationError,
     DatabaseUnavailable,
     NightshiftError,
@@ -136,7 +136,7 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
         sa.event.listen(engine, "connect", _configure_postgres)
     if backend == "postgresql" or backend in MYSQL:
         sa.event.listen(  # before the first question on it
-            engine, "connect", lambda made, _: silence.remember(made, engine), insert=True
+            engine, "connect", lambda made, _: watchdog.remember(made, engine), insert=True
         )
     return engine
 
@@ -144,7 +144,7 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
 def _driver_missing(url: sa.URL, module: str) -> ConfigurationError:
     known = CAPABILITIES.get(url.get_backend_name())
     package, extra = (known and known.driver) or (module, "")
-    what = f"'nightshift[{extra}]'" if extra else package
+    what = f"'nightshift-batch[{extra}]'" if extra else package
     problem = f"{url.drivername} needs the package {package}, which is not installed"
     return ConfigurationError(
         "nightshift.yaml", "database.url", problem, f"Install it with: pip install {what}"

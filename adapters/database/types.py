@@ -14,9 +14,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from adapters.database.capabilities import MYSQL
-from adapters.database.columns import SourceColumn
-from adapters.database.engine import reader
+from nightshift.adapters.database.capabilities import MYSQL
+from nightshift.adapters.database.engine import reader
+from nightshift.adapters.source.columns import SourceColumn
 
 AnyType = sa.types.TypeEngine[Any]
 

@@ -57,7 +57,7 @@ An error's arguments are its fields, all positional, so that it survives picklin
 runners; its text is made in `__str__` and says what is wrong, where, and what to do.
 """
 
-from adapters.errors.database import (
+from nightshift.adapters.errors.database import (
     AlreadyPublished,
     ColumnNameReserved,
     ColumnNotFound,
@@ -81,7 +81,7 @@ from adapters.errors.database import (
     ValueUnreadable,
     ValueUnstorable,
 )
-from adapters.errors.models import (
+from nightshift.adapters.errors.models import (
     AdapterNotFound,
     AgreementTooLow,
     GoldenRowsDiffer,
@@ -99,13 +99,13 @@ from adapters.errors.models import (
     SignatureUndefined,
     VersionSkew,
 )
-from adapters.errors.root import (
+from nightshift.adapters.errors.root import (
     BackfillFailed,
     ConfigurationError,
     NightshiftError,
     RunTimedOut,
 )
-from adapters.errors.store import (
+from nightshift.adapters.errors.store import (
     AliasMoved,
     BlobCorrupt,
     ModelNotFound,
@@ -116,7 +116,7 @@ from adapters.errors.store import (
     StoreRefused,
     StoreUnsafe,
 )
-from adapters.errors.transient import (
+from nightshift.adapters.errors.transient import (
     DatabaseUnavailable,
     StoreUnavailable,
     TransientError,

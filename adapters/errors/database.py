@@ -1,6 +1,6 @@
 """What can go wrong with the source, the ledger and the predictions."""
 
-from adapters.errors.root import NightshiftError
+from nightshift.adapters.errors.root import NightshiftError
 
 
 class DatabaseError(NightshiftError):

@@ -1,6 +1,6 @@
 """What can go wrong with a model: its adapter, its bytes, its signature, its predictions."""
 
-from adapters.errors.root import NightshiftError
+from nightshift.adapters.errors.root import NightshiftError
 
 
 class ModelError(NightshiftError):
@@ -27,7 +27,7 @@ class LibraryNotInstalled(ModelError):
     def __str__(self) -> str:
         return (
             f"The adapter {self.adapter!r} needs {self.library}, which is not installed here. "
-            f"Install it with: pip install 'nightshift[{self.extra}]'"
+            f"Install it with: pip install 'nightshift-batch[{self.extra}]'"
         )
 
 

@@ -1,6 +1,6 @@
 """What can go wrong with the model store."""
 
-from adapters.errors.root import NightshiftError
+from nightshift.adapters.errors.root import NightshiftError
 
 
 class StoreError(NightshiftError):

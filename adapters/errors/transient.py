@@ -1,6 +1,6 @@
 """What may be tried again."""
 
-from adapters.errors.root import NightshiftError
+from nightshift.adapters.errors.root import NightshiftError
 
 
 class TransientError(NightshiftError):

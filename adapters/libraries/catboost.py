@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from pydantic.dataclasses import dataclass
 
-from adapters.archive import ArchivedModel, configured, translated
-from adapters.arrays import flat
-from adapters.classes import Label, Output, positions, probability_names
-from adapters.signature import Features, Predictions
+from nightshift.adapters.models.archive import ArchivedModel, configured, translated
+from nightshift.adapters.models.arrays import flat
+from nightshift.adapters.models.class_labels import Label, Output, positions, probability_names
+from nightshift.adapters.models.signature import Features, Predictions
 
 _VALUES = {  # as CatBoostRegressor.predict does it, which a loaded model no longer knows
     "Poisson": "Exponent",

@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
-from adapters.archive import ArchivedModel, configured, translated, unpack
-from adapters.arrays import Number, column, flat, matrix, slices
-from adapters.signature import Features, Predictions
+from nightshift.adapters.models.archive import ArchivedModel, configured, translated, unpack
+from nightshift.adapters.models.arrays import Number, column, flat, matrix, slices
+from nightshift.adapters.models.signature import Features, Predictions
 
 _FILE = "model.keras"
 

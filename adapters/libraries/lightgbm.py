@@ -11,10 +11,17 @@ import numpy as np
 import pandas as pd
 from pydantic.dataclasses import dataclass
 
-from adapters.archive import ArchivedModel, configured, translated
-from adapters.classes import Label, Output, both, class_labels, positions, probability_names
-from adapters.errors import SignatureMismatch
-from adapters.signature import Features, Predictions
+from nightshift.adapters.errors import SignatureMismatch
+from nightshift.adapters.models.archive import ArchivedModel, configured, translated
+from nightshift.adapters.models.class_labels import (
+    Label,
+    Output,
+    both,
+    class_labels,
+    positions,
+    probability_names,
+)
+from nightshift.adapters.models.signature import Features, Predictions
 
 _CLASSIFIERS = {"binary", "multiclass", "multiclassova"}
 

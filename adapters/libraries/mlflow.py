@@ -12,9 +12,15 @@ import numpy as np
 import pandas as pd
 from pydantic.dataclasses import dataclass
 
-from adapters.archive import ArchivedModel, configured, read_folder, translated, write_folder
-from adapters.arrays import flat, unmasked
-from adapters.signature import Features, Predictions
+from nightshift.adapters.models.archive import (
+    ArchivedModel,
+    configured,
+    read_folder,
+    translated,
+    write_folder,
+)
+from nightshift.adapters.models.arrays import flat, unmasked
+from nightshift.adapters.models.signature import Features, Predictions
 
 
 @dataclass(eq=False, repr=False)

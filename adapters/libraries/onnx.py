@@ -9,10 +9,10 @@ import onnxruntime
 from pydantic import NonNegativeInt
 from pydantic.dataclasses import dataclass
 
-from adapters.archive import ArchivedModel, configured, translated
-from adapters.arrays import column, flat, matrix
-from adapters.errors import ConfigurationError
-from adapters.signature import Features, Predictions
+from nightshift.adapters.errors import ConfigurationError
+from nightshift.adapters.models.archive import ArchivedModel, configured, translated
+from nightshift.adapters.models.arrays import column, flat, matrix
+from nightshift.adapters.models.signature import Features, Predictions
 
 _DTYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool",

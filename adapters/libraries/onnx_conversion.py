@@ -11,13 +11,13 @@ from onnx import TensorProto
 from onnxmltools.convert.common import data_types
 from skl2onnx.common import data_types as sklearn_types
 
-from adapters import golden
-from adapters.errors import AdapterNotFound, SerializationFailed
-from adapters.libraries.onnx import OnnxModel
-from adapters.libraries.sklearn import SklearnModel
-from adapters.model import Model
-from adapters.registry import adapter_name
-from adapters.signature import Signature
+from nightshift.adapters.errors import AdapterNotFound, SerializationFailed
+from nightshift.adapters.libraries.onnx import OnnxModel
+from nightshift.adapters.libraries.sklearn import SklearnModel
+from nightshift.adapters.models.model import Model
+from nightshift.adapters.models.registry import adapter_name
+from nightshift.adapters.models.signature import Signature
+from nightshift.adapters.store import golden_rows
 
 Converted = Callable[[], OnnxModel]
 
@@ -44,7 +44,7 @@ def to_onnx(model: Model, sample: pd.DataFrame, tolerance: float = 1e-5) -> Onnx
         try:
             converted = convert()
             now = signature.predictions(converted.predict_batch(features), len(sample))
-            problem = golden.difference(then, now, tolerance)
+            problem = golden_rows.difference(then, now, tolerance)
         except Exception as error:  # converters raise anything at what they do not know
             text = f"{type(error).__name__}: {error}"  # some print the whole model
             problem = text.splitlines()[0][:_LONGEST]

@@ -13,10 +13,10 @@ from pydantic import JsonValue, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch.export.passes import move_to_device_pass
 
-from adapters.archive import ArchivedModel, configured, translated, unpack
-from adapters.arrays import Number, flat, matrix, slices
-from adapters.errors import ConfigurationError
-from adapters.signature import Features, Predictions
+from nightshift.adapters.errors import ConfigurationError
+from nightshift.adapters.models.archive import ArchivedModel, configured, translated, unpack
+from nightshift.adapters.models.arrays import Number, flat, matrix, slices
+from nightshift.adapters.models.signature import Features, Predictions
 
 _NO_MEMORY = "can't allocate memory"  # as c10/core/impl/alloc_cpu.cpp says it
 

@@ -10,12 +10,12 @@ import pandas as pd
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from adapters.archive import configured, translated
-from adapters.arrays import unmasked
-from adapters.classes import Label, positions, probability_names
-from adapters.errors import ConfigurationError
-from adapters.model import Model
-from adapters.signature import Features, Predictions
+from nightshift.adapters.errors import ConfigurationError
+from nightshift.adapters.models.archive import configured, translated
+from nightshift.adapters.models.arrays import unmasked
+from nightshift.adapters.models.class_labels import Label, positions, probability_names
+from nightshift.adapters.models.model import Model
+from nightshift.adapters.models.signature import Features, Predictions
 
 
 @dataclass(eq=False, repr=False, config=ConfigDict(extra="forbid"))

@@ -9,10 +9,10 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from skops.io.exceptions import UntrustedTypesFoundException
 
-from adapters.archive import ArchivedModel, configured, translated, unpack
-from adapters.errors import SerializationFailed
-from adapters.libraries.sklearn import SklearnModel
-from adapters.model import Trust
+from nightshift.adapters.errors import SerializationFailed
+from nightshift.adapters.libraries.sklearn import SklearnModel
+from nightshift.adapters.models.archive import ArchivedModel, configured, translated, unpack
+from nightshift.adapters.models.model import Trust
 
 _REMEDY = "Add a type to trusted_types in the trust policy if you know it and trust the file."
 

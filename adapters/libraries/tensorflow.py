@@ -10,10 +10,16 @@ import tensorflow as tf
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
-from adapters.archive import ArchivedModel, configured, read_folder, translated, write_folder
-from adapters.arrays import column, flat, matrix, slices
-from adapters.errors import ConfigurationError
-from adapters.signature import Features, Predictions
+from nightshift.adapters.errors import ConfigurationError
+from nightshift.adapters.models.archive import (
+    ArchivedModel,
+    configured,
+    read_folder,
+    translated,
+    write_folder,
+)
+from nightshift.adapters.models.arrays import column, flat, matrix, slices
+from nightshift.adapters.models.signature import Features, Predictions
 
 
 @dataclass(eq=False, repr=False)

@@ -10,9 +10,16 @@ import pandas as pd
 import xgboost
 from pydantic.dataclasses import dataclass
 
-from adapters.archive import ArchivedModel, configured, translated
-from adapters.classes import Label, Output, both, class_labels, positions, probability_names
-from adapters.signature import Features, Predictions
+from nightshift.adapters.models.archive import ArchivedModel, configured, translated
+from nightshift.adapters.models.class_labels import (
+    Label,
+    Output,
+    both,
+    class_labels,
+    positions,
+    probability_names,
+)
+from nightshift.adapters.models.signature import Features, Predictions
 
 
 @dataclass(eq=False, repr=False)

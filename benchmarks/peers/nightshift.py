@@ -11,9 +11,9 @@ from contest import report, sampled, task
 
 given = task()
 
-from adapters.database.ledger import Ledger  # noqa: E402
-from adapters.model import Model  # noqa: E402
-from flows.score import score  # noqa: E402
+from nightshift.adapters.ledger.ledger import Ledger  # noqa: E402
+from nightshift.adapters.models.model import Model  # noqa: E402
+from nightshift.flows.score import score  # noqa: E402
 
 logging.getLogger("prefect").setLevel(logging.WARNING)
 predicting, published = [0.0], [0.0]
@@ -44,11 +44,11 @@ Ledger.publish = publish  # type: ignore[method-assign]
 
 match given.model:
     case "network":
-        from adapters.libraries.pytorch import PyTorchModel as Adapter
+        from nightshift.adapters.libraries.pytorch import PyTorchModel as Adapter
     case "xgboost":
-        from adapters.libraries.xgboost import XGBoostModel as Adapter
+        from nightshift.adapters.libraries.xgboost import XGBoostModel as Adapter
     case _:
-        from adapters.libraries.sklearn import SklearnModel as Adapter
+        from nightshift.adapters.libraries.sklearn import SklearnModel as Adapter
 observe(Adapter)
 score(f"warm_{given.model}", "all")  # 1,000 rows: so that all libraries are there before, as theirs
 

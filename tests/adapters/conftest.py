@@ -1,154 +1,160 @@
-"""Model stores in a folder and on S3, which keep one contract."""
+# ruff: noqa: F811  a fixture that is imported, and asked for
+"""One contract over all lanes: PostgreSQL's, the generic one on PostgreSQL, SQLite's, MariaDB's and
+DuckDB's.
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+The engines stay, with all that SQLAlchemy has compiled; each test finds their databases empty.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-from sklearn.linear_model import LinearRegression
+import sqlalchemy as sa
 
-from adapters.libraries.sklearn import SklearnModel
-from adapters.model import Model
-from adapters.store import ModelStore, StoreOptions
-from adapters.trust import TrustPolicy
+from lanes import ALL_LANES, CORE, OTHER_DATABASES, Lane
+from mariadb import mariadb_server  # noqa: F401 - a fixture
+from nightshift.adapters.backends.registry import predictions_lane, source_lane
+from nightshift.adapters.database.engine import open_engine
+from nightshift.adapters.source.source import Source
+from nightshift.adapters.target.predictions import Predictions
 
-
-class Place(ABC):
-    """Where a store is, and how a vandal gets at its bytes past the store's back."""
-
-    url: str
-    options: StoreOptions
-
-    def open(self, trust: TrustPolicy | None = None, **changes: Any) -> ModelStore:
-        options = replace(self.options, **changes)
-        return ModelStore(self.url, options, trust or TrustPolicy(pickle="always"))
-
-    @abstractmethod
-    def read(self, key: str) -> bytes: ...
-
-    @abstractmethod
-    def write(self, key: str, data: bytes) -> None: ...
-
-    @abstractmethod
-    def delete(self, key: str) -> None: ...
-
-    @abstractmethod
-    def keys(self) -> set[str]: ...
-
-    @property
-    @abstractmethod
-    def missing_url(self) -> str:
-        """The URL of a store that is not there."""
+_SCHEMAS = """
+    SELECT quote_ident(nspname) FROM pg_namespace
+    WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_%%'"""
 
 
-class Folder(Place):
-    def __init__(self, folder: Path, options: StoreOptions) -> None:
-        self.url = folder.as_uri()
-        self.options = options
-        self._folder = folder
-
-    def read(self, key: str) -> bytes:
-        return (self._folder / key).read_bytes()
-
-    def write(self, key: str, data: bytes) -> None:
-        (self._folder / key).parent.mkdir(parents=True, exist_ok=True)
-        (self._folder / key).write_bytes(data)
-
-    def delete(self, key: str) -> None:
-        (self._folder / key).unlink()
-
-    def keys(self) -> set[str]:
-        files = (path for path in self._folder.rglob("*") if path.is_file())
-        return {path.relative_to(self._folder).as_posix() for path in files}
-
-    @property
-    def missing_url(self) -> str:
-        return (self._folder.parent / "missing").as_uri()
-
-
-@dataclass
-class Bucket(Place):
-    client: Any
-    bucket: str
-    options: StoreOptions
-
-    def __post_init__(self) -> None:
-        self.url = f"s3://{self.bucket}/some/prefix"
-
-    def read(self, key: str) -> bytes:
-        body = self.client.get_object(Bucket=self.bucket, Key=f"some/prefix/{key}")["Body"]
-        with body:
-            data: bytes = body.read()
-        return data
-
-    def write(self, key: str, data: bytes) -> None:
-        self.client.put_object(Bucket=self.bucket, Key=f"some/prefix/{key}", Body=data)
-
-    def delete(self, key: str) -> None:
-        self.client.delete_object(Bucket=self.bucket, Key=f"some/prefix/{key}")
-
-    def keys(self) -> set[str]:
-        found = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
-        return {item["Key"].removeprefix("some/prefix/") for item in found}
-
-    @property
-    def missing_url(self) -> str:
-        return f"s3://{self.bucket}-missing/some/prefix"
+@pytest.fixture(scope="session")
+def lasting_engine(postgres: sa.URL) -> Iterator[sa.Engine]:
+    server = sa.create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE lanes")
+    server.dispose()
+    engine = open_engine(postgres.set(database="lanes"))
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    (tmp_path / "store").mkdir()
-    return Folder(tmp_path / "store", StoreOptions(cache_dir=tmp_path / "cache"))
+def engine(lasting_engine: sa.Engine) -> Iterator[sa.Engine]:
+    yield lasting_engine
+    lasting_engine.dispose()
+    with lasting_engine.connect() as connection:
+        connection.execution_options(postgresql_readonly=False)
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+        connection.exec_driver_sql("ALTER DATABASE lanes RESET ALL")
+        for schema in connection.exec_driver_sql(_SCHEMAS).scalars().all():
+            connection.exec_driver_sql(f"DROP SCHEMA {schema.replace('%', '%%')} CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")
+        connection.exec_driver_sql("GRANT USAGE ON SCHEMA public TO public")
+        connection.commit()
+    lasting_engine.dispose()
 
 
 @pytest.fixture
-def bucket(s3_server: Any, s3_client: Any, s3_bucket: str, tmp_path: Path) -> Bucket:
-    options = StoreOptions(
-        cache_dir=tmp_path / "cache",
-        endpoint_url=s3_server.endpoint_url,
-        region=s3_server.region,
-        key=s3_server.key,
-        secret=s3_server.secret,
-    )
-    return Bucket(s3_client, s3_bucket, options)
+def database(engine: sa.Engine) -> sa.URL:
+    return engine.url
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest) -> Place:
+@pytest.fixture(scope="session")
+def lasting_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.Engine]:
+    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'lanes.db'}")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sqlite(lasting_sqlite: sa.Engine) -> Iterator[sa.Engine]:
+    yield lasting_sqlite
+    lasting_sqlite.dispose()
+    for file in Path(str(lasting_sqlite.url.database)).parent.iterdir():
+        file.unlink()
+
+
+@pytest.fixture
+def fast(engine: sa.Engine) -> Lane:
+    """PostgreSQL's own lane."""
+    return Lane("fast", engine, source_lane(engine), predictions_lane(engine))
+
+
+@pytest.fixture
+def generic(engine: sa.Engine) -> Lane:
+    """The generic lane, on PostgreSQL."""
+    return Lane("generic", engine, Source, Predictions)
+
+
+@pytest.fixture
+def lite(sqlite: sa.Engine) -> Lane:
+    """SQLite's lane."""
+    return Lane("lite", sqlite, source_lane(sqlite), predictions_lane(sqlite))
+
+
+@pytest.fixture(scope="session")
+def lasting_mariadb(mariadb_server: sa.URL) -> Iterator[sa.Engine]:
+    engine = open_engine(mariadb_server.set(database="lanes"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def mariadb(mariadb_server: sa.URL, lasting_mariadb: sa.Engine) -> Iterator[sa.Engine]:
+    """An empty database whose defaults are those of many an old one: Latin-1, case-insensitive."""
+    server = open_engine(mariadb_server)
+    with server.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE lanes CHARACTER SET latin1")
+    yield lasting_mariadb
+    lasting_mariadb.dispose()
+    with server.connect() as connection:
+        found = connection.exec_driver_sql("SHOW DATABASES").scalars().all()
+        for name in set(found) - {"information_schema", "performance_schema", "mysql", "sys"}:
+            connection.exec_driver_sql(
+                f"DROP DATABASE {server.dialect.identifier_preparer.quote(name)}"
+            )
+    server.dispose()
+
+
+@pytest.fixture
+def maria(mariadb: sa.Engine) -> Lane:
+    """MariaDB's lane."""
+    return Lane("maria", mariadb, source_lane(mariadb), predictions_lane(mariadb))
+
+
+@pytest.fixture
+def duckdb_file(tmp_path: Path) -> Iterator[sa.Engine]:
+    engine = open_engine(f"duckdb:///{tmp_path / 'lanes.duckdb'}")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def duck(duckdb_file: sa.Engine) -> Lane:
+    """DuckDB's lane."""
+    return Lane("duck", duckdb_file, source_lane(duckdb_file), predictions_lane(duckdb_file))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each lane in turn, unless the module says `LANES`, or the test itself.
+
+    MariaDB's and DuckDB's come to all, mostly in the heavy run.
+    """
+    marked = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "lane" in metafunc.fixturenames and "lane" not in marked:
+        lanes = getattr(metafunc.module, "LANES", ALL_LANES)
+        marks = () if metafunc.definition.originalname in CORE else (pytest.mark.heavy,)
+        others = [pytest.param(name, marks=marks) for name in OTHER_DATABASES]
+        metafunc.parametrize("lane", [*lanes, *others], indirect=True)
+
+
+@pytest.fixture
+def lane(request: pytest.FixtureRequest) -> Lane:
+    """One of the lanes, by its name."""
     found = request.getfixturevalue(request.param)
-    assert isinstance(found, Place)
+    assert isinstance(found, Lane)
     return found
 
 
-@pytest.fixture
-def store(place: Place) -> ModelStore:
-    return place.open()
-
-
-@pytest.fixture(scope="session")
-def sample() -> pd.DataFrame:
-    """100 rows of a float with gaps filled, and an integer."""
-    rng = np.random.default_rng(7)
-    return pd.DataFrame({"distance": rng.normal(800, 300, 100), "hour": np.arange(100) % 24})
-
-
-@pytest.fixture(scope="session")
-def trained(sample: pd.DataFrame) -> Callable[[float], Model]:
-    """A regression whose slope over the hour is as asked for."""
-
-    def train(slope: float = 2.0) -> Model:
-        return SklearnModel(
-            LinearRegression().fit(sample, sample.distance / 3 + slope * sample.hour)
-        )
-
-    return train
-
-
-@pytest.fixture(scope="session")
-def model(trained: Callable[[float], Model]) -> Model:
-    return trained(2.0)
+@pytest.fixture(params=["fast", "generic"])
+def postgres_lane(request: pytest.FixtureRequest) -> Lane:
+    """Each lane that PostgreSQL can have."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Lane)
+    return found

@@ -7,8 +7,8 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from adapters import errors
-from adapters.errors import NightshiftError
+from nightshift.adapters import errors
+from nightshift.adapters.errors import NightshiftError
 
 EXAMPLES: dict[Any, Any] = {
     str: "some text",

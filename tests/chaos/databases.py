@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
-
 from tests.chaos.night import PUBLISHED, Night
 from tests.chaos.trial import Fault, Trial
 from tests.chaos.world import World, eventually

@@ -29,9 +29,9 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
         "tests.chaos.night",
-        "flows.score",
-        "adapters.database.postgres",
-        "adapters.s3",
+        "nightshift.flows.score",
+        "nightshift.adapters.backends.postgres",
+        "nightshift.adapters.store.s3",
         "boto3",
         "sklearn.base",
         "sqlalchemy.dialects.postgresql.psycopg",
@@ -141,13 +141,13 @@ def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
     """What `flows.score.score` does, with its own steps and their retries, without Prefect's."""
     from prefect.logging import disable_run_logger
 
-    from adapters.database.ledger import new_owner
-    from adapters.errors import TransientError
-    from flows.desk import open_desk
-    from flows.job import load_job
-    from flows.prepared import Prepared, sharing
-    from flows.score import audit, check_places, load_model, score_rows
-    from flows.settings import load_settings
+    from nightshift.adapters.errors import TransientError
+    from nightshift.adapters.ledger.ledger import new_owner
+    from nightshift.flows.config.job import load_job
+    from nightshift.flows.config.resources import open_resources
+    from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.score import audit, check_places, load_model, score_rows
+    from nightshift.flows.scoring.context import RunContext, sharing
 
     job, partition, model = what
     settings, spec = load_settings(), load_job(job)
@@ -163,9 +163,9 @@ def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
 
     with disable_run_logger():
         served = again(lambda: load_model.fn(settings, model or spec.model))
-        with open_desk(settings, spec) as desk:
+        with open_resources(settings, spec) as desk:
             predictions = again(lambda: check_places.fn(desk, served.manifest))
-            common = Prepared(desk, predictions, served, alone=False)  # no artifacts
+            common = RunContext(desk, predictions, served, alone=False)  # no artifacts
             cell, owner = spec.partition_of(partition), new_owner()
             with sharing(common):
                 run, result = again(lambda: score_rows.fn(cell, owner))
@@ -178,7 +178,7 @@ def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
 def _flow(what: What, api: str) -> None:
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    from flows.score import score
+    from nightshift.flows.score import score
 
     tries = int(os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "5"))
     with temporary_settings({PREFECT_API_URL: api, PREFECT_CLIENT_MAX_RETRIES: tries}):

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
-
 from tests.chaos.begun import begun_in
 from tests.chaos.night import KILLED
 from tests.chaos.world import SEEN, Stage, View, eventually, relations

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-
 from tests.chaos.night import PATIENCE, PUBLISHED
 from tests.chaos.processes import wanted
 from tests.chaos.trial import Fault, Trial
@@ -256,7 +255,12 @@ class Served:
         own = {"PREFECT_API_URL": self._prefect.api, "PREFECT_HOME": str(stage.folder / "prefect")}
         quiet = {"PREFECT_LOGGING_LEVEL": "CRITICAL"}
         environment = os.environ | stage.environment(**pace, **LEASE) | own | quiet
-        command = [sys.executable, "-c", "from flows.cli import main; main()", "serve"]
+        command = [
+            sys.executable,
+            "-c",
+            "from nightshift.flows.cli.main import main; main()",
+            "serve",
+        ]
         begun = time.time()
         self._process = subprocess.Popen(
             command,

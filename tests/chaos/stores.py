@@ -8,10 +8,9 @@ from typing import Any
 
 import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
-
 from tests.chaos.trial import Fault, Trial
 from tests.chaos.world import World
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 Answer = Iterable[bytes]
 App = Callable[[dict[str, Any], Any], Answer]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from served import eventually
-
 from tests.chaos.begun import begun_in, end_all
+
+from served import eventually
 
 
 @pytest.fixture

@@ -17,15 +17,15 @@ from typing import Any
 
 import sqlalchemy as sa
 import yaml
-from project import MODEL_CODE, Project
-from wire import Wire
-
-from adapters.database.embedded import start_embedded
-from adapters.database.engine import open_engine
-from flows.desk import create_key
-from flows.settings import load_settings
 from tests.chaos.begun import end_all
 from tests.chaos.night import JOB, PATIENCE, PUBLISHED, Night
+
+from nightshift.adapters.database.embedded import start_embedded
+from nightshift.adapters.database.engine import open_engine
+from nightshift.flows.config.resources import create_key
+from nightshift.flows.config.settings import load_settings
+from project import MODEL_CODE, Project
+from wire import Wire
 
 ROWS, DAYS = 1200, 2
 DAY = "2024-03-01"

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import compose
 import jsonschema
 import pytest
+
+import compose
 
 ROOT = Path(__file__).parents[2]
 SERVICES: dict[str, dict[str, Any]] = compose.document()["services"]

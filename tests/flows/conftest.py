@@ -14,20 +14,20 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 import yaml
-from command import Nightshift, Printed
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     temporary_settings,
 )
-from project import MODEL_CODE, Project
 from sklearn.linear_model import LogisticRegression
-from watched import Hanging
 
-from flows.cli import main
-from flows.desk import create_key
-from flows.server import prefect_api
-from flows.settings import load_settings
+from command import Nightshift, Printed
+from nightshift.flows.cli.main import main
+from nightshift.flows.config.resources import create_key
+from nightshift.flows.config.settings import load_settings
+from nightshift.flows.orchestrator.server import prefect_api
+from project import MODEL_CODE, Project
+from watched import Hanging
 
 _server = ExitStack()
 _started: dict[str, Any] = {}
@@ -86,7 +86,7 @@ def project(
 ) -> Project:
     """An empty project: a database, an empty bucket, a job file, and nothing scored yet."""
     if "reports" not in request.fixturenames:
-        monkeypatch.setattr("flows.report.html", lambda *_: "")
+        monkeypatch.setattr("nightshift.flows.report.artifacts.html", lambda *_: "")
     (tmp_path / "config" / "jobs").mkdir(parents=True)
     (tmp_path / "doubler.py").write_text(MODEL_CODE)
     trust = {"keys": ["keys/local.pub"], "sign_key": "keys/local.pem"}
@@ -125,8 +125,10 @@ def saved(tmp_path: Path) -> tuple[str, str]:
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
     """What hangs until the test is over."""
     hanging = Hanging()
-    monkeypatch.setattr("flows.timed.monotonic", lambda: hanging.now)
-    monkeypatch.setattr("flows.timed._GLANCE", 0.01)
+    monkeypatch.setattr(
+        "nightshift.flows.scoring.prediction.timeouts.monotonic", lambda: hanging.now
+    )
+    monkeypatch.setattr("nightshift.flows.scoring.prediction.timeouts._GLANCE", 0.01)
     yield hanging
     hanging.end()
 

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from command import Nightshift
 from prefect import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -20,14 +19,15 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import State
+
+from command import Nightshift
+from nightshift.adapters.errors import BackfillFailed, ConfigurationError
+from nightshift.adapters.ledger.backfills import Step
+from nightshift.flows.backfill import BackfillResult, backfill
+from nightshift.flows.score import score
 from project import Project
 from served import start
 from waiting import eventually
-
-from adapters.database.backfills import Step
-from adapters.errors import BackfillFailed, ConfigurationError
-from flows.backfill import BackfillResult, backfill
-from flows.score import score
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -212,7 +212,7 @@ def leave(days: Project, monkeypatch: pytest.MonkeyPatch, ago: str = "1 minute")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("flows.backfill._Runner.run", stop)
+        patched.setattr("nightshift.flows.backfill._Runner.run", stop)
         with pytest.raises(KeyboardInterrupt):
             backfill("orders", FIRST, LAST)
     days.sql(f"UPDATE nightshift_backfills SET heartbeat_at = now() - interval '{ago}'")
@@ -249,7 +249,7 @@ def test_a_plan_that_is_not_gone_on_with(
     if change == "another model":
         days.publish()
     if change == "somebody else":  # was faster
-        monkeypatch.setattr("flows.backfill.Backfills.take_over", lambda *_: None)
+        monkeypatch.setattr("nightshift.flows.backfill.Backfills.take_over", lambda *_: None)
     result = backfill("orders", FIRST, LAST)
     assert result.backfill_id == 2
     assert states(result) == ["published"] * 4

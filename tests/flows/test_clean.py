@@ -5,17 +5,17 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from command import Nightshift
 from prefect import get_client
+
+from command import Nightshift
+from nightshift.adapters.errors import ConfigurationError, Quarantined
+from nightshift.flows.clean import clean
+from nightshift.flows.config.settings import load_settings
+from nightshift.flows.operations.deployments import deploy, wanted_deployments
+from nightshift.flows.score import score
 from project import Project
 from served import deployment, ended, post, serving
 from waiting import eventually
-
-from adapters.errors import ConfigurationError, Quarantined
-from flows.clean import clean
-from flows.deployments import deploy, wanted_deployments
-from flows.score import score
-from flows.settings import load_settings
 
 pytestmark = pytest.mark.usefixtures("prefect")
 

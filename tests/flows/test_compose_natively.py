@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import compose
 import httpx
 import pytest
 import sqlalchemy as sa
+
+import compose
 from encrypted import EncryptedPostgres
 from project import Project
 from roles import shipped_roles

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from mariadb import mariadb_server  # noqa: F401 - a fixture
-from project import Project
 
-from adapters.database.engine import open_engine
+from mariadb import mariadb_server  # noqa: F401 - a fixture
+from nightshift.adapters.database.engine import open_engine
+from project import Project
 
 DAY = datetime(2024, 3, 1)  # noqa: DTZ001 - the column has no zone
 ROWS = 300

@@ -8,11 +8,11 @@ import sys
 import time
 
 import pytest
+
+from nightshift.flows.score import score
 from project import Project
 
-from flows.score import score
-
-NIGHTSHIFT = [sys.executable, "-c", "from flows.cli import main; main()"]
+NIGHTSHIFT = [sys.executable, "-c", "from nightshift.flows.cli.main import main; main()"]
 
 
 def _start(project: Project, prefect: str) -> "subprocess.Popen[bytes]":

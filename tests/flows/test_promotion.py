@@ -1,10 +1,10 @@
 """The gate before an alias: what a version must have shown as a challenger."""
 
 import pytest
-from command import Nightshift
-from project import Project
 
-from flows.score import score
+from command import Nightshift
+from nightshift.flows.score import score
+from project import Project
 
 pytestmark = pytest.mark.usefixtures("prefect")
 

@@ -4,14 +4,14 @@ import json
 from typing import Any
 
 import pytest
-from project import Project
 from typer.testing import CliRunner
 
-from adapters.errors import Quarantined
-from adapters.profile import Profile
-from flows.cli import app
-from flows.events import PARTITION_PUBLISHED, RUN_QUARANTINED
-from flows.score import score
+from nightshift.adapters.errors import Quarantined
+from nightshift.adapters.profiles.profile import Profile
+from nightshift.flows.cli.main import app
+from nightshift.flows.orchestrator.events import PARTITION_PUBLISHED, RUN_QUARANTINED
+from nightshift.flows.score import score
+from project import Project
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -52,7 +52,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
         assert resource["nightshift.partition"] == payload["partition"]
         events.append((name, payload))
 
-    monkeypatch.setattr("flows.events.emit_event", emit)
+    monkeypatch.setattr("nightshift.flows.orchestrator.events.emit_event", emit)
     return events
 
 
@@ -117,7 +117,7 @@ def test_a_quarantined_run_is_completed_and_released(
 def test_all_rejects_are_replayed_however_many(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.replay._AT_ONCE", 3)
+    monkeypatch.setattr("nightshift.flows.replay._AT_ONCE", 3)
     bad = range(10, 110, 10)
     poison(project, *bad)
     with pytest.raises(Quarantined, match=r"10 x ValueError"):

@@ -9,9 +9,8 @@ from uuid import UUID
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-from project import Project
 
-from adapters.errors import (
+from nightshift.adapters.errors import (
     ConfigurationError,
     InvalidPredictions,
     KeyNotUnique,
@@ -23,8 +22,9 @@ from adapters.errors import (
     SignatureMismatch,
     TableNotFound,
 )
-from flows.score import score
-from flows.settings import load_settings
+from nightshift.flows.config.settings import load_settings
+from nightshift.flows.score import score
+from project import Project
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -150,7 +150,7 @@ def stopped_before_publishing(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConfigurationError("the audit", "sql", "it stopped", "Begin again.")
 
     with monkeypatch.context() as patched:
-        patched.setattr("flows.score.audited", stop)
+        patched.setattr("nightshift.flows.score.audited", stop)
         with pytest.raises(ConfigurationError):
             score("orders", "all")
 

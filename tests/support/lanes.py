@@ -9,13 +9,13 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from adapters.database.capabilities import MYSQL, Capabilities, capabilities
-from adapters.database.ledger import Ledger, new_owner
-from adapters.database.predictions import Predictions
-from adapters.database.run import Run, RunRequest
-from adapters.database.source import Source, SourceSpec
-from adapters.database.types import Instant, LongText, Name
-from adapters.signature import Column, Signature
+from nightshift.adapters.database.capabilities import MYSQL, Capabilities, capabilities
+from nightshift.adapters.database.types import Instant, LongText, Name
+from nightshift.adapters.ledger.ledger import Ledger, new_owner
+from nightshift.adapters.ledger.runs import Run, RunRequest
+from nightshift.adapters.models.signature import Column, Signature
+from nightshift.adapters.source.source import Source, SourceSpec
+from nightshift.adapters.target.predictions import Predictions
 
 ALL_LANES = ("fast", "generic", "lite")
 

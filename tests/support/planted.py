@@ -7,16 +7,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pytest
 
-from adapters import archive
-from adapters.errors import (
+from nightshift.adapters.errors import (
     NightshiftError,
     SerializationFailed,
 )
-from adapters.manifest import Manifest
-from adapters.model import Model, Trust
-from adapters.signature import Features, Predictions
-from adapters.store import ModelStore
-from adapters.trust import SigningKey, TrustPolicy
+from nightshift.adapters.models import archive
+from nightshift.adapters.models.model import Model, Trust
+from nightshift.adapters.models.signature import Features, Predictions
+from nightshift.adapters.store.manifest import Manifest
+from nightshift.adapters.store.model_store import ModelStore
+from nightshift.adapters.store.trust_policy import SigningKey, TrustPolicy
 
 KEY = SigningKey.create()
 SIGNED = TrustPolicy(keys=(KEY.public,))

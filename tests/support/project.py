@@ -10,10 +10,10 @@ import pandas as pd
 import sqlalchemy as sa
 import yaml
 
-from adapters.model import Model
-from adapters.store import Manifest, ModelStore
-from flows.desk import open_store, publish
-from flows.settings import load_settings
+from nightshift.adapters.models.model import Model
+from nightshift.adapters.store.model_store import Manifest, ModelStore
+from nightshift.flows.config.resources import open_store, publish
+from nightshift.flows.config.settings import load_settings
 
 JOB = {
     "model": "doubler@champion",
@@ -121,7 +121,7 @@ class Project:
         """Publish a doubler and make it the champion."""
         from doubler import Doubler  # type: ignore[import-not-found]
 
-        from adapters.libraries.sklearn import SklearnModel
+        from nightshift.adapters.libraries.sklearn import SklearnModel
 
         sample = pd.DataFrame({"x": [1.0, np.nan, 3.0]})
         model: Model = SklearnModel(Doubler(**settings).fit(sample))

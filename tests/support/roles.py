@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import sqlalchemy as sa
+
 from project import Project
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "postgres" / "roles.sql"

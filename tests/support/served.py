@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from project import Project
 from waiting import eventually
 
-NIGHTSHIFT = [sys.executable, "-c", "from flows.cli import main; main()"]
+NIGHTSHIFT = [sys.executable, "-c", "from nightshift.flows.cli.main import main; main()"]
 
 
 def start(project: Project, api: str, *arguments: str) -> "subprocess.Popen[str]":

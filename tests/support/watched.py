@@ -12,10 +12,10 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeRegressor
 
-from adapters.libraries.sklearn import SklearnModel
-from adapters.manifest import Blob, GoldenBlob, Manifest
-from adapters.model import Model
-from adapters.signature import Signature
+from nightshift.adapters.libraries.sklearn import SklearnModel
+from nightshift.adapters.models.model import Model
+from nightshift.adapters.models.signature import Signature
+from nightshift.adapters.store.manifest import Blob, GoldenBlob, Manifest
 
 WORDS = ("apfel", "birne", "クルミ")
 

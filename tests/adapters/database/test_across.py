@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+
 from lanes import Lane, request_of, sign
 
 QUICK = {("lite", "fast"), ("fast", "lite")}

@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 import sqlalchemy as sa
-from lanes import Lane, request_of, sign
-from waiting import eventually
 
-from adapters.database import silence
-from adapters.database.engine import open_engine, translated
-from adapters.database.ledger import Ledger
-from adapters.errors import DatabaseUnavailable, OwnershipLost, PartitionBusy
+from lanes import Lane, request_of, sign
+from nightshift.adapters.database import watchdog
+from nightshift.adapters.database.engine import open_engine, translated
+from nightshift.adapters.errors import DatabaseUnavailable, OwnershipLost, PartitionBusy
+from nightshift.adapters.ledger.ledger import Ledger
+from waiting import eventually
 
 BOUNDS = "SELECT setting FROM pg_settings WHERE name IN ('lock_timeout', '{}') ORDER BY name"
 IDLE = "idle_in_transaction_session_timeout"
@@ -81,7 +81,7 @@ def watched(engine: sa.Engine) -> Iterator[None]:
     """From when the watch has its connection on."""
     connected = threading.Event()
     sa.event.listen(engine, "checkout", lambda *_: connected.set())
-    with silence.watched(engine):
+    with watchdog.watched(engine):
         assert connected.wait(60)
         yield
 
@@ -112,7 +112,7 @@ def test_a_server_that_stands_still_is_given_up(
     lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its machine still acknowledges what is sent, so that the network tells nothing."""
-    monkeypatch.setattr(silence, "PATIENCE", 1.0)
+    monkeypatch.setattr(watchdog, "PATIENCE", 1.0)
     lane.ledger().create()
     engine = open_engine(lane.engine.url, connect_timeout=1)
     ledger = Ledger(engine, lease=0.2)
@@ -135,7 +135,7 @@ def test_a_source_that_stands_still_amid_the_rows_is_given_up(
     fast: Lane, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever driver waits for it."""
-    monkeypatch.setattr(silence, "PATIENCE", 1.0)
+    monkeypatch.setattr(watchdog, "PATIENCE", 1.0)
     fast.execute(
         f"CREATE TABLE t (id bigint PRIMARY KEY, x {kind})",
         f"INSERT INTO t SELECT i, i::{kind} FROM generate_series(1, 2000000) AS i",
@@ -155,14 +155,14 @@ def test_a_server_without_a_place_for_another_is_not_silent(
     fast: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is connected already goes on."""
-    monkeypatch.setattr(silence, "PATIENCE", 0.1)
+    monkeypatch.setattr(watchdog, "PATIENCE", 0.1)
     fast.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 1")
     engine = open_engine(fast.engine.url.set(username="crowded"))
     refused: list[object] = []
     with engine.connect() as connection:
         connection.exec_driver_sql("SELECT 1")
         sa.event.listen(engine, "handle_error", refused.append)
-        with silence.watched(engine):
+        with watchdog.watched(engine):
             eventually(lambda: len(refused) > 3)
         connection.exec_driver_sql("SELECT 1")
     engine.dispose()

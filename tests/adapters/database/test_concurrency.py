@@ -11,12 +11,17 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from lanes import Lane, request_of, sign
 
-from adapters.database.engine import open_engine
-from adapters.database.history import History
-from adapters.database.ledger import Ledger
-from adapters.errors import AlreadyPublished, OwnershipLost, PartitionBusy, TargetMismatch
+from lanes import Lane, request_of, sign
+from nightshift.adapters.database.engine import open_engine
+from nightshift.adapters.errors import (
+    AlreadyPublished,
+    OwnershipLost,
+    PartitionBusy,
+    TargetMismatch,
+)
+from nightshift.adapters.history.run_history import History
+from nightshift.adapters.ledger.ledger import Ledger
 
 # The ledger is one and the same in both lanes of PostgreSQL.
 LANES = ("fast", "lite")
@@ -73,10 +78,10 @@ def test_one_of_many_takes_over(lane: Lane) -> None:
 
 _CHILD = """
 import json, sys
-from adapters.database.engine import open_engine
-from adapters.database.ledger import Ledger, new_owner
-from adapters.database.run import RunRequest
-from adapters.errors import PartitionBusy
+from nightshift.adapters.database.engine import open_engine
+from nightshift.adapters.ledger.ledger import Ledger, new_owner
+from nightshift.adapters.ledger.runs import RunRequest
+from nightshift.adapters.errors import PartitionBusy
 
 engine = open_engine(sys.argv[1])
 ledger, won = Ledger(engine), []

@@ -13,16 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from lanes import Lane, request_of, sign
-from wire import Wire
 
-from adapters.database.engine import open_engine
-from adapters.database.history import History
-from adapters.database.lanes import predictions_lane, source_lane
-from adapters.database.ledger import new_owner
-from adapters.database.predictions import Predictions
-from adapters.database.run import Run
-from adapters.errors import (
+from lanes import Lane, request_of, sign
+from nightshift.adapters.backends.registry import predictions_lane, source_lane
+from nightshift.adapters.database.engine import open_engine
+from nightshift.adapters.errors import (
     ConfigurationError,
     DatabaseError,
     DatabaseUnavailable,
@@ -30,6 +25,11 @@ from adapters.errors import (
     NightshiftError,
     StatementFailed,
 )
+from nightshift.adapters.history.run_history import History
+from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.ledger.runs import Run
+from nightshift.adapters.target.predictions import Predictions
+from wire import Wire
 
 ROWS = 10
 
@@ -342,7 +342,7 @@ def test_no_such_driver(
     monkeypatch: pytest.MonkeyPatch, url: str, missing: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    monkeypatch.delitem(sys.modules, "adapters.database.duckdb_dialect", raising=False)
+    monkeypatch.delitem(sys.modules, "nightshift.adapters.backends.duckdb_dialect", raising=False)
     with pytest.raises(ConfigurationError, match=rf"package {missing}.*nightshift\[{extra}\]"):
         open_engine(url)
 

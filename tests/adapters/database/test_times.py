@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapters.database.times import BEGINNING, END, first_spelling, instants, unheld
+from nightshift.adapters.database.times import BEGINNING, END, first_spelling, instants, unheld
 
 ZONES = [
     "UTC",

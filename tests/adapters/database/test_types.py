@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from lanes import Lane, request_of, sign
 
-from adapters.database.engine import open_engine
-from adapters.database.lanes import predictions_lane, source_lane
-from adapters.errors import (
+from lanes import Lane, request_of, sign
+from nightshift.adapters.backends.registry import predictions_lane, source_lane
+from nightshift.adapters.database.engine import open_engine
+from nightshift.adapters.errors import (
     ColumnTypeUnsupported,
     DatabaseError,
     SignatureMismatch,

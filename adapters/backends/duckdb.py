@@ -1,0 +1,119 @@
+"""The fast lane for DuckDB: Arrow out and Arrow in, without a copy row by row."""
+
+from collections.abc import Generator
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from nightshift.adapters.backends.duckdb_dialect import type_of
+from nightshift.adapters.source.columns import Key, SourceColumn, decimal_type
+from nightshift.adapters.source.snapshot import StreamedSnapshot, rendered, sized
+from nightshift.adapters.source.source import Source
+from nightshift.adapters.source.user_query import bound_query
+from nightshift.adapters.target.predictions import Predictions
+
+# DuckDB's names of types -> Arrow. Those with brackets or parentheses, and the rest, in `_column`.
+_ARROW: dict[str, pa.DataType] = {
+    "BOOLEAN": pa.bool_(),
+    "TINYINT": pa.int8(),
+    "SMALLINT": pa.int16(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "UTINYINT": pa.uint8(),
+    "USMALLINT": pa.uint16(),
+    "UINTEGER": pa.uint32(),
+    "UBIGINT": pa.uint64(),
+    "HUGEINT": pa.decimal128(38, 0),
+    "UHUGEINT": pa.decimal128(38, 0),
+    "FLOAT": pa.float32(),
+    "DOUBLE": pa.float64(),
+    "VARCHAR": pa.string(),
+    "DATE": pa.date32(),
+    "TIMESTAMP": pa.timestamp("us"),
+    "TIMESTAMP_S": pa.timestamp("us"),
+    "TIMESTAMP_MS": pa.timestamp("us"),
+    "TIMESTAMP WITH TIME ZONE": pa.timestamp("us", "UTC"),
+    "BLOB": pa.binary(),
+}
+_AS_TEXT = ("UUID", "JSON", "TIME", "TIME WITH TIME ZONE", "INTERVAL", "BIT")
+_ROWS = "nightshift_rows"
+
+
+class DuckDBSource(Source):
+    def _describe(self) -> list[SourceColumn]:
+        spec, required = self.spec, set[str]()
+        relation: sa.FromClause = sa.table(spec.table or "", schema=spec.schema)
+        if spec.query is not None:
+            relation = bound_query(spec.query, None, None).columns().subquery("source")
+        statement = sa.select(sa.text("*")).select_from(relation)
+        with self.engine.connect() as connection:
+            connection.execution_options(nightshift_read_only=True)
+            if spec.table is not None:
+                inspector = sa.inspect(connection)
+                columns = inspector.get_columns(spec.table, schema=spec.schema)
+                required = {column["name"] for column in columns if not column["nullable"]}
+            text, values = rendered(connection.dialect, statement)
+            described = connection.exec_driver_sql(f"DESCRIBE {text}", tuple(values)).all()
+        return [_column(row[0], row[1], row[0] not in required) for row in described]
+
+    def _begin_snapshot(self, connection: sa.Connection) -> None:
+        connection.execution_options(nightshift_read_only=True)
+        connection.begin()
+
+    def _open(self, *arguments: Any) -> "ArrowSnapshot":
+        return ArrowSnapshot(self, *arguments)
+
+
+class ArrowSnapshot(StreamedSnapshot):
+    """A snapshot whose chunks are DuckDB's own columns."""
+
+    def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
+        source = self._source
+        statement = self.statement(after)
+        fields = [(column.name, self._arrow(column.name)) for column in statement.selected_columns]
+        text, values = rendered(self._connection.dialect, statement)
+        driver: Any = self._connection.connection.dbapi_connection
+        with source.reading():
+            for chunk in sized(driver.stream(text, values, rows), rows):
+                columns = [chunk.column(name).cast(kind) for name, kind in fields]
+                yield source.finished(pa.table(columns, names=[name for name, _ in fields]))
+
+
+class DuckDBPredictions(Predictions):
+    def _insert(self, connection: sa.Connection, rows: pa.Table) -> None:
+        """DuckDB reads Arrow's columns where they are."""
+        quote = connection.dialect.identifier_preparer
+        columns = ", ".join(map(quote.quote, rows.column_names))
+        driver: Any = connection.connection.dbapi_connection
+        driver.duck.register(_ROWS, pa.table([_local(c) for c in rows.columns], rows.column_names))
+        try:
+            place = f"{quote.format_table(self.rows)} ({columns})"
+            connection.exec_driver_sql(f"INSERT INTO {place} SELECT {columns} FROM {_ROWS}")  # noqa: S608 - quoted
+        finally:
+            driver.duck.unregister(_ROWS)
+
+
+def _local(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Instants as UTC without a zone, as they are kept."""
+    zoned = pa.types.is_timestamp(column.type) and column.type.tz is not None
+    return column.cast(pa.timestamp("us")) if zoned else column
+
+
+def _column(name: str, text: str, nullable: bool) -> SourceColumn:
+    """One column as DESCRIBE tells it."""
+    sql = type_of(text)
+    if text in _ARROW:
+        arrow = _ARROW[text]
+    elif isinstance(sql, sa.Numeric):
+        arrow = decimal_type(sql.precision, sql.scale)
+    else:
+        plain = text in _AS_TEXT or (text.startswith("ENUM(") and not text.endswith("]"))
+        arrow = pa.string() if plain else pa.list_(pa.null())
+        sql = sql if isinstance(sql, sa.Uuid) else sa.Text()
+        return SourceColumn(name, arrow, sql, text, as_text=True, nullable=nullable)
+    if pa.types.is_decimal(arrow):
+        sql = sa.Numeric(arrow.precision, arrow.scale)
+    elif pa.types.is_timestamp(arrow):
+        sql = sa.DateTime(timezone=arrow.tz is not None)
+    return SourceColumn(name, arrow, sql, text, nullable=nullable)

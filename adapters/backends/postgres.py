@@ -1,0 +1,307 @@
+"""The fast lane for PostgreSQL: binary COPY out, and in.
+
+Rows come as one `COPY (query) TO STDOUT (FORMAT binary)`, a stream, so memory does not grow with
+the table. Integers, floats, booleans and times go straight from the socket (pgstream.py) into NumPy
+(pgcopy.py), at a fifth of the CPU of ADBC (https://arrow.apache.org/adbc). Through ADBC comes what
+has other columns, since its C++ does not hold Python's lock, which the encoders of a model of texts
+do; and what is encrypted. The connection that reads joins the snapshot that the SQLAlchemy
+connection exports, so both see the same moment.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import adbc_driver_postgresql.dbapi
+import psycopg
+import psycopg.conninfo
+import psycopg.sql
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import sqlalchemy as sa
+
+from nightshift.adapters.backends.postgres_copy import FIXED, CopyMalformed, Decoder, encoded
+from nightshift.adapters.backends.postgres_stream import can_stream, copied_out
+from nightshift.adapters.database import watchdog
+from nightshift.adapters.database.engine import POSTGRES_SESSION, foreign
+from nightshift.adapters.errors import StatementFailed
+from nightshift.adapters.source.columns import Key, SourceColumn, decimal_type
+from nightshift.adapters.source.snapshot import StreamedSnapshot
+from nightshift.adapters.source.source import Source
+from nightshift.adapters.source.user_query import bound_query
+from nightshift.adapters.target.predictions import Predictions
+
+# Type OIDs (pg_type.dat) -> Arrow type, SQLAlchemy type. Most others come as text.
+_TYPES: dict[int, tuple[pa.DataType, "sa.types.TypeEngine[Any]"]] = {
+    16: (pa.bool_(), sa.Boolean()),
+    20: (pa.int64(), sa.BigInteger()),
+    21: (pa.int16(), sa.SmallInteger()),
+    23: (pa.int32(), sa.Integer()),
+    25: (pa.string(), sa.Text()),
+    700: (pa.float32(), sa.REAL()),
+    701: (pa.float64(), sa.Double()),
+    1043: (pa.string(), sa.Text()),
+    1082: (pa.date32(), sa.Date()),
+    1114: (pa.timestamp("us"), sa.DateTime()),
+    1184: (pa.timestamp("us", "UTC"), sa.DateTime(timezone=True)),
+}
+# What a column of such a type is on its way out of the server, and in, if our format has it.
+_ON_THE_WIRE = {oid: arrow for oid, (arrow, _) in _TYPES.items() if arrow in FIXED}
+_NUMERIC, _CHARACTER, _UUID, _BYTES = 1700, 1042, 2950, 17
+# pg_type.typcategory of what is no single value: arrays, composites, ranges, pseudo-types.
+_NESTED = "ACRP"
+
+_NAMES = """
+    SELECT oid, format_type(oid, NULL), typcategory FROM pg_type WHERE oid = ANY(:oids)"""
+
+_REQUIRED = """
+    SELECT attname FROM pg_attribute
+    WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND attnotnull"""
+
+# Inheritance is the old kind (not partitioning): no index spans a table and those that inherit.
+_UNIQUE = """
+    SELECT i.indisprimary, array_agg(a.attname::text)
+    FROM pg_index i
+    JOIN pg_class c ON c.oid = i.indrelid
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey[0:i.indnkeyatts - 1])
+    WHERE c.oid = CAST(:table AS regclass)
+      AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND 0 <> ALL(i.indkey)
+      AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhparent = c.oid AND c.relkind = 'r')
+    GROUP BY i.indexrelid, i.indisprimary"""
+
+
+class PostgresSource(Source):
+    def _describe(self) -> list[SourceColumn]:
+        spec, required = self.spec, set[str]()
+        relation: sa.FromClause = sa.table(spec.table or "", schema=spec.schema)
+        if spec.query is not None:
+            relation = bound_query(spec.query, None, None).columns().subquery("source")
+        statement = sa.select(sa.text("*")).select_from(relation).limit(0)
+        with self.engine.connect() as connection:
+            connection.execution_options(postgresql_readonly=True)
+            if spec.table is not None:
+                place = {"table": _identifier(spec.schema, spec.table).as_string()}
+                required = set(connection.scalars(sa.text(_REQUIRED), place))
+            described: Any = connection.execute(statement).cursor.description
+            others = [column.type_code for column in described if column.type_code not in _TYPES]
+            rows = connection.execute(sa.text(_NAMES), {"oids": others}) if others else ()
+            names = {oid: (name, category) for oid, name, category in rows}
+        return [
+            _column(column, column.name not in required, *names.get(column.type_code, ("", "")))
+            for column in described
+        ]
+
+    def _declared_unique(self, table: str) -> tuple[list[str], list[list[str]]]:
+        place = {"table": _identifier(self.spec.schema, table).as_string()}
+        with self.engine.connect() as connection:
+            found = connection.execute(sa.text(_UNIQUE), place).all()
+        primary: list[str] = next((columns for is_primary, columns in found if is_primary), [])
+        return primary, [columns for _, columns in found]
+
+    def _begin_snapshot(self, connection: sa.Connection) -> None:
+        connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        connection.begin()
+        # This connection only holds the snapshot, while the other one streams.
+        connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+
+    def moment(self, connection: sa.Connection) -> str:
+        with self.reading():
+            exported = connection.execute(sa.text("SELECT pg_export_snapshot()"))
+            return str(exported.scalar_one())
+
+    def _join(self, connection: sa.Connection, moment: str) -> None:
+        connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{moment}'")
+
+    def _open(self, *arguments: Any) -> "CopiedSnapshot":
+        return CopiedSnapshot(self, *arguments)
+
+
+class CopiedSnapshot(StreamedSnapshot):
+    """A snapshot whose chunks come as one binary COPY."""
+
+    def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
+        source = self._source
+        statement = self.statement(after)
+        fields = [(column.name, self._arrow(column.name)) for column in statement.selected_columns]
+        with source.reading():
+            joining = [
+                "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                f"SET TRANSACTION SNAPSHOT '{self.moment()}'",
+            ]
+            place = _conninfo(self._connection)
+            # Closed, whatever happens: amid a COPY there is no rolling back.
+            with closing(psycopg.connect(place, autocommit=True)) as connection:
+                watchdog.remember(connection, source.engine)
+                for command in (POSTGRES_SESSION, *joining):
+                    connection.execute(command)
+                sent = self._sent(connection, statement)
+                if sent is None or not can_stream(connection):
+                    connection.close()
+                    found = self._through_adbc(place, joining, statement, rows)
+                else:
+                    found = self._streamed(connection, statement, sent, rows)
+                with closing(found):
+                    for chunk in found:
+                        columns = [_of_type(chunk.column(name), kind) for name, kind in fields]
+                        named = pa.table(columns, names=[name for name, _ in fields])
+                        yield source.finished(named)
+
+    def _sent(
+        self, connection: "psycopg.Connection[Any]", statement: "sa.Select[Any]"
+    ) -> dict[str, pa.DataType] | None:
+        """The columns' types as the server sends them, now that they can no longer change, or
+        None if one is not for our decoder.
+        """
+        described: Any = connection.execute(_rendered(self._connection, statement.limit(0)))
+        columns = described.description
+        if any(column.type_code not in _ON_THE_WIRE for column in columns):
+            return None
+        return {column.name: _ON_THE_WIRE[column.type_code] for column in columns}
+
+    def _streamed(
+        self,
+        connection: "psycopg.Connection[Any]",
+        statement: "sa.Select[Any]",
+        sent: dict[str, pa.DataType],
+        rows: int,
+    ) -> Generator[pa.Table, None, None]:
+        decoder = Decoder(list(sent.items()), rows)
+        copy = f"COPY ({_rendered(self._connection, statement)}) TO STDOUT (FORMAT binary)"
+        try:
+            with closing(copied_out(connection, copy)) as blocks:
+                for block in blocks:
+                    yield from decoder.add(block)
+                yield from decoder.rest()
+        except CopyMalformed as error:  # never yet: the types are the server's own
+            raise StatementFailed(f"to read {self._source.spec}", str(error)) from error
+
+    def _through_adbc(
+        self, place: str, joining: Sequence[str], statement: "sa.Select[Any]", rows: int
+    ) -> Generator[pa.Table, None, None]:
+        with (
+            adbc_driver_postgresql.dbapi.connect(place) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(joining[0].replace("BEGIN", "SET"))  # the driver has begun one
+            cursor.execute(joining[1])
+            cursor.execute(POSTGRES_SESSION)
+            cursor.execute(_rendered(self._connection, statement))
+            with cursor.fetch_record_batch() as reader:
+                yield from _of_size(self._batches(reader), rows)
+
+    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from reader
+        except (OSError, pa.ArrowException) as error:  # how Arrow passes on the driver's errors
+            raise foreign(self._source.engine, f"to read {self._source.spec}", error) from error
+
+
+class PostgresPredictions(Predictions):
+    def _insert(self, connection: sa.Connection, rows: pa.Table) -> None:
+        """COPY in: binary where all is of fixed width, without NULLs, else as CSV."""
+        driver: Any = connection.connection.driver_connection
+        columns = psycopg.sql.SQL(", ").join(map(psycopg.sql.Identifier, rows.column_names))
+        place = _identifier(self.rows.schema, self.rows.name)
+        with driver.cursor() as cursor:
+            looked = psycopg.sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, place)
+            described = cursor.execute(looked, prepare=False).description
+            types = [_ON_THE_WIRE.get(column.type_code) for column in described]
+            data, form = _binary(rows, types), "binary"
+            if data is None:
+                data, form = _csv(rows), "csv, ENCODING 'UTF8'"
+            command = psycopg.sql.SQL(f"COPY {{}} ({{}}) FROM STDIN (FORMAT {form})")
+            with cursor.copy(command.format(place, columns)) as copy:
+                copy.write(data)
+            if cursor.rowcount != rows.num_rows:  # never yet, but the ledger counts on it
+                problem = f"{cursor.rowcount:,} of {rows.num_rows:,} rows arrived"
+                raise StatementFailed(f"to write to {self.rows.name!r}", problem)
+
+
+def _binary(rows: pa.Table, types: Sequence[pa.DataType | None]) -> memoryview | None:
+    """The rows as a binary COPY into columns of these types, or None if they are not for it."""
+    if None in types:
+        return None
+    try:
+        columns = [_of_type(c, kind) for c, kind in zip(rows.columns, types, strict=True)]
+    except pa.ArrowException:  # the server says better what is wrong
+        return None
+    data = encoded(pa.table(columns, names=rows.column_names))
+    return None if data is None else data.data
+
+
+def _csv(rows: pa.Table) -> memoryview:
+    """Arrow writes it and PostgreSQL reads it, floats to the last bit."""
+    buffer = pa.BufferOutputStream()
+    plain = pa.table([_plain(column) for column in rows.columns], names=rows.column_names)
+    pyarrow.csv.write_csv(plain, buffer, pyarrow.csv.WriteOptions(include_header=False))
+    return memoryview(buffer.getvalue())
+
+
+def _of_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    return column if column.type == kind else column.cast(kind)
+
+
+def _identifier(schema: str | None, table: str) -> psycopg.sql.Identifier:
+    return psycopg.sql.Identifier(*filter(None, (schema, table)))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """An array column as PostgreSQL's text for arrays; any other as it is."""
+    if not pa.types.is_list(column.type):
+        return column
+    numbers = pc.binary_join(column.cast(pa.list_(pa.string())), ",")
+    return pc.binary_join_element_wise("{", numbers, "}", "")
+
+
+def _column(described: Any, nullable: bool, name: str, category: str) -> SourceColumn:
+    """One column of a cursor's description (psycopg.Column); `name` and `category` of its type."""
+    oid, display, as_text = described.type_code, described.type_display, False
+    sql: sa.types.TypeEngine[Any] = sa.Text()
+    if oid in _TYPES:
+        arrow, sql = _TYPES[oid]
+    elif oid == _NUMERIC:
+        arrow = decimal_type(described.precision, described.scale)
+        sql = sa.Numeric().with_variant(sa.Text(), "sqlite")  # which would keep them as floats
+    elif oid == _CHARACTER and described.display_size:
+        arrow, sql = pa.string(), sa.CHAR(described.display_size)
+    elif oid == _UUID:
+        arrow, sql, as_text = pa.string(), sa.Uuid(as_uuid=False), True
+    else:
+        nested = pa.list_(pa.null()) if category in _NESTED else pa.string()
+        arrow, display, as_text = pa.binary() if oid == _BYTES else nested, name, True
+    return SourceColumn(described.name, arrow, sql, display, as_text, nullable)
+
+
+def _conninfo(connection: sa.Connection) -> str:
+    """How to connect to the very server, in the way, of this connection."""
+    driver: Any = connection.connection.driver_connection
+    place = {"host": driver.info.host, "port": driver.info.port, "password": driver.info.password}
+    parameters = {**driver.info.get_parameters(), **{k: v for k, v in place.items() if v}}
+    return psycopg.conninfo.make_conninfo(**{**parameters, "client_encoding": "UTF8"})
+
+
+def _rendered(connection: sa.Connection, statement: "sa.Select[Any]") -> str:
+    """The statement with its parameters as literals, quoted by psycopg: COPY binds none."""
+    compiled = statement.compile(dialect=connection.dialect)
+    values = {  # numbers in quotes, since -32768::smallint is read as -(32768::smallint)
+        name: str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        for name, value in compiled.params.items()
+    }
+    driver: Any = connection.connection.driver_connection
+    return str(psycopg.ClientCursor(driver).mogrify(compiled.string, values))
+
+
+def _of_size(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of exactly `rows` rows, the last one shorter."""
+    held: list[pa.Table] = []
+    count = 0
+    for batch in batches:
+        held.append(pa.Table.from_batches([batch]))
+        count += batch.num_rows
+        while count >= rows:
+            table = pa.concat_tables(held)
+            yield table.slice(0, rows).combine_chunks()
+            held, count = [table.slice(rows)], count - rows
+    if count:
+        yield pa.concat_tables(held).combine_chunks()

@@ -1,0 +1,164 @@
+"""The pointer: which run readers see for each range of a source's time, and who moved it there.
+
+A run's rows are never changed; to publish, to release from quarantine and to roll back are one
+small transaction that moves the pointer, and each leaves a line in `nightshift_moves`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from nightshift.adapters.database.engine import open_reader, translated
+from nightshift.adapters.database.times import BEGINNING, END
+from nightshift.adapters.errors import NothingToRollBackTo, RunNotQuarantined, RunUnknown
+from nightshift.adapters.ledger.intervals import Interval, succession
+from nightshift.adapters.ledger.ledger import Ledger
+from nightshift.adapters.ledger.publications import (
+    PUBLISHED,
+    RELEASE,
+    ROLLBACK,
+    SUPERSEDED,
+    move,
+    newer,
+    visible,
+)
+from nightshift.adapters.ledger.runs import CHAMPION, REJECTED
+
+
+@dataclass(frozen=True)
+class Move:
+    """One move of the pointer: from then on, readers saw this run's rows in this range."""
+
+    job: str
+    range_start: datetime
+    range_end: datetime
+    run_id: int
+    action: str
+    """`publish`, `release` or `rollback`."""
+    moved_at: datetime
+    moved_by: str
+    reason: str | None
+    model_name: str
+    model_version: int
+
+
+class Pointer:
+    """What people do to the pointer, and what became of it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger, self.engine, self.tables = ledger, ledger.engine, ledger.tables
+
+    def release(self, run_id: int, by: str, reason: str) -> Move:
+        """Publish a run that the audit has rejected. Released already, it changes nothing.
+
+        Raises RunUnknown, RunNotQuarantined: also if a later run has taken its place, or if
+        its rows were cleaned, meanwhile.
+        """
+        runs = self.tables.runs
+        with translated(self.engine, "to release a run"), self.engine.begin() as connection:
+            row = self._run(connection, run_id)
+            self.ledger.lock(connection, row["job"])
+            row = self._run(connection, run_id)  # as it is now that nobody else changes it
+            interval = Interval(row["partition_start"], row["partition_end"], run_id)
+            if row["state"] != REJECTED:
+                raise RunNotQuarantined(run_id, f"it is {row['state']}")
+            if row["cleaned_at"] is not None:
+                raise RunNotQuarantined(run_id, "`nightshift clean` has deleted its predictions")
+            later = [seen.run_id for seen in newer(connection, self.tables, row["job"], interval)]
+            if later:
+                raise RunNotQuarantined(run_id, f"the later run {max(later)} has been published")
+            now = self.ledger.now(connection)
+            connection.execute(
+                sa.update(runs)
+                .where(runs.c.run_id == run_id)
+                .values(state=PUBLISHED, published_at=now)
+            )
+            move(connection, self.tables, row["job"], interval, RELEASE, now, by, reason)
+        return self.moves(row["job"], interval.start, interval.end)[0]
+
+    def rollback(
+        self,
+        job: str,
+        partition: str,
+        start: datetime | None,
+        end: datetime | None,
+        by: str,
+        reason: str,
+        to: int | None = None,
+    ) -> Move:
+        """Show an earlier run's rows between the two instants again.
+
+        Without `to`, it is what readers saw before what they see now, so that each rollback goes
+        one step further back, and never to a run that was rolled back from. Raises
+        NothingToRollBackTo.
+        """
+        start, end = start or BEGINNING, end or END
+        runs = self.tables.runs
+        with translated(self.engine, "to roll back"), self.engine.begin() as connection:
+            self.ledger.lock(connection, job)
+            now = self.ledger.now(connection)
+            shown = {
+                seen.run_id
+                for seen in visible(connection, self.tables, job)
+                if seen.start < end and start < seen.end
+            }
+            covering = (
+                sa.select(runs.c.run_id)
+                .where(runs.c.job == job, runs.c.role == CHAMPION)
+                .where(runs.c.partition_start <= start, runs.c.partition_end >= end)
+                .where(runs.c.published_at.is_not(None), runs.c.cleaned_at.is_(None))
+                .where(runs.c.state.in_([PUBLISHED, SUPERSEDED]))
+                .order_by(runs.c.run_id.desc())
+            )
+            there = [run for run in connection.scalars(covering) if shown != {run}]
+            before = self._shown_before(connection, job, start, end, shown) if to is None else [to]
+            wanted = next((run for run in before if run in there), None)
+            if wanted is None:
+                raise NothingToRollBackTo(job, partition, to, tuple(map(str, there)))
+            interval = Interval(start, end, wanted)
+            move(connection, self.tables, job, interval, ROLLBACK, now, by, reason)
+        return self.moves(job, start, end)[0]
+
+    def moves(
+        self, job: str, start: datetime | None = None, end: datetime | None = None
+    ) -> list[Move]:
+        """The moves that concern a range, newest first. None is no bound."""
+        moves, runs = self.tables.moves, self.tables.runs
+        statement = (
+            sa.select(moves, runs.c.model_name, runs.c.model_version)
+            .join(runs, runs.c.run_id == moves.c.run_id)
+            .where(moves.c.job == job)
+            .where(moves.c.range_start < (end or END), moves.c.range_end > (start or BEGINNING))
+            .order_by(moves.c.move_id.desc())
+        )
+        names = list(Move.__dataclass_fields__)
+        with translated(self.engine, "to list moves"), open_reader(self.engine) as connection:
+            found = connection.execute(statement).mappings()
+            return [Move(**{name: row[name] for name in names}) for row in found]
+
+    def _shown_before(
+        self, connection: sa.Connection, job: str, start: datetime, end: datetime, shown: set[int]
+    ) -> list[int]:
+        """What readers of the range saw before the runs that they are shown now, latest first."""
+        moves = self.tables.moves
+        statement = (
+            sa.select(moves)
+            .where(moves.c.job == job)
+            .where(moves.c.range_start < end, moves.c.range_end > start)
+            .order_by(moves.c.move_id)
+        )
+        lines = [
+            (Interval(line["range_start"], line["range_end"], line["run_id"]), line["action"])
+            for line in connection.execute(statement).mappings()
+        ]
+        runs = succession([(seen, action == ROLLBACK) for seen, action in lines], start, end)
+        now = max((place for place, run in enumerate(runs) if run in shown), default=0)
+        return runs[:now][::-1]
+
+    def _run(self, connection: sa.Connection, run_id: int) -> sa.RowMapping:
+        runs = self.tables.runs
+        row = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().first()
+        if row is None:
+            raise RunUnknown(run_id)
+        return row

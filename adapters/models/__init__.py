@@ -1,0 +1,1 @@
+"""The contract that a model fulfils: Model, its signature, the registry of adapters."""

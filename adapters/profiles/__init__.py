@@ -1,0 +1,1 @@
+"""What columns look like: counts, quantiles and drift of inputs and predictions."""

@@ -1,0 +1,209 @@
+"""Golden rows: a few real inputs with their predictions, and the libraries that made them.
+
+They are kept when a model is published and replayed whenever it is loaded, in one batch of the
+same shape: an environment that predicts otherwise is told apart from one that merely is newer.
+"""
+
+import contextlib
+import functools
+import importlib.metadata
+import json
+import pickle
+import platform
+import reprlib
+import sys
+from collections.abc import Mapping, Sequence
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightshift.adapters.errors import SignatureUndefined
+from nightshift.adapters.models.model import Model
+from nightshift.adapters.models.signature import Column, Signature
+
+MOST_ROWS = 32
+_MOST_BYTES = 64 * 1024**2  # 32 rows of 100,000 numbers each are just below
+_PLAIN = {"date": pa.int32(), "timestamp": pa.int64(), "timestamptz": pa.int64()}
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def spread(rows: int, most: int = MOST_ROWS) -> list[int]:
+    """Up to `most` row numbers, evenly from the first to the last of `rows`."""
+    return sorted(set(np.linspace(0, rows - 1, min(rows, most)).round().astype(int).tolist()))
+
+
+def write_rows(inputs: pa.Table, predictions: pa.Table) -> bytes:
+    """Inputs and predictions, m rows each -> JSON, column by column.
+
+    JSON, because these bytes are read before the model has predicted anything, perhaps unsigned:
+    nothing in it is compressed or repeated, and no native parser sees it. Raises
+    SignatureUndefined if it would be more than `read_rows` takes.
+    """
+    sides = {"inputs": inputs, "outputs": predictions}
+    values = {
+        side: {name: _plain(table.column(name)).to_pylist() for name in table.column_names}
+        for side, table in sides.items()
+    }
+    data = json.dumps(values, separators=(",", ":")).encode()
+    if len(data) > _MOST_BYTES:
+        problem = f"{inputs.num_rows} of its rows have {len(data):,} bytes, {_MOST_BYTES:,} may be"
+        raise SignatureUndefined("the sample", problem, "Give one of shorter texts.")
+    return data
+
+
+def read_rows(data: bytes, signature: Signature, rows: int) -> tuple[pa.Table, pa.Table]:
+    """What `write_rows` returned -> inputs and predictions.
+
+    Raises ValueError if it is not so many rows of the signature's columns, or too large.
+    """
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"{len(data):,} bytes, {_MOST_BYTES:,} may be")
+    try:
+        found = json.loads(data)
+        return (
+            _table(found["inputs"], signature.inputs, rows),
+            _table(found["outputs"], signature.outputs, rows),
+        )
+    except (pa.ArrowException, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _table(found: dict[str, list[Any]], columns: Sequence[Column], rows: int) -> pa.Table:
+    arrays = []
+    for column in columns:
+        values = found[column.name]
+        if len(values) != rows:
+            raise ValueError(f"{len(values)} rows of {column.name!r}, not {rows} rows")
+        if column.length is not None and {len(value) for value in values} != {column.length}:
+            raise ValueError(f"{column.name!r} is not {column.length} numbers in every row")
+        plain = _PLAIN.get(column.type, column.arrow_type)
+        arrays.append(pa.array(values, plain).cast(column.arrow_type))
+    return pa.table(arrays, names=[column.name for column in columns])
+
+
+def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """As JSON can hold them: days and microseconds since 1970 in place of dates and times."""
+    if pa.types.is_temporal(values.type):
+        return values.cast(pa.int32() if pa.types.is_date32(values.type) else pa.int64())
+    return values
+
+
+def difference(then: pa.Table, now: pa.Table, tolerance: float) -> str | None:
+    """The first prediction that is not the same, as text; None if all are.
+
+    Floats may differ by `tolerance` times the prediction, or times the column's mean where that
+    is more, since the noise of a sum does not shrink with its result. NaN equals NaN.
+    """
+    for name in then.column_names:
+        before, after = then.column(name), now.column(name)
+        if pa.types.is_floating(before.type):
+            same = _close(_floats(before), _floats(after), tolerance)
+        elif pa.types.is_list(before.type):  # of floats, all of one length
+            one, other = (_floats(pc.list_flatten(values)) for values in (before, after))
+            same = np.all(_close(one, other, tolerance).reshape(len(before), -1), axis=1)
+        else:
+            pairs = zip(before.to_pylist(), after.to_pylist(), strict=True)
+            same = np.array([one == other for one, other in pairs], dtype=bool)
+        if not same.all():
+            row = int(np.argmin(same))
+            count = int(len(same) - same.sum())
+            told, found = (reprlib.repr(values[row].as_py()) for values in (before, after))
+            return (
+                f"{name!r} differs in {count} of {len(same)} rows, "
+                f"first in row {row}: {told} then, {found} now"
+            )
+    return None
+
+
+def _floats(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    return np.asarray(values.to_numpy(), dtype=np.float64)
+
+
+def _close(
+    then: npt.NDArray[np.float64], now: npt.NDArray[np.float64], tolerance: float
+) -> npt.NDArray[np.bool_]:
+    finite = np.abs(then[np.isfinite(then)])
+    mean = np.sum(finite / max(len(finite), 1))  # in this order it cannot overflow
+    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf
+        near = np.abs(now - then) <= tolerance * np.maximum(np.abs(then), mean)
+    near &= np.isfinite(then) & np.isfinite(now)
+    return np.asarray(near | (then == now) | (np.isnan(then) & np.isnan(now)))
+
+
+# --- libraries ----------------------------------------------------------------------------------
+
+_ALWAYS = ("numpy", "pandas")  # they carry every model's inputs
+_NETWORKS = {"torch", "tensorflow", "keras"}  # gigabytes that consist of nothing else
+_NEVER = {"nightshift", "pydantic"}  # ours: how an adapter is written, not how a model predicts
+
+
+class _Roots(pickle.Pickler):
+    """Keeps of a model only the modules that its parts come from; its bytes go nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__(self, protocol=5, buffer_callback=lambda _: None)
+        self.parts: set[tuple[str, str]] = set()
+
+    def write(self, data: object) -> int:
+        return 0
+
+    def persistent_id(self, part: Any) -> str | None:
+        named = isinstance(part, type | FunctionType | BuiltinFunctionType)
+        owner = part if named else type(part)
+        module = owner.__module__ or "builtins"
+        self.parts.add((module, owner.__qualname__))
+        return "a network" if module.partition(".")[0] in _NETWORKS else None  # look no deeper
+
+
+def parts_of(model: Model) -> set[tuple[str, str]]:
+    """Module and name of every class and function in the model, as far as a pickle would see."""
+    roots = _Roots()
+    with contextlib.suppress(Exception):  # what is no pickle has its adapter's imports alone
+        roots.dump(model)
+    return roots.parts
+
+
+def libraries_of(model: Model) -> dict[str, str]:
+    """The installed version of each library that the model or its adapter is made of."""
+    modules = {module for module, _ in parts_of(model)}
+    for value in vars(sys.modules[type(model).__module__]).values():
+        origin = value.__name__ if isinstance(value, ModuleType) else _origin(value)
+        modules.add(origin)
+    roots = {module.partition(".")[0] for module in modules}
+    known = _distributions()
+    names = {name for root in roots for name in known.get(root, ())} | set(_ALWAYS)
+    versions = {name: importlib.metadata.version(name) for name in sorted(names - _NEVER)}
+    return {"python": platform.python_version()} | versions
+
+
+def skew(libraries: dict[str, str]) -> tuple[str, ...]:
+    """What is installed here in another version than then, one text each."""
+    found = []
+    for name, then in libraries.items():
+        now = platform.python_version() if name == "python" else _installed(name)
+        if now != then:
+            found.append(f"{name} {then} then, {now or 'missing'} now")
+    return tuple(found)
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Distributions by top-level module; found by reading every installed one, so only once."""
+    return importlib.metadata.packages_distributions()
+
+
+def _origin(value: object) -> str:
+    module = getattr(value, "__module__", None)
+    return module if isinstance(module, str) else "builtins"
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,392 @@
+"""The model store: versions and aliases of serialized models, in an S3 bucket or a folder.
+
+<store>/blobs/sha256/<digest>                    the bytes, content-addressed
+<store>/models/<name>/versions/<n>/manifest.json  what they are; written last, once: the commit
+<store>/models/<name>/aliases/<alias>.json        a movable name of a version, with its history
+"""
+
+import getpass
+import hashlib
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+import pyarrow as pa
+from pydantic import BaseModel, ValidationError
+
+from nightshift.adapters.errors import (
+    AliasMoved,
+    BlobCorrupt,
+    ConfigurationError,
+    ModelNotFound,
+    RecordInvalid,
+)
+from nightshift.adapters.models.model import Model
+from nightshift.adapters.profiles.profile import Profile
+from nightshift.adapters.store import golden_rows
+from nightshift.adapters.store.cache import BlobCache
+from nightshift.adapters.store.manifest import (
+    Alias,
+    Blob,
+    GoldenBlob,
+    Manifest,
+    Move,
+    checked_name,
+    is_name,
+)
+from nightshift.adapters.store.storage import FileObjects, Objects, StoreOptions
+from nightshift.adapters.store.trust_policy import SigningKey, TrustPolicy
+from nightshift.adapters.store.verification import predicted, rehearse, replay
+from nightshift.adapters.store.version_diff import Difference, compare
+
+__all__ = ["CHAMPION", "Alias", "Difference", "Manifest", "ModelStore", "StoreOptions"]
+
+CHAMPION = "champion"
+
+_Record = TypeVar("_Record", bound=BaseModel)
+
+
+class ModelStore:
+    """Publishes, finds and loads models.
+
+    Every method may raise StoreUnavailable (worth another try), StoreNotFound, StoreAccessDenied,
+    and ConfigurationError for a name that cannot be one.
+    """
+
+    def __init__(self, url: str, options: StoreOptions, trust: TrustPolicy | None = None) -> None:
+        """`s3://bucket/prefix`, `file:///folder` or a path. Nothing is opened yet.
+
+        Raises ConfigurationError for any other URL.
+        """
+        self._arguments = (url, options, trust)
+        self._options = options
+        self._trust = trust or TrustPolicy()
+        self._objects = _open(url, options)
+        self._cache = BlobCache(options.cache_dir, options.cache_bytes)
+        self._conditions_hold = False
+
+    def __reduce__(self) -> tuple[type["ModelStore"], tuple[str, StoreOptions, TrustPolicy | None]]:
+        return ModelStore, self._arguments  # connections stay in the process that made them
+
+    @property
+    def url(self) -> str:
+        return self._objects.url
+
+    # --- looking ---
+
+    def models(self) -> list[str]:
+        """The names of all models, sorted."""
+        return [name for name in self._objects.names("models") if is_name(name)]
+
+    def versions(self, name: str) -> list[int]:
+        """The model's versions, ascending; empty if there is no such model."""
+        found = self._objects.names(f"models/{checked_name(name)}/versions")
+        return sorted(int(n) for n in found if n.isascii() and n.isdigit() and n[0] != "0")
+
+    def aliases(self, name: str) -> dict[str, Alias]:
+        """The model's aliases by name; empty if there is no such model. Raises RecordInvalid."""
+        found = self._objects.names(f"models/{checked_name(name)}/aliases")
+        names = [n.removesuffix(".json") for n in found if n.endswith(".json")]
+        names = [alias for alias in names if is_name(alias) and not alias.isdigit()]
+        aliases = {alias: self._alias(name, alias) for alias in names}
+        return {alias: record for alias, record in aliases.items() if record is not None}
+
+    def manifest(self, name: str, version: int) -> Manifest:
+        """Raises ModelNotFound, or RecordInvalid if it is damaged or belongs elsewhere."""
+        key = _manifest_key(name, version)
+        data = self._objects.read(key)
+        if data is None:
+            raise self._not_found(f"{name}@{version}", name)
+        manifest = self._parsed(Manifest, key, data)
+        if (manifest.name, manifest.version) != (name, version):
+            problem = f"it is the manifest of {manifest.reference}"
+            raise RecordInvalid(self._objects.place(key), problem)
+        return manifest
+
+    def resolve(self, reference: str) -> Manifest:
+        """`name` (its champion), `name@alias` or `name@7`. Raises ModelNotFound."""
+        name, _, pointer = reference.partition("@")
+        checked_name(name)
+        if pointer.isascii() and pointer.isdigit():
+            return self.manifest(name, int(pointer))
+        alias = self._alias(name, checked_name(pointer or CHAMPION, "alias"))
+        if alias is None:
+            raise self._not_found(f"{name}@{pointer or CHAMPION}", name)
+        return self.manifest(name, alias.version)
+
+    # --- publishing ---
+
+    def publish(
+        self,
+        name: str,
+        model: Model,
+        sample: pd.DataFrame,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        description: str = "",
+        trained_through: date | None = None,
+        sign_with: SigningKey | None = None,
+        by: str | None = None,
+    ) -> Manifest:
+        """Keep the model as the next version of `name`, and give back that version's manifest.
+
+        `sample` is (m, n) inputs, best the whole training frame: the signature is taken from it,
+        golden rows, and the profile that runs are compared with. Nothing is written for a model
+        that does not predict the sample, predicts it otherwise after a database's types or after
+        its own bytes, or does not become bytes: PredictionFailed, InvalidPredictions,
+        SignatureUndefined, SerializationFailed, AdapterNotFound. Raises StoreUnsafe where two
+        publishers could get the same number.
+        """
+        checked_name(name)
+        adapter = self._trust.name_of(model)
+        ready = rehearse(model, sample, self._trust)
+        data = ready.data
+        rows = golden_rows.write_rows(ready.inputs, ready.predictions)
+        text = ready.profile.to_json().encode()
+        profile = Blob(digest=_digest(text), size=len(text))
+        draft = {
+            "name": name,
+            "adapter": adapter,
+            "blob": Blob(digest=_digest(data), size=len(data)),
+            "signature": ready.signature,
+            "golden": GoldenBlob(digest=_digest(rows), size=len(rows), rows=ready.inputs.num_rows),
+            "libraries": golden_rows.libraries_of(model),
+            "created_at": datetime.now(UTC),
+            "created_by": by or somebody(),
+            "metrics": {metric: float(value) for metric, value in (metrics or {}).items()},
+            "description": description,
+            "trained_through": trained_through,
+            "token": uuid.uuid4().hex,
+            "profile": profile,
+        }
+        manifest = _draft(draft, 1)
+        self.require_conditions()
+        self._objects.write(manifest.blob.key, data)
+        self._objects.write(manifest.golden.key, rows)
+        self._objects.write(profile.key, text)
+        while True:
+            manifest = _draft(draft, max(self.versions(name), default=0) + 1)
+            if sign_with is not None:
+                manifest = sign_with.seal(manifest)
+            key = _manifest_key(name, manifest.version)
+            if self._objects.create(key, manifest.to_json()):
+                return manifest
+
+    def promote(
+        self, name: str, version: int, alias: str = CHAMPION, *, by: str | None = None
+    ) -> Alias:
+        """Let the alias point at the version; no move if it already does.
+
+        Raises ModelNotFound, or AliasMoved if somebody else moved the alias meanwhile.
+        """
+        checked_name(alias, "alias")
+        self.manifest(name, version)
+        return self._move(name, alias, version, by)
+
+    def rollback(self, name: str, alias: str = CHAMPION, *, by: str | None = None) -> Alias:
+        """Let the alias point at what was promoted before; again, and it goes back further.
+
+        Raises ModelNotFound if nothing was promoted before, or AliasMoved.
+        """
+        return self._move(name, checked_name(alias, "alias"), None, by)
+
+    # --- loading ---
+
+    def fetch(self, manifest: Manifest) -> bytes:
+        """The model's bytes, through the local cache, digest checked. Raises BlobCorrupt."""
+        return self._bytes(manifest, manifest.blob)
+
+    def load(self, manifest: Manifest) -> Model:
+        """The model, once the trust policy has let it through and its golden rows agree.
+
+        Raises ModelUntrusted, BlobCorrupt, VersionSkew, SerializationFailed, GoldenRowsDiffer,
+        AdapterNotFound or LibraryNotInstalled.
+        """
+        adapter = self._trust.admit(manifest)
+        data = self.fetch(manifest)
+        rows = self._bytes(manifest, manifest.golden)
+        model = self._trust.open(manifest, adapter, data)
+        replay(model, manifest, *self._golden(manifest, rows))
+        return model
+
+    def reference(self, manifest: Manifest) -> Profile:
+        """The profile of the sample that the model was published with.
+
+        Of a version from before there were profiles it has no rows, only the columns' kinds.
+        Raises ModelUntrusted, BlobCorrupt, RecordInvalid, or what the registry raises.
+        """
+        if manifest.profile is None:
+            return Profile.blank(manifest.signature)
+        self._trust.admit(manifest)
+        data = self._bytes(manifest, manifest.profile)
+        try:
+            return Profile.from_json(data)
+        except ValueError as error:
+            raise RecordInvalid(self._objects.place(manifest.profile.key), str(error)) from error
+
+    def diff(self, name: str, older: int, newer: int) -> Difference:
+        """What changed between two versions, also in the predictions for the newer's golden rows.
+
+        These need both models' inputs to be the same, and the older model is loaded for them.
+        Raises what `manifest` and `load` raise.
+        """
+        one, other = self.manifest(name, older), self.manifest(name, newer)
+        if one.signature.inputs != other.signature.inputs:
+            return compare(one, other)
+        self._trust.admit(other)
+        inputs, after = self._golden(other, self._bytes(other, other.golden))
+        before = predicted(
+            self.load(one), one.signature, inputs, f"{other.reference}'s golden rows"
+        )
+        return compare(one, other, before, after)
+
+    def _golden(self, manifest: Manifest, data: bytes) -> tuple[pa.Table, pa.Table]:
+        """Inputs and predictions. Raises RecordInvalid."""
+        try:
+            return golden_rows.read_rows(data, manifest.signature, manifest.golden.rows)
+        except ValueError as error:
+            place = self._objects.place(manifest.golden.key)
+            raise RecordInvalid(place, f"no golden rows: {error}") from error
+
+    def _bytes(self, manifest: Manifest, blob: Blob) -> bytes:
+        self._trust.check_size(manifest, blob.size)
+
+        def download(path: Path) -> bool:
+            found = self._objects.info(blob.key)
+            if found is not None and found.size > blob.size:  # do not even begin
+                told = f"another: {found.size} bytes, not {blob.size}"
+                raise BlobCorrupt(self._objects.place(blob.key), blob.digest, told)
+            return self._objects.download(blob.key, path, blob.size)
+
+        place = self._objects.place(blob.key)
+        return self._cache.get(blob, place, download, self._options.patience(blob.size))
+
+    # --- records ---
+
+    def _move(self, name: str, alias: str, version: int | None, by: str | None) -> Alias:
+        """Compare and swap; `version` None is the one before."""
+        self.require_conditions()
+        key = _alias_key(name, alias)
+        old, tag = self._alias_and_tag(name, alias)
+        rollback = version is None
+        if version is None:
+            version = old.before() if old else None
+            if version is None:
+                raise self._not_found(f"{name}@{alias}, one promotion earlier", name)
+        if old is not None and old.version == version:
+            return old
+        move = Move(version=version, at=datetime.now(UTC), by=by or somebody(), rollback=rollback)
+        new = Alias(
+            model=name,
+            name=alias,
+            version=version,
+            sequence=old.sequence + 1 if old else 1,
+            token=uuid.uuid4().hex,
+            history=(*old.history, move) if old else (move,),
+        )
+        if tag is None:
+            won = self._objects.create(key, new.to_json())
+        else:
+            won = self._objects.swap(key, new.to_json(), tag)
+        if not won:
+            now = self._alias(name, alias)
+            expected, found = (record.version if record else None for record in (old, now))
+            raise AliasMoved(name, alias, expected, found)
+        return new
+
+    def _alias_and_tag(self, name: str, alias: str) -> tuple[Alias | None, str | None]:
+        """An alias and the tag of that very state, or neither."""
+        key = _alias_key(name, alias)
+        before = self._objects.info(key)
+        while before is not None:
+            record = self._alias(name, alias)
+            after = self._objects.info(key)
+            if after == before:
+                return record, before.tag
+            before = after  # it moved between the two
+        return None, None
+
+    def _alias(self, name: str, alias: str) -> Alias | None:
+        key = _alias_key(name, alias)
+        data = self._objects.read(key)
+        if data is None:
+            return None
+        record = self._parsed(Alias, key, data)
+        if (record.model, record.name) != (name, alias):
+            problem = f"it is the alias {record.model}@{record.name}"
+            raise RecordInvalid(self._objects.place(key), problem)
+        return record
+
+    def _parsed(self, kind: type[_Record], key: str, data: bytes) -> _Record:
+        try:
+            return kind.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            problem = f"{where}: {first['msg']}" if where else first["msg"]
+            raise RecordInvalid(self._objects.place(key), problem) from error
+
+    def _not_found(self, reference: str, name: str) -> ModelNotFound:
+        """With what there is instead: the model's versions and aliases, or else other models."""
+        known = [f"{name}@{version}" for version in self.versions(name)]
+        known += [f"{name}@{alias}" for alias in self.aliases(name)]
+        return ModelNotFound(self.url, reference, tuple(known or self.models()))
+
+    def require_conditions(self) -> None:
+        """Raise StoreUnsafe where two publishers could get the same number. Asked once."""
+        if not self._conditions_hold:
+            self._objects.require_conditions()
+            self._conditions_hold = True
+
+
+def _open(url: str, options: StoreOptions) -> Objects:
+    """Raises ConfigurationError."""
+    parts = urlsplit(url)
+    if parts.scheme == "s3" and parts.netloc:
+        from nightshift.adapters.store.s3 import (
+            S3Objects,  # a second of imports that a folder does not need
+        )
+
+        return S3Objects(parts.netloc, parts.path.strip("/"), options)
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.strip("/"):
+        return FileObjects(Path(unquote(parts.path)), options)
+    if url and "://" not in url and parts.scheme not in {"s3", "file"}:
+        return FileObjects(Path(url).absolute(), options)
+    problem = f"{url!r} is no place for a model store"
+    remedy = "Write s3://bucket/prefix, file:///absolute/folder, or a path."
+    raise ConfigurationError("store", "url", problem, remedy)
+
+
+def _draft(fields: dict[str, object], version: int) -> Manifest:
+    """A manifest in which every field is set, as if it had been read: only such can be signed."""
+    try:
+        draft = Manifest.model_validate({"format": 1, **fields, "version": version})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError("publish", field, first["msg"], "Correct the value.") from error
+    return Manifest.model_validate_json(draft.to_json())
+
+
+def _manifest_key(name: str, version: int) -> str:
+    return f"models/{checked_name(name)}/versions/{version}/manifest.json"
+
+
+def _alias_key(name: str, alias: str) -> str:
+    return f"models/{checked_name(name)}/aliases/{checked_name(alias, 'alias')}.json"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def somebody() -> str:
+    """The user's name, if they have one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"

@@ -1,0 +1,112 @@
+"""What a model has to show before it is published, and again whenever it is loaded."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import pyarrow as pa
+
+from nightshift.adapters.errors import (
+    GoldenRowsDiffer,
+    NightshiftError,
+    PredictionFailed,
+    SerializationFailed,
+    SignatureUndefined,
+)
+from nightshift.adapters.models.model import Model, Trust
+from nightshift.adapters.models.signature import Features, Predictions, Signature
+from nightshift.adapters.profiles.profile import Profile
+from nightshift.adapters.store import golden_rows
+from nightshift.adapters.store.manifest import Manifest
+
+_SLICE = 50_000  # rows
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """A model that may be published: its bytes, golden rows that they predict, and the profile of
+    the whole sample.
+    """
+
+    data: bytes
+    signature: Signature
+    inputs: pa.Table
+    predictions: pa.Table
+    profile: Profile
+
+
+def rehearse(model: Model, sample: pd.DataFrame, policy: Trust) -> Rehearsed:
+    """Let the model predict the sample: as given, as a database would give it, and from its bytes.
+
+    Raises PredictionFailed, InvalidPredictions, SignatureMismatch, SignatureUndefined or
+    SerializationFailed if the three are not the same within the model's tolerance.
+    """
+    _require_modules(model)
+    told = _predict(model, sample.copy(), "the sample")
+    signature = Signature.from_sample(sample, told, model.output_names)
+    table = signature.table(sample)
+    given = signature.predictions(told, len(sample))
+    fed = predicted(model, signature, table, "the sample, once it has a database's types")
+    if changed := golden_rows.difference(given, fed, model.tolerance):
+        problem = (
+            f"{type(model).__name__} predicts otherwise for it once it has been through a "
+            f"database: {changed}"
+        )
+        remedy = "Give it the types that it was trained on, or make its predictions repeatable."
+        raise SignatureUndefined("the sample", problem, remedy)
+
+    inputs = table.take(golden_rows.spread(table.num_rows))
+    predictions = predicted(model, signature, inputs, "its golden rows")
+    data = model.serialize()
+    copy = type(model).deserialize_trusted(data, policy)
+    again = predicted(copy, signature, inputs, "its golden rows, read back from its own bytes")
+    if changed := golden_rows.difference(predictions, again, model.tolerance):
+        problem = f"read back from its own bytes it predicts otherwise: {changed}"
+        remedy = "Its serialize or deserialize loses something, or its predictions are random."
+        raise SerializationFailed(type(model).__name__, problem, remedy)
+    return Rehearsed(data, signature, inputs, predictions, _profile(signature, table, fed))
+
+
+def replay(model: Model, manifest: Manifest, inputs: pa.Table, then: pa.Table) -> None:
+    """Raises GoldenRowsDiffer unless the model predicts its golden rows as it did then."""
+    try:
+        now = predicted(model, manifest.signature, inputs, "its golden rows")
+        problem = golden_rows.difference(then, now, model.tolerance) or ""
+    except NightshiftError as error:
+        problem = str(error)
+    if problem:
+        raise GoldenRowsDiffer(manifest.reference, problem, golden_rows.skew(manifest.libraries))
+
+
+def predicted(model: Model, signature: Signature, inputs: pa.Table, place: str) -> pa.Table:
+    """(m, n) Arrow columns -> m predictions as Arrow columns, in one batch, checked.
+
+    Raises PredictionFailed, InvalidPredictions or SignatureMismatch.
+    """
+    predictions = _predict(model, signature.features(inputs), place)
+    return signature.predictions(predictions, inputs.num_rows)
+
+
+def _profile(signature: Signature, inputs: pa.Table, predictions: pa.Table) -> Profile:
+    """Slice by slice, as a run is profiled; a sample may be the whole training frame."""
+    found = kinds = Profile.blank(signature)
+    for start in range(0, inputs.num_rows, _SLICE):
+        rows, told = (side.slice(start, _SLICE) for side in (inputs, predictions))
+        found = found.merged(Profile.of(rows, told, kinds))
+    return found
+
+
+def _predict(model: Model, features: Features, place: str) -> Predictions:
+    try:
+        return model.predict_batch(features)
+    except Exception as error:  # whatever a model may raise
+        problem = f"{type(error).__name__}: {error}"
+        raise PredictionFailed(type(model).__name__, place, problem) from error
+
+
+def _require_modules(model: Model) -> None:
+    """A pickle names what it is made of, and no worker can import the publisher's script."""
+    mains = {name for module, name in golden_rows.parts_of(model) if module == "__main__"}
+    if model.pickled and mains:
+        problem = f"it uses {', '.join(sorted(mains))} of the script that publishes it"
+        remedy = "No worker can import that; move it to a module of its own."
+        raise SerializationFailed(type(model).__name__, problem, remedy)

@@ -1,0 +1,270 @@
+"""The commands of a model's life after it is published: promote, rollback, models."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from nightshift.adapters.errors import ConfigurationError, JobsBroken, RecordInvalid
+from nightshift.flows.cli import terminal
+from nightshift.flows.cli.terminal import AsJson
+
+Name = Annotated[str, typer.Argument(help="The model.")]
+AliasOption = Annotated[str, typer.Option(help="The alias.")]
+Force = Annotated[
+    bool, typer.Option(help="Even if jobs that use the alias could not run, or ask for agreement.")
+]
+
+models = typer.Typer(invoke_without_command=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these commands of `nightshift`."""
+    for command in (promote, rollback):
+        app.command()(command)
+    app.add_typer(models, name="models")
+
+
+def promote(
+    name: Name,
+    version: Annotated[int, typer.Argument(help="The version that the alias shall name.")],
+    alias: AliasOption = "champion",
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move an alias to a version; the next run uses it.
+
+    Refused if a job that uses the alias could not run with the version; or if the job says
+    `challenger: {model: churn@challenger, agreement: 0.95}`, and the version did not agree so
+    much with the champion when it was last scored beside it.
+
+    Example: `nightshift promote churn 7`
+    """
+    _say_moved(name, alias, move_alias(name, version, alias, force), as_json)
+
+
+def rollback(
+    name: Annotated[str, typer.Argument(help="The model; with --partition, the job.")],
+    alias: AliasOption = "champion",
+    partition: Annotated[
+        str | None, typer.Option(help="A job's partition, to show its earlier predictions again.")
+    ] = None,
+    to: Annotated[
+        int | None, typer.Option(help="The run to go back to; else the one before.")
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Why; kept with who and when. Needed with --partition.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go back: a model's alias to the version before, or a job's partition to the run before.
+
+    A model: the next run uses the version that the alias named before. A partition: readers see
+    the predictions of an earlier run at once; nothing is scored.
+
+    Example: `nightshift rollback churn`, or
+    `nightshift rollback flight_delays --partition 2013-10-01 --reason "too high"`
+    """
+    from nightshift.flows.cli.runs import roll_back
+    from nightshift.flows.config.resources import open_store
+    from nightshift.flows.config.settings import load_settings
+
+    if partition is not None:
+        roll_back(name, partition, to, reason, as_json)
+        return
+    if to is not None or reason is not None:
+        problem = "--to and --reason are for a job's predictions, which --partition names"
+        remedy = f"Add --partition; or leave them out, to move {name}@{alias} back."
+        raise ConfigurationError("nightshift rollback", "", problem, remedy)
+    settings = load_settings()
+    store = open_store(settings)
+    moved = store.rollback(name, alias)
+    manifest = store.manifest(name, moved.version)
+    _announce(settings, manifest, alias)
+    _say_moved(name, alias, moved, as_json)
+    store.load(manifest)  # too late to refuse, but not to say that no run can open it
+
+
+@models.callback()
+def list_models(context: typer.Context, as_json: AsJson = False) -> None:
+    """What is in the model store: list versions, aliases, adapters, metrics.
+
+    Example: `nightshift models`
+    """
+    if context.invoked_subcommand is None:
+        _list_models(as_json)
+
+
+@models.command("list")
+def list_them(as_json: AsJson = False) -> None:
+    """The same: list the models in the store.
+
+    Example: `nightshift models list`
+    """
+    _list_models(as_json)
+
+
+def _list_models(as_json: bool) -> None:
+    from nightshift.flows.config.resources import open_store
+    from nightshift.flows.config.settings import load_settings
+
+    store = open_store(load_settings())
+    rows = [row for name in store.models() for row in _versions(store, name)]
+    if as_json:
+        terminal.print_json(rows)
+        return
+    terminal.print_table(
+        ["model", "version", "aliases", "adapter", "kB", "published (UTC)", "by", "metrics"],
+        [
+            [
+                row["model"],
+                row["version"],
+                ", ".join(row["aliases"]),
+                row["adapter"] or "damaged",
+                row["size"] and -(-row["size"] // 1000),
+                row["published"],
+                row["by"],
+                ", ".join(f"{key} {value:g}" for key, value in row["metrics"].items()),
+            ]
+            for row in rows
+        ],
+        empty="The model store is empty. `nightshift publish` adds to it.",
+    )
+
+
+def _versions(store: Any, name: str) -> Iterator[dict[str, Any]]:
+    """A model's versions, the newest first; what is damaged is told, and hides nothing else."""
+    aliases: dict[int, list[str]] = {}
+    try:
+        for alias, pointer in store.aliases(name).items():
+            aliases.setdefault(pointer.version, []).append(alias)
+    except RecordInvalid as error:
+        terminal.say_aside(str(error))
+    for version in reversed(store.versions(name)):
+        manifest = None
+        try:
+            manifest = store.manifest(name, version)
+        except RecordInvalid as error:
+            terminal.say_aside(str(error))
+        yield {
+            "model": name,
+            "version": version,
+            "aliases": sorted(aliases.get(version, [])),
+            "adapter": manifest and manifest.adapter,
+            "size": manifest and manifest.blob.size,
+            "published": manifest and f"{manifest.created_at:%Y-%m-%d %H:%M}",
+            "by": manifest and manifest.created_by,
+            "signed": manifest and manifest.seal is not None,
+            "metrics": manifest.metrics if manifest else {},
+        }
+
+
+@models.command()
+def show(
+    reference: Annotated[str, typer.Argument(help="`name`, `name@alias` or `name@7`.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one version: its signature, libraries, metrics and where its aliases have been.
+
+    Example: `nightshift models show churn@champion`
+    """
+    from nightshift.flows.config.resources import open_store
+    from nightshift.flows.config.settings import load_settings
+
+    store = open_store(load_settings())
+    manifest = store.resolve(reference)
+    aliases = store.aliases(manifest.name)
+    if as_json:
+        pointers = {name: alias.model_dump(mode="json") for name, alias in aliases.items()}
+        terminal.print_json(manifest.model_dump(mode="json") | {"aliases": pointers})
+        return
+    say = terminal.console.print
+    about = terminal.escaped(manifest.description)
+    say(f"[bold]{manifest.reference}[/] ({manifest.adapter}) {about}")
+    say(f"  published  {manifest.created_at:%Y-%m-%d %H:%M} UTC by {manifest.created_by}")
+    say(f"  signed by  {manifest.seal.key if manifest.seal else 'nobody'}")
+    say(f"  digest     {manifest.blob.digest}, {manifest.blob.size:,} bytes")
+    say(f"  trained    through {manifest.trained_through or 'an unknown day'}")
+    for metric, value in manifest.metrics.items():
+        say(f"  {metric:<10} {value:g}")
+    say(f"  libraries  {', '.join(f'{name} {v}' for name, v in manifest.libraries.items())}\n")
+    columns = [("reads", c) for c in manifest.signature.inputs]
+    columns += [("writes", c) for c in manifest.signature.outputs]
+    terminal.print_table(
+        ["", "column", "type", "missing values"],
+        [[way, c.name, c.type, "yes" if c.nullable else "no"] for way, c in columns],
+        empty="",
+    )
+    for name, alias in aliases.items():
+        moves = ", ".join(
+            f"{move.version} ({move.at:%Y-%m-%d %H:%M} by {move.by})" for move in alias.history
+        )
+        say(f"\n  {manifest.name}@{name} is version {alias.version}; it was, in turn, {moves}")
+
+
+@models.command()
+def diff(
+    name: Name,
+    older: Annotated[int, typer.Argument(help="A version.")],
+    newer: Annotated[int, typer.Argument(help="Another one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell two versions apart: signature, libraries, predictions for the golden rows.
+
+    Example: `nightshift models diff churn 6 7`
+    """
+    from dataclasses import asdict
+
+    from nightshift.flows.config.resources import open_store
+    from nightshift.flows.config.settings import load_settings
+
+    difference = open_store(load_settings()).diff(name, older, newer)
+    if as_json:
+        terminal.print_json(asdict(difference))
+    else:
+        for line in difference.lines() or ["No difference."]:
+            terminal.console.print(terminal.escaped(line))
+
+
+def move_alias(name: str, version: int, alias: str, force: bool) -> Any:
+    """Let the alias name the version, unless a job could not run with it; the alias as it is now.
+
+    Raises JobsBroken, AgreementTooLow, or what loading the model raises; with `force` only what the
+    store itself does.
+    """
+    from nightshift.flows.config.resources import broken_jobs, open_store
+    from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.register import require_agreement
+
+    settings = load_settings()
+    store = open_store(settings)
+    manifest = store.manifest(name, version)
+    if not force:
+        store.load(manifest)  # what no run could open shall not become what runs use
+        broken = broken_jobs(settings, manifest, alias)
+        if broken:
+            raise JobsBroken(manifest.reference, alias, tuple(broken.items()))
+        require_agreement(settings, manifest, alias)
+    moved = store.promote(name, version, alias)
+    _announce(settings, manifest, alias)
+    return moved
+
+
+def _announce(settings: Any, manifest: Any, alias: str) -> None:
+    """Tell Prefect, so that jobs that wait for it run; say so if there is nobody to tell."""
+    from nightshift.flows.cli.notify import announce
+
+    def emit() -> None:
+        from nightshift.flows.orchestrator.events import emit_promoted
+
+        emit_promoted(manifest, alias)
+
+    announce(settings, emit)
+
+
+def _say_moved(name: str, alias: str, moved: Any, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json(moved.model_dump(mode="json"))
+        return
+    terminal.console.print(f"{name}@{alias} is now version {moved.version}: the next runs use it")
+    terminal.console.print("  Readers see what was published before, until then.")

@@ -1,0 +1,49 @@
+"""Telling Prefect what a command has done, so that the jobs that wait for it run."""
+
+from collections.abc import Callable
+
+from nightshift.adapters.history.run_history import History
+from nightshift.flows.cli import terminal
+from nightshift.flows.config.resources import any_job_waits
+from nightshift.flows.config.settings import Settings
+from nightshift.flows.orchestrator.server import send_the_rest, tells_events
+
+
+def announce(settings: Settings, emit: Callable[[], None]) -> None:
+    """Tell Prefect by an event; say so if there is nobody to tell."""
+    if not tells_events(settings.state_dir):
+        if any_job_waits():
+            terminal.errors.print("No Prefect server runs, so the jobs with `on:` are not told.")
+        return
+    emit()
+    send_the_rest()
+
+
+def announce_shown(
+    settings: Settings, history: History, run_id: int, partition: str | None = None
+) -> None:
+    """Tell Prefect that readers see other predictions of a partition, by default the run's own."""
+    run = history.run(run_id)
+    target = None if run is None else history.target(run.job)
+    if run is None or target is None:
+        return
+
+    def emit() -> None:
+        from nightshift.flows.orchestrator.events import emit_published
+        from nightshift.flows.report.artifacts import ScoreResult
+
+        result = ScoreResult(
+            job=run.job,
+            partition=partition or run.partition,
+            run_id=run_id,
+            model=f"{run.model_name}@{run.model_version}",
+            target=target,
+            rows=run.rows + run.rejected,
+            resumed_rows=run.rows + run.rejected,
+            sql="",
+            seconds=0.0,
+            rejected=run.rejected,
+        )
+        emit_published(result)
+
+    announce(settings, emit)

@@ -1,0 +1,159 @@
+"""`nightshift publish`: from a file that an ML library saved to a version in the store."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nightshift.adapters.errors import ConfigurationError, LibraryNotInstalled, NightshiftError
+from nightshift.flows.cli import terminal
+from nightshift.flows.cli.models import move_alias
+from nightshift.flows.cli.terminal import AsJson
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make this a command of `nightshift`."""
+    app.command()(publish)
+
+
+def publish(
+    path: Annotated[
+        str, typer.Argument(help="The saved model: .joblib, .ubj, .onnx, ..., or models:/name@a.")
+    ],
+    name: Annotated[str, typer.Option(help="The model's name in the store.")],
+    sample: Annotated[
+        Path,
+        typer.Option(help="Inputs as a .parquet or .csv file, best the whole training frame."),
+    ],
+    adapter: Annotated[
+        str | None, typer.Option(help="The adapter, where the file's ending does not tell it.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="A setting of the adapter: output=predict_proba.")
+    ] = None,
+    as_: Annotated[
+        str | None, typer.Option("--as", help="Convert first: `onnx`, if it predicts the same.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="A metric to keep with the version: mae=11.2.")
+    ] = None,
+    description: Annotated[str, typer.Option(help="A sentence about this version.")] = "",
+    trained_through: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="The last day of the training data."),
+    ] = None,
+    sign_key: Annotated[
+        Path | None, typer.Option(help="A private key file in place of trust.sign_key.")
+    ] = None,
+    alias: Annotated[
+        str | None, typer.Option("--promote", help="Move this alias to the new version.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a trained model into the store, as its next version, signed with the local key.
+
+    The signature is taken from the sample; some of its rows are kept, with their predictions,
+    and replayed wherever the model is loaded.
+
+    Example: `nightshift publish model.joblib --name churn --sample train.parquet --promote
+    champion`
+    """
+    from nightshift.adapters.models.registry import adapter_for_file
+    from nightshift.adapters.store.manifest import checked_name
+    from nightshift.flows.config import resources
+    from nightshift.flows.config.settings import load_settings
+
+    if alias is not None:
+        checked_name(alias, "alias")
+    classes = load_settings().trust.classes
+    model = adapter_for_file(path, adapter, _pairs("--setting", setting, _value), classes)
+    metrics = _pairs("--metric", metric, float)
+    frame = _read_sample(sample)
+    if as_ is not None:
+        model = _converted(as_, model, frame)
+    through = None if trained_through is None else trained_through.date()
+    manifest = resources.publish(
+        name,
+        model,
+        frame,
+        sign_key,
+        metrics=metrics,
+        description=description,
+        trained_through=through,
+    )
+    if alias is not None:
+        _promote(name, manifest.version, alias)
+    if as_json:
+        terminal.print_json(manifest.model_dump(mode="json"))
+        return
+    inputs, outputs = manifest.signature.input_names, manifest.signature.output_names
+    terminal.console.print(f"Published [bold]{name}@{manifest.version}[/] ({manifest.adapter})")
+    terminal.console.print(f"  reads   {', '.join(inputs)}\n  writes  {', '.join(outputs)}")
+    terminal.console.print("  signed" if manifest.seal else "  not signed (trust.sign_key)")
+    if alias is not None:
+        terminal.console.print(f"  {name}@{alias} is now version {manifest.version}")
+
+
+def _promote(name: str, version: int, alias: str) -> None:
+    try:
+        move_alias(name, version, alias, force=False)
+    except NightshiftError:
+        cure = f"nightshift promote {name} {version} --alias {alias}"
+        terminal.say_aside(f"Published {name}@{version}, not promoted. Once that can be: {cure}")
+        raise
+
+
+def _converted(kind: str, model: Any, sample: Any) -> Any:
+    if kind != "onnx":
+        remedy = "Only `--as onnx` is known."
+        raise ConfigurationError("--as", "", f"{kind!r} is no format to convert to", remedy)
+    try:
+        from nightshift.adapters.libraries.onnx_conversion import to_onnx
+    except ModuleNotFoundError as error:
+        raise LibraryNotInstalled("onnx", error.name or "onnx", "onnx") from error
+    return to_onnx(model, sample)
+
+
+def _read_sample(path: Path) -> Any:
+    import pandas as pd
+
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".parquet": pd.read_parquet,
+        ".csv": pd.read_csv,
+    }
+    if path.suffix not in readers:
+        problem = f"{path.name!r} is neither .parquet nor .csv"
+        raise ConfigurationError("--sample", "", problem, "Save the sample as one of these.")
+    if not path.is_file():
+        raise ConfigurationError("--sample", "", f"there is no file {path}", "Correct the path.")
+    try:
+        return readers[path.suffix](path)
+    except (OSError, ValueError) as error:
+        remedy = "Save it with DataFrame.to_parquet."
+        problem = f"{path} cannot be read ({error})"
+        raise ConfigurationError("--sample", "", problem, remedy) from error
+
+
+def _pairs(option: str, texts: list[str] | None, kind: Callable[[str], Any]) -> dict[str, Any]:
+    pairs = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        try:
+            pairs[name] = kind(value)
+        except ValueError:
+            equals = ""
+        if not equals or not name:
+            raise ConfigurationError(option, "", f"{text!r} is no pair", "Write it like name=1.")
+    return pairs
+
+
+def _value(text: str) -> Any:
+    """A setting's value as YAML reads it: 1 is a number, true a boolean, [a, b] a list."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(text) from error

@@ -1,0 +1,1 @@
+"""Running it day after day: deployments, alerts, the doctor, metrics."""

@@ -1,0 +1,355 @@
+"""Is everything there that a run needs? Each check asks one thing, and says what mends it.
+
+The checks run side by side and are given up after `DEADLINE`: when everything is down, that is what
+an operator wants to know soon.
+"""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from packaging.requirements import Requirement
+
+from nightshift.adapters.database.capabilities import MYSQL
+from nightshift.adapters.database.engine import open_engine
+from nightshift.adapters.errors import (
+    ConfigurationError,
+    NightshiftError,
+    StatementFailed,
+    StoreAccessDenied,
+    TransientError,
+)
+from nightshift.adapters.history import health
+from nightshift.adapters.ledger.ledger import Ledger
+from nightshift.adapters.store.trust_policy import SigningKey
+from nightshift.flows.config.settings import Settings, load_settings, settings_file
+
+DEADLINE = 10.0  # seconds for all checks together
+CONNECT_SECONDS = 4  # for one attempt to reach a database
+MAX_SKEW = 5.0  # seconds; far less than a lease, far more than NTP leaves
+LITTLE_SPACE = 1024**3  # bytes
+_LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
+_PINNED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)$", re.MULTILINE)
+
+State = Literal["ok", "warn", "fail", "skip"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    state: State
+    """`warn`: works, but should be looked at; `skip`: could not be asked, because of another."""
+    told: str
+    remedy: str = ""
+
+
+Findings = Iterator[Finding]
+Check = Callable[[Settings], Findings]
+
+
+def examine(deadline: float = DEADLINE) -> list[Finding]:
+    """All findings, in the order of `CHECKS`, at most `deadline` seconds from now."""
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        problem = f"{error.field}: {error.problem}" if error.field else error.problem
+        found = Finding("settings", "fail", f"{error.place}: {problem}", error.remedy)
+        skipped = "the settings cannot be read"
+        return [found, *_versions(), *(Finding(name, "skip", skipped) for name in CHECKS)]
+    found = Finding("settings", "ok", str(settings_file().absolute()))
+    return [found, *_versions(), *_at_once(settings, deadline)]
+
+
+def _at_once(settings: Settings, deadline: float) -> list[Finding]:
+    """The checks side by side, in threads that nobody waits for longer."""
+    found: dict[str, list[Finding]] = {name: [] for name in CHECKS}
+    over: set[str] = set()
+    done = threading.Semaphore(0)
+
+    def run(name: str, check: Check) -> None:
+        findings = found[name]
+        try:
+            for finding in check(settings):
+                findings.append(finding)  # one by one: those before an error are kept
+        except ConfigurationError as error:
+            told = (
+                f"{error.place}: {error.field}: {error.problem}" if error.field else error.problem
+            )
+            findings.append(Finding(name, "fail", told, error.remedy))
+        except NightshiftError as error:
+            findings.append(Finding(name, "fail", str(error)))
+        except Exception as error:  # a check that breaks must not hide the others
+            told = f"it could not be checked ({type(error).__name__}: {error})"
+            findings.append(Finding(name, "fail", told, "Please report this."))
+        over.add(name)
+        done.release()
+
+    for name, check in CHECKS.items():
+        threading.Thread(target=run, args=(name, check), name=f"doctor-{name}", daemon=True).start()
+    timer = threading.Timer(deadline, lambda: done.release(len(CHECKS)))
+    timer.daemon = True
+    timer.start()
+    for _ in CHECKS:
+        done.acquire()
+    timer.cancel()
+    late = f"no answer within {deadline:.0f} s"
+    for name in CHECKS.keys() - over:
+        found[name].append(Finding(name, "fail", late, "See that it is up, and not overloaded."))
+    return [finding for name in CHECKS for finding in tuple(found[name])]
+
+
+# --- this machine -------------------------------------------------------------------------------
+
+
+def _versions() -> Findings:
+    python = ".".join(map(str, sys.version_info[:3]))
+    told = f"Nightshift {importlib.metadata.version('nightshift-batch')}, Python {python}"
+    wrong = list(_unmet())
+    if wrong:
+        remedy = "Install the tested set: pip install -c constraints.txt nightshift-batch"
+        yield Finding("versions", "fail", f"{told}; {', '.join(wrong)}", remedy)
+        return
+    other = list(_untested())
+    if other:
+        names = ", ".join(other[:5]) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
+        remedy = "Install the tested set: pip install -c constraints.txt nightshift-batch"
+        yield Finding("versions", "warn", f"{told}; not as tested: {names}", remedy)
+    else:
+        yield Finding("versions", "ok", told)
+
+
+def _unmet() -> Iterator[str]:
+    """Packages whose version Nightshift cannot work with."""
+    for line in importlib.metadata.requires("nightshift-batch") or ():
+        required = Requirement(line)
+        if required.marker is not None and not required.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = importlib.metadata.version(required.name)
+        except PackageNotFoundError:
+            yield f"{required.name} is missing"
+            continue
+        if not required.specifier.contains(found, prereleases=True):
+            yield f"{required.name} {found} is not {required.specifier}"
+
+
+def _untested() -> Iterator[str]:
+    """Packages in other versions than those of constraints.txt, where that file is at hand."""
+    places = (Path(__file__).parents[1], Path(sys.prefix))
+    file = next((p / "constraints.txt" for p in places if (p / "constraints.txt").is_file()), None)
+    for name, pinned in _PINNED.findall(file.read_text(encoding="utf-8")) if file else ():
+        try:
+            found = importlib.metadata.version(name)
+        except PackageNotFoundError:
+            continue
+        if found.partition("+")[0] != pinned:
+            yield f"{name} {found}, not {pinned}"
+
+
+def _space(settings: Settings) -> Findings:
+    place = settings.state_dir
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    told = f"{free / 1024**3:,.1f} GiB free for {settings.state_dir}"
+    if not os.access(place, os.W_OK):
+        remedy = "Give this user the folder, or name another in state_dir."
+        yield Finding("disk", "fail", f"{place} cannot be written to", remedy)
+    elif free < LITTLE_SPACE:
+        yield Finding("disk", "warn", told, "Make room: models are kept there while in use.")
+    else:
+        yield Finding("disk", "ok", told)
+
+
+def _keys(settings: Settings) -> Findings:
+    trusted = settings.trust_policy().keys
+    if trusted:
+        yield Finding("keys", "ok", f"models of {len(trusted)} trusted key(s) may be opened")
+    elif settings.trust.pickle == "signed":
+        told = "no key is trusted: models whose format can run code cannot be opened"
+        yield Finding("keys", "warn", told, "Name the publisher's public key in trust.keys.")
+    path = settings.sign_key()
+    if path is None or not path.is_file():
+        yield Finding("keys", "ok", "no private key: what is published here is not signed")
+        return
+    if path.stat().st_mode & 0o077:
+        yield Finding("keys", "warn", f"others may read {path}", f"chmod 600 {path}")
+    if SigningKey.load(path).public not in trusted:
+        told = f"what is signed here with {path} is not trusted here"
+        yield Finding("keys", "warn", told, f"Add {path.with_suffix('.pub')} to trust.keys.")
+
+
+# --- what it works with -------------------------------------------------------------------------
+
+
+def _store(settings: Settings) -> Findings:
+    from nightshift.flows.config.resources import open_store
+
+    impatient = {"connect_timeout": 2.0, "read_timeout": 3.0, "retries": 0}
+    patience = settings.store.model_copy(update=impatient)
+    store = open_store(settings.model_copy(update={"store": patience}))
+    names = store.models()
+    yield Finding("store", "ok", f"{store.url}: {len(names)} model(s)")
+    endpoint = urlsplit(settings.store.endpoint_url or "")
+    if endpoint.scheme == "http" and endpoint.hostname not in _LOCAL_HOSTS:
+        told = f"{settings.store.endpoint_url} is not encrypted"
+        yield Finding("store", "warn", told, "Use https, and store.ca_bundle for its authority.")
+    try:
+        store.require_conditions()
+    except StoreAccessDenied:
+        yield Finding("store", "ok", "read only: this machine can score, and cannot publish")
+    else:
+        yield Finding("store", "ok", "conditional writes hold: two publishers get two numbers")
+
+
+def _target(settings: Settings) -> Findings:
+    with _engine(settings.target_url()) as engine:
+        contact = _contact(engine, "NIGHTSHIFT_DATABASE__PASSWORD")
+        yield from _of_contact("database", engine, contact)
+        if contact.superuser and engine.url.host not in {None, ""}:
+            told = f"the role {contact.user!r} is a superuser: nothing could be refused to it"
+            yield Finding("database", "warn", told, "docs/security.md has a role with less.")
+        ledger = Ledger(engine, settings.database.schema_, settings.database.lease)
+        for problem in health.unwritable(ledger):
+            told, _, remedy = problem.partition("; ")
+            yield Finding("database", "fail", told, f"{remedy}.")
+        gaps = health.ledger_gaps(ledger)
+        if gaps:
+            told = f"somebody has changed the ledger's tables: they lack {', '.join(gaps)}"
+            remedy = "Restore them from a backup: a migration adds only what a new version brings."
+            yield Finding("database", "fail", told, remedy)
+        for run in health.abandoned(ledger):
+            told = f"run {run.run_id} ({run.job} {run.partition}) was abandoned by {run.owner}: "
+            told += f"no sign of life for {_span(run.silent)}"
+            remedy = f"It goes on with: nightshift run {run.job} --partition {run.partition}"
+            yield Finding("runs", "fail", told, remedy)
+
+
+def _source(settings: Settings) -> Findings:
+    if settings.database.source_url is None:
+        return
+    with _engine(settings.source_url()) as engine:
+        contact = _contact(engine, "NIGHTSHIFT_DATABASE__SOURCE_PASSWORD")
+        yield from _of_contact("source", engine, contact)
+        if contact.superuser:
+            told = f"the role {contact.user!r}, which only has to read, is a superuser"
+            yield Finding("source", "warn", told, "docs/security.md has a role that only reads.")
+
+
+def _contact(engine: sa.Engine, password: str) -> health.Contact:
+    try:
+        return health.contact(engine)
+    except StatementFailed as error:
+        remedy = f"Check the URL's user, host and database, and {password}."
+        raise ConfigurationError("the database", "", error.problem, remedy) from error
+
+
+def _of_contact(check: str, engine: sa.Engine, contact: health.Contact) -> Findings:
+    url = engine.url
+    plain = sa.URL.create(
+        url.get_backend_name(), url.username, None, url.host, url.port, url.database
+    )
+    where = f"{contact.product} at {plain.render_as_string()}"
+    encryption = {True: ", encrypted", False: "", None: ""}[contact.encrypted]
+    yield Finding(check, "ok", f"{where}: {contact.milliseconds:.1f} ms{encryption}")
+    if contact.encrypted is False and engine.url.host not in _LOCAL_HOSTS:
+        verified = "ssl_ca=FILE" if engine.dialect.name in MYSQL else "sslmode=verify-full"
+        told, remedy = "the connection is not encrypted", f"Add ?{verified} to the URL."
+        yield Finding(check, "warn", told, remedy)
+    if abs(contact.skew) > MAX_SKEW:
+        told = (
+            f"its clock is {_span(abs(contact.skew))} {'ahead' if contact.skew > 0 else 'behind'}"
+        )
+        yield Finding(check, "warn", told, "Have both machines set their clocks by NTP.")
+
+
+def _jobs(settings: Settings) -> Findings:
+    """Each job file, its model in the store, its source and its target."""
+    from nightshift.flows.config.job import job_names, load_job
+    from nightshift.flows.config.resources import open_resources, open_store
+
+    names = job_names()
+    if not names:
+        yield Finding("jobs", "warn", "there is no job", "Write one: config/jobs/NAME.yaml")
+    store, good = open_store(settings), 0
+    for name in names:
+        try:
+            job = load_job(name)
+            manifest = store.resolve(job.model)
+            with open_resources(settings, job) as desk:
+                desk.source.check(manifest.signature)
+                desk.predictions(manifest.signature).check()
+        except ConfigurationError as error:
+            told = f"{error.field}: {error.problem}" if error.field else error.problem
+            yield Finding("jobs", "fail", f"{name}: {told}", error.remedy)
+        except TransientError:
+            yield Finding("jobs", "skip", f"{name} and others need what cannot be reached")
+            return
+        except NightshiftError as error:
+            yield Finding("jobs", "fail", f"{name}: {error}")
+        else:
+            good += 1
+    if good:
+        yield Finding("jobs", "ok", f"{good} of {len(names)} could run now")
+
+
+def _prefect(settings: Settings) -> Findings:
+    from nightshift.flows.orchestrator.server import known_api
+
+    url = known_api(settings.state_dir)
+    if url is None:
+        told = "no server is named or running: `nightshift run` starts one each time"
+        yield Finding("prefect", "warn", told, "Run `nightshift up`, or set PREFECT_API_URL.")
+        return
+    from nightshift.flows.orchestrator.access import prefect_server
+
+    server, mine = prefect_server(url), importlib.metadata.version("prefect")
+    if server.version is not None and server.version != mine:
+        told = f"{url} is Prefect {server.version}, and here is {mine}"
+        yield Finding("prefect", "warn", told, "Have the same version at both ends.")
+    else:
+        yield Finding("prefect", "ok", f"{url}: Prefect {server.version or 'Cloud'}")
+    if url.startswith("http://") and urlsplit(url).hostname not in _LOCAL_HOSTS:
+        told = f"{url} is not encrypted"
+        yield Finding("prefect", "warn", told, "Put it behind a proxy with TLS.")
+
+
+CHECKS: dict[str, Check] = {
+    "disk": _space,
+    "keys": _keys,
+    "store": _store,
+    "database": _target,
+    "source": _source,
+    "jobs": _jobs,
+    "prefect": _prefect,
+}
+
+
+@contextmanager
+def _engine(url: sa.URL) -> Iterator[sa.Engine]:
+    engine = open_engine(url, CONNECT_SECONDS)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _span(seconds: float) -> str:
+    """A length of time as people say it."""
+    for name, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {name}"
+    return f"{seconds:,.0f} s"

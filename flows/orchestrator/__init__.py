@@ -1,0 +1,1 @@
+"""All of Prefect that is not a flow: the server, states, progress, events, logs."""

@@ -1,0 +1,68 @@
+"""What other work may wait for: our events in Prefect's feed.
+
+An event's name says what happened, its resource's labels what to match on, its payload what to
+pass on to a flow's parameters.
+"""
+
+from prefect.events import emit_event
+
+from nightshift.adapters.store.model_store import Manifest
+from nightshift.flows.report.artifacts import ScoreResult
+
+MODEL_PROMOTED = "nightshift.model.promoted"
+PARTITION_PUBLISHED = "nightshift.partition.published"
+RUN_QUARANTINED = "nightshift.run.quarantined"
+
+
+def emit_published(result: ScoreResult) -> None:
+    """Readers see this partition's new predictions."""
+    emit_event(PARTITION_PUBLISHED, resource=_resource(result), payload=_payload(result))
+
+
+def emit_quarantined(result: ScoreResult, reason: str, project: str) -> None:
+    """The audit has rejected a run: readers do not see it, and somebody should look at it."""
+    emit_event(
+        RUN_QUARANTINED,
+        resource={**_resource(result), "nightshift.project": project},
+        payload={**_payload(result), "reason": reason},
+    )
+
+
+def _resource(result: ScoreResult) -> dict[str, str]:
+    return {
+        "prefect.resource.id": f"nightshift.partition.{result.job}.{result.partition}",
+        "prefect.resource.name": f"{result.job} {result.partition}",
+        "nightshift.job": result.job,
+        "nightshift.partition": result.partition,
+        "nightshift.target": result.target,
+    }
+
+
+def _payload(result: ScoreResult) -> dict[str, str | int]:
+    return {
+        "job": result.job,
+        "partition": result.partition,
+        "model": result.model,
+        "target": result.target,
+        "run_id": result.run_id,
+        "rows": result.written,
+    }
+
+
+def emit_promoted(manifest: Manifest, alias: str) -> None:
+    """An alias names this version now."""
+    emit_event(
+        MODEL_PROMOTED,
+        resource={
+            "prefect.resource.id": f"nightshift.model.{manifest.name}",
+            "prefect.resource.name": manifest.name,
+            "nightshift.model": manifest.name,
+            "nightshift.alias": alias,
+        },
+        payload={
+            "model": manifest.name,
+            "alias": alias,
+            "version": manifest.version,
+            "reference": manifest.reference,
+        },
+    )

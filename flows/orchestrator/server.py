@@ -1,0 +1,193 @@
+"""A Prefect API for the command line: the configured one, or a local server for the time."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from nightshift.adapters.errors import ConfigurationError
+from nightshift.flows.orchestrator.access import require_access
+
+STARTUP_SECONDS = 120.0
+STOP_SECONDS = 15.0
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+@contextmanager
+def prefect_api(state_dir: Path, port: int | None = None) -> Iterator[Callable[[], str]]:
+    """A Prefect API for this process and its children; call what is given to wait for its URL.
+
+    The one of PREFECT_API_URL where that is set; else one that `nightshift up` runs; else a
+    server of our own that ends with this context, on `port` or a free one. Call it before
+    Prefect is imported: it sets PREFECT_ variables, which Prefect reads once.
+    """
+    if port is None:
+        keep_console_quiet()
+        configured = known_api(state_dir)
+        if configured:
+            yield lambda: require_access(configured)
+            return
+    home = (state_dir / "prefect").absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["PREFECT_HOME"] = str(home)
+    os.environ.pop("PREFECT_API_URL", None)
+    if password := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):  # so its clients need it
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", password)
+    if port is not None:
+        _require_free(port)
+    port = port or _free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    with (home / "server.log").open("ab") as log:
+        server = _start(port, log.fileno())
+        try:
+            os.environ["PREFECT_API_URL"] = url
+            yield lambda: _awaited(server, url, home / "server.log")
+        finally:
+            send_the_rest()
+            os.environ.pop("PREFECT_API_URL", None)
+            _stop(server)
+
+
+def keep_console_quiet() -> None:
+    """What Prefect logs is kept by its API; a terminal shows the command's own words."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+
+@contextmanager
+def announced(state_dir: Path, url: str) -> Iterator[None]:
+    """Let other commands of this project find the server while it runs."""
+    from nightshift.adapters.ledger.ledger import new_owner
+
+    note = state_dir / "prefect" / "api_url"
+    note.write_text(f"{url} {new_owner()}", encoding="utf-8")
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def known_api(state_dir: Path) -> str | None:
+    """The API of PREFECT_API_URL, or of the server that `nightshift up` runs, if there is one.
+
+    Call it before Prefect is imported: Prefect reads the variable once.
+    """
+    known = os.environ.get("PREFECT_API_URL") or running_api(state_dir)
+    if known:
+        os.environ["PREFECT_API_URL"] = known
+    return known or None
+
+
+def tells_events(state_dir: Path) -> bool:
+    """Whether there is a Prefect API that would pass on an event now."""
+    keep_console_quiet()
+    api = known_api(state_dir)
+    return api is not None and _healthy(api)
+
+
+def running_api(state_dir: Path) -> str | None:
+    """The API of the server that `nightshift up` runs in this project, if it does."""
+    note = state_dir / "prefect" / "api_url"
+    if not note.is_file():
+        return None
+    from nightshift.adapters.ledger.ledger import is_dead
+
+    url, _, owner = note.read_text(encoding="utf-8").partition(" ")
+    if owner and is_dead(owner):  # killed; whoever has its port now is a stranger
+        return None
+    return url if _healthy(url) else None
+
+
+def _healthy(url: str) -> bool:
+    with_tls = url.startswith("https:")  # without, there is no need to read all authorities' keys
+    try:
+        return httpx.get(f"{url}/health", timeout=2, verify=with_tls).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _require_free(port: int) -> None:
+    """A server that is there already is not this project's: it would get jobs that are not its."""
+    url = f"http://127.0.0.1:{port}/api"
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Prefect's server has it
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            problem, remedy = f"it cannot be had ({error.strerror})", "Take another one."
+            if _healthy(url):
+                problem = "another Prefect server has it"
+                remedy += f" Or use that server: `PREFECT_API_URL={url} nightshift serve`."
+            raise ConfigurationError("--port", str(port), problem, remedy) from error
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _start(port: int, log: int) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "prefect", "server", "start"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    environment = os.environ | {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
+        "DO_NOT_TRACK": "1",
+        # A late night waits for the one before it; not half a minute longer than that.
+        "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
+        # Nights planned ahead: those that pass while the server is down can be made up for.
+        "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_RUNS": "14",
+    }
+    return subprocess.Popen(  # noqa: S603 - our own arguments
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=environment,
+        start_new_session=True,  # Ctrl-C is for us; we stop the server when we are done
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )
+
+
+def _die_with_parent() -> None:
+    """Have the kernel stop the server even if this process is killed outright."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _awaited(server: "subprocess.Popen[bytes]", url: str, log: Path) -> str:
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while (ended := server.poll() is not None) or not _healthy(url):
+        if ended or time.monotonic() > deadline:
+            problem = "the local Prefect server did not start"
+            remedy = f"Its log, {log}, says why; or name a running server in PREFECT_API_URL."
+            raise ConfigurationError("Prefect", "", problem, remedy)
+        time.sleep(0.1)
+    return url
+
+
+def send_the_rest() -> None:
+    """Let Prefect's background threads send their logs and events while the server is there."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=STOP_SECONDS, at_exit=False)
+
+
+def _stop(server: "subprocess.Popen[bytes]") -> None:
+    server.send_signal(signal.SIGINT)
+    try:
+        server.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()

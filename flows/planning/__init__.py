@@ -1,0 +1,1 @@
+"""Which partitions: pure functions, without Prefect and without SQL."""

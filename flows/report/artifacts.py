@@ -1,0 +1,203 @@
+"""What a person sees of a run: its progress and its result, in the terminal and as artifacts."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
+from prefect.context import FlowRunContext, SyncClientContext
+
+from nightshift.adapters.history.run_details import dossier
+from nightshift.adapters.ledger.publications import PUBLISHED
+from nightshift.adapters.ledger.runs import FAILED
+from nightshift.adapters.source.source import SourceSpec
+from nightshift.flows.checks.evidence import usual
+from nightshift.flows.checks.results import Audit
+from nightshift.flows.config.settings import load_settings
+from nightshift.flows.report.files import html, keep
+from nightshift.flows.report.html import facts_of
+from nightshift.flows.report.markdown import summary
+from nightshift.flows.scoring.context import at_work
+
+Listener = Callable[[int, int], None]
+"""Called with (rows done, rows in all) after each committed chunk."""
+
+_listener: ContextVar[Listener | None] = ContextVar("progress_listener", default=None)
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What one run did."""
+
+    job: str
+    partition: str
+    run_id: int
+    model: str
+    """`name@version`"""
+    target: str
+    rows: int
+    resumed_rows: int
+    """Of these, written by an earlier attempt."""
+    sql: str
+    """Where a reader of the predictions would start."""
+    seconds: float
+    """From the first read to the last commit of this attempt."""
+    snapshot: tuple[int, ...] = ()
+    """Rows that the source's snapshot has in each shard, as the database counts them."""
+    rejected: int = 0
+    """Of the rows, those that got no prediction."""
+    verdict: str = "ok"
+    """The audit's: `ok`, `warn` or `fail`."""
+    remarks: tuple[str, ...] = ()
+    """What the audit found, the gravest first."""
+
+    @property
+    def written(self) -> int:
+        """The rows that have a prediction."""
+        return self.rows - self.rejected
+
+    @property
+    def rows_per_second(self) -> float:
+        return (self.rows - self.resumed_rows) / self.seconds if self.seconds > 0 else 0.0
+
+
+@contextmanager
+def listening(listener: Listener | None) -> Iterator[None]:
+    """Have progress told to `listener`, too, or to nobody else, while in this context."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def current_listener() -> Listener | None:
+    return _listener.get()
+
+
+class Progress:
+    """How far a run is; a Prefect artifact, renewed every two seconds until it is closed.
+
+    By a thread of its own: a Prefect server that is slow or away must not hold up the run.
+    """
+
+    INTERVAL = 2.0
+    LAST = 5.0
+    """Seconds that the end of a run waits for its last state to be shown."""
+
+    def __init__(self, title: str, done: int, total: int, at_once: bool = True) -> None:
+        """Not `at_once`: there is no artifact if it is over before the first is due."""
+        self.title, self.done, self.total = title, done, total
+        self._start, self._begun = done, time.monotonic()
+        self._artifact: UUID | None = None
+        self._tell()
+        self._over = threading.Event()
+        # In the caller's context, to which the artifact belongs.
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._renew, at_once), name="progress", daemon=True
+        )
+        self._thread.start()
+
+    def advance(self, rows: int) -> None:
+        self.done += rows
+        self._tell()
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join(self.LAST)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begun
+
+    @property
+    def _percent(self) -> float:
+        return 100.0 * self.done / self.total if self.total else 100.0
+
+    def _tell(self) -> None:
+        listener = _listener.get()
+        if listener is not None:
+            listener(self.done, self.total)
+
+    def _renew(self, at_once: bool) -> None:
+        if not at_once and self._over.wait(self.INTERVAL):
+            return
+        self._show()
+        while not self._over.wait(self.INTERVAL):
+            self._show()
+        self._show()
+
+    def _show(self) -> None:
+        rate = (self.done - self._start) / max(self.seconds, 1e-9)
+        text = f"{self.title}: {self.done:,} of {self.total:,} rows, {rate:,.0f} rows/s"
+        if rate > 0 and self.done < self.total:
+            text += f", {(self.total - self.done) / rate:,.0f} s left"
+        try:
+            if self._artifact is None:
+                made = create_progress_artifact(self._percent, description=text)
+                self._artifact = UUID(str(made))
+            else:
+                update_progress_artifact(self._artifact, self._percent, description=text)
+        except Exception as error:  # of whatever kind: nothing but the picture suffers
+            get_run_logger().warning("The progress could not be shown: %s", error)
+
+
+def show_result(result: ScoreResult, source: SourceSpec) -> None:
+    """Leave the report of a run that is published, or quarantined: in short as an artifact of the
+    flow run and of the job, and as a file.
+    """
+    _show(result.run_id, source, result.sql)
+
+
+def show_failure(run_id: int, source: SourceSpec) -> None:
+    """The same for a run that stopped, unless somebody else goes on with it already."""
+    _show(run_id, source, "", only=FAILED)
+
+
+def _show(run_id: int, source: SourceSpec, sql: str, only: str | None = None) -> None:
+    """The run is what it is, whether it can be shown or not."""
+    try:
+        common = at_work()
+        found = dossier(common.desk.ledger, run_id, usual)
+        if only is not None and found.run.state != only:
+            return
+        sql = sql if found.run.state == PUBLISHED else found.sql
+        if common.alone:
+            facts = facts_of(found, common.served.reference)
+            line, markdown = summary(found, facts.audit, str(source), sql, facts.outputs)
+        else:  # a backfill has a picture of all its partitions, and no time to lose
+            audit = None if found.audit is None else Audit.from_json(found.audit)
+            line, markdown = summary(found, audit, str(source), sql)
+        key = f"nightshift-{artifact_key(found.run.job)}"
+        create_markdown_artifact(key=key, description=line, markdown=markdown)
+        if common.alone:
+            settings = load_settings()
+            path = keep(html(facts, (), settings), settings, run_id)
+            get_run_logger().info("The report of run %s is %s", run_id, path)
+    except Exception as error:  # whatever it is, it is not worth a run
+        get_run_logger().warning("The report of run %s could not be made: %s", run_id, error)
+
+
+def label_run(name: str, tags: Iterable[str]) -> None:
+    """Give this flow run the name and tags by which people look for it."""
+    context, api = FlowRunContext.get(), SyncClientContext.get()
+    if context is None or context.flow_run is None or api is None:
+        return
+    run = context.flow_run
+    api.client.update_flow_run(run.id, name=name, tags={*run.tags, *tags})
+
+
+def artifact_key(job: str) -> str:
+    """A job's name in the letters that Prefect allows in an artifact's key."""
+    return "".join(
+        letter if letter.isascii() and letter.isalnum() else "-" for letter in job.lower()
+    )

@@ -1,0 +1,212 @@
+"""What a person sees of a backfill: one artifact with the picture of its partitions."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from typing import Self
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+
+from nightshift.adapters.errors import NightshiftError
+from nightshift.adapters.ledger.backfills import (
+    DONE,
+    FAILED,
+    RUNNING,
+    WAITING,
+    Backfill,
+    Backfills,
+    Step,
+)
+from nightshift.flows.planning.partitions import Granularity
+from nightshift.flows.report.artifacts import artifact_key, current_listener
+from nightshift.flows.report.partition_calendar import data_uri, draw
+from nightshift.flows.text import cut, in_full
+
+_MOST_LINES = 500
+
+
+@dataclass
+class Watched:
+    """A backfill's steps for who started it in this process, while they change."""
+
+    model: str = ""
+    steps: Sequence[Step] = ()
+
+
+_watched: ContextVar[Watched | None] = ContextVar("watched", default=None)
+
+
+@contextmanager
+def watching() -> Iterator[Watched]:
+    """See the steps of the backfill that runs in this context, however it ends."""
+    watched = Watched()
+    token = _watched.set(watched)
+    try:
+        yield watched
+    finally:
+        _watched.reset(token)
+
+
+def show_steps(model: str, steps: Sequence[Step]) -> None:
+    """Let who watches see them."""
+    watched = _watched.get()
+    if watched is not None:
+        watched.model, watched.steps = model, steps
+
+
+class BackfillProgress:
+    """Keeps the artifact and the plan's heartbeat up to date while in its context."""
+
+    INTERVAL = 2.0
+
+    def __init__(
+        self,
+        title: str,
+        job: str,
+        grid: Granularity,
+        model: str,
+        plan: Backfill,
+        backfills: Backfills,
+    ) -> None:
+        self._title, self._grid, self._model = title, grid, model
+        self._plan, self._backfills = plan, backfills
+        self._listener = current_listener()
+        self._rows_before = _rows(plan.steps, DONE)
+        self._begun = time.monotonic()
+        self._stopped = threading.Event()
+        # In the caller's context, to which the artifact and the log belong.
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._renew,), name="backfill-progress", daemon=True
+        )
+        self._log = get_run_logger()
+        self._shown = self._markdown()
+        self._artifact = UUID(
+            str(create_markdown_artifact(self._shown, key=_key(job), description=self._title))
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._tell()
+
+    def _renew(self) -> None:
+        beat = time.monotonic()
+        while not self._stopped.wait(self.INTERVAL):
+            self._tell()
+            if time.monotonic() - beat >= self._backfills.ledger.lease / 4:
+                beat = time.monotonic()
+                try:
+                    self._backfills.renew(self._plan)
+                except NightshiftError as error:
+                    self._log.warning("No heartbeat: %s", error)
+
+    def _tell(self) -> None:
+        if self._listener is not None:
+            done = _rows(self._plan.steps, DONE)
+            self._listener(done, done + _rows(self._plan.steps, WAITING, RUNNING))
+        markdown = self._markdown()
+        if markdown == self._shown:
+            return
+        try:
+            with get_client(sync_client=True) as client:
+                update = ArtifactUpdate(data=markdown, description=self._title)
+                client.update_artifact(self._artifact, update)
+            self._shown = markdown
+        except Exception as error:  # a picture is not worth a backfill
+            self._log.warning("The artifact could not be renewed: %s", error)
+
+    def _markdown(self) -> str:
+        steps = self._plan.steps
+        rows = _rows(steps, DONE)
+        seconds = time.monotonic() - self._begun
+        rate = (rows - self._rows_before) / seconds if seconds > 0 else 0.0
+        left = _rows(steps, WAITING, RUNNING)
+        pace = f"{rows:,} rows published"
+        if rate > 0:
+            pace += f", {rate:,.0f} rows/s"
+        if left > 0:
+            pace += f", about {left:,} rows left"
+            if rate > 0:
+                pace += f", {_duration(left / rate)} to go"
+        failed = [step for step in steps if step.state == FAILED]
+        lines = [
+            f"### {self._title} with {self._model}",
+            "",
+            _picture(steps, self._grid),
+            "",
+            pace,
+        ]
+        if failed:
+            lines += ["", *_table(failed)]
+        return "\n".join(lines)
+
+
+def show_plan(job: str, grid: Granularity, model: str, steps: Sequence[Step]) -> None:
+    """Leave a dry run's plan as an artifact: the picture, then every partition."""
+    waiting = sum(step.state == WAITING for step in steps)
+    rows = _rows(steps, WAITING)
+    create_markdown_artifact(
+        key=_key(job),
+        description=f"The plan: {waiting} of {len(steps)} partitions",
+        markdown="\n".join(
+            [
+                f"### {job} with {model}: the plan",
+                "",
+                _picture(steps, grid),
+                "",
+                f"{waiting} of {len(steps)} partitions would be scored, about {rows:,} rows",
+                "",
+                *_table(steps),
+            ]
+        ),
+    )
+
+
+def _picture(steps: Sequence[Step], grid: Granularity) -> str:
+    in_time = sorted(steps, key=lambda step: step.start.timestamp() if step.start else 0)
+    svg = draw([(step.partition, step.state) for step in in_time], grid)
+    return f"![The partitions by state]({data_uri(svg)})"
+
+
+def _table(steps: Sequence[Step]) -> list[str]:
+    """Each step in a line of Markdown, and below what was too long for it."""
+    lines = ["| partition | | rows | why |", "|---|---|--:|---|"]
+    for step in steps[:_MOST_LINES]:
+        rows = "" if step.rows is None else f"{step.rows:,}"
+        if rows and step.state != DONE:
+            rows = f"~{rows}"  # an estimate
+        lines.append(f"| {step.partition} | {step.state} | {rows} | {_cell(cut(step.reason))} |")
+    if len(steps) > _MOST_LINES:
+        lines.append(f"| and {len(steps) - _MOST_LINES:,} more | | | |")
+    for text in in_full((step.partition, step.reason) for step in steps):
+        lines += ["", f"`{text.replace('`', ' ')}`"]
+    return lines
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def _rows(steps: Sequence[Step], *states: str) -> int:
+    return sum(step.rows or 0 for step in steps if step.state in states)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def _key(job: str) -> str:
+    return f"nightshift-backfill-{artifact_key(job)}"

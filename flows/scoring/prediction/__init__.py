@@ -1,0 +1,1 @@
+"""Calling the model: rows that cannot be scored, missing values, time limits."""

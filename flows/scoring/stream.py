@@ -1,0 +1,127 @@
+"""Streaming a partition through its model: read, predict, count, write. Free of Prefect."""
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+
+import pyarrow as pa
+
+from nightshift.adapters.ledger.runs import RejectedRow, Run
+from nightshift.adapters.models.model import Model
+from nightshift.adapters.models.signature import Signature
+from nightshift.adapters.profiles.profile import Profile
+from nightshift.adapters.source.checksums import digest
+from nightshift.adapters.source.columns import Key
+from nightshift.adapters.source.snapshot import Snapshot
+from nightshift.adapters.target.predictions import Predictions
+from nightshift.flows.config.job import Job
+from nightshift.flows.config.resources import JobResources
+from nightshift.flows.scoring.blas_threads import AdaptiveBlasThreads
+from nightshift.flows.scoring.challenger.run import ChallengerRun
+from nightshift.flows.scoring.challenger.scorer import Challenged
+from nightshift.flows.scoring.loaded_model import LoadedModel
+from nightshift.flows.scoring.pipeline import overlapped
+from nightshift.flows.scoring.prediction.predictor import Limits, Predictor, Scored
+from nightshift.flows.scoring.prediction.rejects import Reject
+from nightshift.flows.scoring.timings import StageTimings
+
+_CHUNK = 16_000_000
+"""Bytes of the model's inputs in a chunk: with more, memory grows, and nothing gets faster."""
+_TEXT = 32
+"""Bytes of a text, about."""
+
+Item = tuple[int, pa.Table, Scored, Challenged | None]
+
+
+def stream(
+    desk: JobResources,
+    served: LoadedModel,
+    predictions: Predictions,
+    snapshot: Snapshot,
+    run: Run,
+    after: Key | None,
+    expected: int,
+    advance: Callable[[int], None],
+    rival: ChallengerRun | None = None,
+) -> StageTimings:
+    """Score the snapshot's rows beyond a key, one transaction per chunk; how long each stage took.
+
+    `expected` is how many there are; `advance` is told of the rows of each committed chunk.
+    """
+    job, signature, reference = desk.job, served.manifest.signature, served.reference
+    seconds = None if job.predict_timeout is None else job.predict_timeout.total_seconds()
+    limits = Limits(job.max_rejects, seconds, run.seen + expected, run.seen, run.rejected)
+    profile = Profile() if run.profile is None else Profile.from_json(run.profile)
+    exact = job.checks.listed(signature.output_names)
+
+    def predict(numbered: tuple[int, pa.Table]) -> Item:
+        number, chunk = numbered
+        with stages.of("predict"):
+            scored = predictor.score(chunk)
+        algebra.predicted(scored.seconds)
+        if rival is None:
+            return number, chunk, scored, None
+        with stages.of("challenge"):
+            return number, chunk, scored, rival.compare(chunk, scored)
+
+    def write(item: Item) -> None:
+        nonlocal profile
+        number, chunk, scored, challenged = item
+        with stages.of("profile"):
+            inputs, outputs = chunk.select(signature.input_names), signature.output_names
+            part = Profile.of(inputs, scored.rows.select(outputs), reference, exact)
+            profile = profile.merged(part)
+            text = profile.to_json()
+        rejects = [entered(desk, reject) for reject in scored.rejects]
+        with stages.of("write"):
+            seen = digest(chunk.select(desk.source.kept_columns), inputs)
+            predictions.write(run, number, scored.rows, rejects, text, scored.keys, seen)
+        if rival is not None and challenged is not None:
+            rival.write(number, scored, challenged)
+
+    algebra, size, stages = AdaptiveBlasThreads(), chunk_rows(job, signature), StageTimings()
+    with ExitStack() as held:
+        held.enter_context(algebra)
+        lent = [held.enter_context(served.lent())]
+
+        def renew() -> Model:
+            lent.append(held.enter_context(served.lent()))
+            return lent[-1].model
+
+        predictor = Predictor(
+            served.manifest,
+            lent[0].model,
+            job.source.key,
+            desk.source.kept_columns,
+            limits,
+            lambda: lent[-1].left.set(),
+            renew,
+        )
+        held.enter_context(closing(predictor))
+        if rival is None:
+            read = snapshot.chunks(after, size)
+        else:
+            read = rival.chunks(snapshot, signature, after, size)
+        chunks = held.enter_context(closing(read))
+        numbered = enumerate(stages.each("read", chunks), start=run.chunks)
+        with closing(overlapped(numbered, predict, write)) as written:
+            for _, _, scored, _ in written:
+                advance(scored.read)
+    return stages
+
+
+def chunk_rows(job: Job, signature: Signature) -> int:
+    """How many rows a chunk has: as the job says, or as many as have about 16 MB.
+
+    Part of a run's fingerprint, so it depends on nothing that may change while a run goes on.
+    """
+    if job.chunk_rows is not None:
+        return job.chunk_rows
+    width = sum(_TEXT if column.arrow_type == pa.string() else 8 for column in signature.inputs)
+    return max(1_000, min(_CHUNK // width, 100_000) // 1_000 * 1_000)
+
+
+def entered(desk: JobResources, reject: Reject) -> RejectedRow:
+    """A reject as the ledger keeps it."""
+    inputs = json.dumps(reject.inputs, ensure_ascii=False)
+    return RejectedRow(desk.source.encode_key(reject.key), reject.kind, reject.error, inputs)

@@ -1,0 +1,1 @@
+"""Scheduled batch inference: score database tables with machine-learning models, exactly once."""

@@ -1,0 +1,123 @@
+"""What an audit compares a run with, out of a real ledger: the night before, the last published
+run, the same weekday's.
+"""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+
+from lanes import Lane, request_of
+from nightshift.adapters.database.times import BEGINNING
+from nightshift.adapters.history.run_history import History
+from nightshift.adapters.ledger.pointer import Pointer
+from nightshift.adapters.ledger.runs import RejectedRow, Run
+from nightshift.adapters.target.predictions import Predictions
+from nightshift.flows.checks.audit import comparable_rows
+from nightshift.flows.checks.drift import judged
+from nightshift.flows.checks.evidence import usual
+from nightshift.flows.checks.results import Audit, CheckResult, Level, graded
+from nightshift.flows.config.checks import DriftLevels
+
+LANES = ("fast", "lite")
+MONDAY = datetime(2024, 3, 4, tzinfo=UTC)
+DAY = timedelta(days=1)
+LEVELS = DriftLevels(warn=0.1, fail=0.25, at_once=None)
+
+
+@pytest.fixture
+def predictions(lane: Lane) -> Predictions:
+    lane.numbers("t", 1)
+    made = lane.predictions(lane.source(table="t"))
+    made.create()
+    return made
+
+
+def scored(predictions: Predictions, day: int | None, rows: int = 1, rejects: int = 0) -> Run:
+    """A run of that day, of the whole table for None, which has so many rows."""
+    start = None if day is None else MONDAY + day * DAY
+    end = None if start is None else start + DAY
+    run = predictions.ledger.begin(request_of(str(day), start, end), "elsewhere:1:a")
+    values = pa.table({"id": range(rows), "prediction": [0.5] * rows})
+    odd = [RejectedRow(f"[{rows + i}]", "ValueError", "odd", "{}") for i in range(rejects)]
+    predictions.write(run, 0, values, odd)
+    predictions.ledger.score(run)
+    return run
+
+
+def night(predictions: Predictions, day: int | None, drift: float) -> tuple[Run, Level]:
+    """Score a day, and publish or reject it for how far its input has drifted."""
+    ledger = predictions.ledger
+    run = scored(predictions, day)
+    start = BEGINNING if day is None else MONDAY + day * DAY
+    before = History(ledger).previous_audit("job", str(day), start, run.run_id)
+    previous = None if before is None else Audit.from_json(before)
+    found: CheckResult = graded("drift", "input x", drift, LEVELS, "x has moved")
+    audit = Audit.of([judged(found, drift, LEVELS, previous)])
+    ledger.note(run, audit=audit.to_json())
+    if audit.reason is None:
+        ledger.publish(run)
+    else:
+        ledger.reject(run, audit.reason)
+    return run, audit.verdict
+
+
+def test_one_odd_night_warns_and_what_goes_on_fails(lane: Lane, predictions: Predictions) -> None:
+    nights = [(0, 0.05, "ok"), (1, 0.3, "warn"), (2, 0.3, "fail"), (3, 0.15, "fail")]
+    for day, drift, level in [*nights, (4, 0.05, "ok"), (5, 0.3, "warn")]:
+        assert night(predictions, day, drift)[1] == level, day
+    # Another try is judged by the night before, not by the try that failed.
+    assert night(predictions, 2, 0.15)[1] == "warn"
+
+
+def test_of_the_whole_table_the_night_before_is_the_run_before(
+    lane: Lane, predictions: Predictions
+) -> None:
+    assert [night(predictions, None, drift)[1] for drift in (0.05, 0.3, 0.3, 0.05)] == [
+        "ok", "warn", "fail", "ok",
+    ]  # fmt: skip
+
+
+def test_what_somebody_has_released_is_no_odd_night(lane: Lane, predictions: Predictions) -> None:
+    night(predictions, 0, 0.3)
+    run, level = night(predictions, 1, 0.3)
+    assert level == "fail"
+    Pointer(predictions.ledger).release(run.run_id, "ann@host", "so it is now")
+    assert night(predictions, 2, 0.3)[1] == "warn"
+
+
+def test_the_last_published_run_to_compare_with(lane: Lane, predictions: Predictions) -> None:
+    history = History(predictions.ledger)
+
+    def former(day: int) -> int | None:
+        found = history.former("job", str(day), MONDAY + day * DAY, 1000, usual)
+        return found and found.run_id
+
+    assert former(0) is None
+    usual_one, _ = night(predictions, 0, 0.05)
+    night(predictions, 1, 0.3)  # published with a warning
+    assert former(2) == usual_one.run_id
+    rejected, _ = night(predictions, 2, 0.3)
+    assert former(3) == usual_one.run_id
+    Pointer(predictions.ledger).release(rejected.run_id, "ann@host", "so it is now")
+    assert former(3) == rejected.run_id
+    assert former(0) == usual_one.run_id  # its own, rather than a later day's
+    assert former(1) == usual_one.run_id
+
+
+def test_rows_of_the_same_weekday(lane: Lane, predictions: Predictions) -> None:
+    """Of each partition its newest published run, rejects and all."""
+    ledger, zone = predictions.ledger, ZoneInfo("UTC")
+    for week in range(3):
+        ledger.publish(scored(predictions, 7 * week, rows=10 + week, rejects=1))
+        ledger.publish(scored(predictions, 7 * week + 1, rows=3))
+    ledger.publish(scored(predictions, 7, rows=20))
+    ledger.reject(scored(predictions, 14, rows=1), "too few")
+    ledger.publish(scored(predictions, None, rows=99))
+    start, run = MONDAY + 21 * DAY, scored(predictions, 21, rows=4)
+    volumes = History(ledger).volumes("job", start, run.run_id)
+    assert comparable_rows(start, "day", zone, volumes) == (11, 20, 13)
+    assert comparable_rows(start + DAY, "day", zone, volumes) == (3, 3, 3)
+    whole = History(ledger).volumes("job", BEGINNING, run.run_id)
+    assert comparable_rows(None, "day", zone, whole) == (99,)

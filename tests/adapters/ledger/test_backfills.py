@@ -1,0 +1,124 @@
+"""Plans of backfills in the ledger, and what others have done since a plan was made."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from lanes import Lane, request_of
+from nightshift.adapters.errors import AlreadyPublished, Quarantined
+from nightshift.adapters.ledger.backfills import FAILED, RUNNING, WAITING, Backfill, Backfills, Step
+from nightshift.adapters.ledger.ledger import Ledger
+from nightshift.adapters.ledger.pointer import Pointer
+from nightshift.adapters.ledger.runs import RunRequest
+from nightshift.adapters.target.predictions import Predictions
+
+LANES = ("fast", "lite")
+ONE = datetime(2024, 3, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def predictions(lane: Lane) -> Predictions:
+    """Of a table with ten rows on one day."""
+    columns = [
+        sa.Column("id", sa.BigInteger, primary_key=True),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("x", sa.Double),
+    ]
+    lane.table("t", columns, [{"id": i, "at": ONE, "x": float(i)} for i in range(10)])
+    made = lane.predictions(lane.source(table="t", time_column="at"))
+    made.create()
+    return made
+
+
+def cell(version: int = 1, whole: bool = False) -> RunRequest:
+    start, end = (None, None) if whole else (ONE, ONE + DAY)
+    label = "all" if whole else "2024-03-01"
+    return request_of(label, start, end, version=version, fingerprint=str(version))
+
+
+def planned(ledger: Ledger, request: RunRequest, moved: bool) -> RunRequest:
+    """The same, as a backfill asks for it that is planned now."""
+    with ledger.engine.begin() as connection:
+        now = ledger.now(connection)
+    return replace(request, unless_done_since=now, unless_moved=moved)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_what_somebody_has_published_since(
+    lane: Lane, predictions: Predictions, moved: bool
+) -> None:
+    ledger = predictions.ledger
+    lane.score(predictions, cell())
+    request = planned(ledger, cell(), moved)
+    ledger.fail(ledger.begin(request, "elsewhere:1:a"), "stopped")
+    lane.score(predictions, cell())
+    with pytest.raises(AlreadyPublished):
+        ledger.begin(request, "elsewhere:1:b")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_somebody_has_published_with_another_model(
+    lane: Lane, predictions: Predictions, whole: bool
+) -> None:
+    """Is it better? Who asked for all to be scored again wants theirs; who only wanted what is
+    missing, or old, does not.
+    """
+    ledger = predictions.ledger
+    missing, everything = (planned(ledger, cell(), moved) for moved in (True, False))
+    newer = lane.score(predictions, cell(2, whole))
+    with pytest.raises(AlreadyPublished) as caught:
+        ledger.begin(missing, "elsewhere:1:a")
+    assert caught.value.run_id == newer.run_id
+    assert ledger.begin(everything, "elsewhere:1:a").run_id > newer.run_id
+
+
+def test_what_somebody_has_rolled_back_since(lane: Lane, predictions: Predictions) -> None:
+    ledger = predictions.ledger
+    for version in (1, 2):
+        lane.score(predictions, cell(version))
+    request = planned(ledger, cell(3), moved=True)
+    Pointer(ledger).rollback("job", "2024-03-01", ONE, ONE + DAY, "ann@host", "worse")
+    with pytest.raises(AlreadyPublished):
+        ledger.begin(request, "elsewhere:1:a")
+
+
+def test_what_the_audit_has_rejected_since(lane: Lane, predictions: Predictions) -> None:
+    ledger = predictions.ledger
+    request = planned(ledger, cell(), moved=True)
+    run = lane.score(predictions, cell(), publish=False)
+    ledger.reject(run, "the predictions have moved")
+    with pytest.raises(Quarantined) as caught:
+        ledger.begin(request, "elsewhere:1:a")
+    assert (caught.value.run_id, caught.value.reason) == (run.run_id, "the predictions have moved")
+    assert ledger.begin(planned(ledger, cell(), moved=True), "elsewhere:1:a").run_id > run.run_id
+
+
+def test_who_does_not_carry_out_a_plan_any_more_enters_nothing(
+    lane: Lane, predictions: Predictions
+) -> None:
+    ledger = lane.ledger(lease=-1)
+    backfills = Backfills(ledger)
+    ledger.create()
+    step = Step(0, "2024-03-01", ONE, ONE + DAY, WAITING, "not published yet")
+    zombie = backfills.begin("job", "{}", ("model", 1), [step], "elsewhere:1:a", None, None)
+    step.state = RUNNING
+    backfills.keep(zombie, step)
+
+    def left() -> Backfill:
+        found = backfills.unfinished("job", "{}", ("model", 1))
+        assert found is not None
+        return found
+
+    assert [kept.state for kept in left().steps] == [RUNNING]
+    heir = backfills.take_over(left(), "elsewhere:1:b", None)
+    assert heir is not None
+    assert [kept.state for kept in heir.steps] == [WAITING]
+    step.state = FAILED
+    backfills.keep(zombie, step)
+    assert [kept.state for kept in left().steps] == [RUNNING]
+    backfills.keep(heir, step)
+    assert [kept.state for kept in left().steps] == [FAILED]
+    assert backfills.unfinished("job", "{}", ("model", 2)) is None

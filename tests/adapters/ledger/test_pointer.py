@@ -1,0 +1,301 @@
+"""Release, rollback and what the ledger remembers of them; cleaning, origins and outcomes."""
+
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+
+from lanes import Lane, request_of
+from nightshift.adapters.errors import (
+    ColumnNotFound,
+    NothingToRollBackTo,
+    RunNotQuarantined,
+    RunUnknown,
+    TableNotFound,
+)
+from nightshift.adapters.history.evaluation import outcomes
+from nightshift.adapters.history.lineage import origins
+from nightshift.adapters.history.run_history import History
+from nightshift.adapters.ledger.pointer import Pointer
+from nightshift.adapters.ledger.publications import PUBLISHED, SUPERSEDED
+from nightshift.adapters.ledger.runs import (
+    CHALLENGER,
+    FAILED,
+    REJECTED,
+    RejectedRow,
+    Run,
+    RunRequest,
+)
+from nightshift.adapters.target import retention
+from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.retention import Retention
+
+LANES = ("fast", "lite")
+ONE = datetime(2024, 3, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def predictions(lane: Lane) -> Predictions:
+    """Of a table with ten rows on each of two days; x is the id."""
+    columns = [
+        sa.Column("id", sa.BigInteger, primary_key=True),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("x", sa.Double),
+    ]
+    rows = [{"id": i, "at": ONE + (i // 10) * DAY, "x": float(i)} for i in range(20)]
+    lane.table("t", columns, rows)
+    made = lane.predictions(lane.source(table="t", time_column="at"))
+    made.create()
+    return made
+
+
+def cell(day: int | None = 0, version: int = 1) -> RunRequest:
+    start = None if day is None else ONE + day * DAY
+    end = None if start is None else start + DAY
+    label = "all" if day is None else str(day)
+    return request_of(label, start, end, version=version, fingerprint=str(version))
+
+
+def quarantined(lane: Lane, predictions: Predictions, request: RunRequest, add: float) -> Run:
+    run = lane.score(predictions, request, lambda row: row["x"] + add, publish=False)
+    predictions.ledger.reject(run, "the predictions have moved")
+    return run
+
+
+def states(predictions: Predictions) -> list[str]:
+    return [record.state for record in reversed(History(predictions.ledger).runs())]
+
+
+def test_readers_do_not_see_a_quarantined_run(lane: Lane, predictions: Predictions) -> None:
+    lane.score(predictions, cell(version=1))
+    run = quarantined(lane, predictions, cell(version=2), add=100)
+    assert lane.view() == {i: float(i) for i in range(10)}
+    assert states(predictions) == [PUBLISHED, REJECTED]
+    (record, _) = History(predictions.ledger).runs()
+    assert (record.run_id, record.error) == (run.run_id, "the predictions have moved")
+    predictions.ledger.reject(run, "again, since the answer got lost")
+    again = predictions.ledger.begin(cell(version=2), "elsewhere:1:b")
+    assert again.run_id != run.run_id
+
+
+def test_a_release_shows_it_and_is_remembered(lane: Lane, predictions: Predictions) -> None:
+    lane.score(predictions, cell(version=1))
+    run = quarantined(lane, predictions, cell(version=2), add=100)
+    moved = Pointer(predictions.ledger).release(run.run_id, "ann@host", "it was right")
+    assert lane.view() == {i: i + 100.0 for i in range(10)}
+    assert states(predictions) == [SUPERSEDED, PUBLISHED]
+    assert (moved.run_id, moved.action, moved.moved_by) == (run.run_id, "release", "ann@host")
+    assert (moved.reason, moved.model_version) == ("it was right", 2)
+    assert [move.action for move in Pointer(predictions.ledger).moves("job")] == [
+        "release",
+        "publish",
+    ]
+    with pytest.raises(RunNotQuarantined, match="it is published"):
+        Pointer(predictions.ledger).release(run.run_id, "ann@host", "again")
+
+
+def test_what_cannot_be_released(lane: Lane, predictions: Predictions) -> None:
+    pointer = Pointer(predictions.ledger)
+    run = quarantined(lane, predictions, cell(version=1), add=100)
+    lane.score(predictions, cell(None, version=2))
+    with pytest.raises(RunNotQuarantined, match="the later run 2 has been published"):
+        pointer.release(run.run_id, "ann@host", "late")
+    with pytest.raises(RunUnknown):
+        pointer.release(77, "ann@host", "no such run")
+    assert lane.view() == {i: float(i) for i in range(20)}
+
+
+def test_what_was_cleaned_is_not_released(lane: Lane, predictions: Predictions) -> None:
+    ledger = predictions.ledger
+    lane.score(predictions, cell(version=1))
+    for version in (2, 3, 4):
+        quarantined(lane, predictions, cell(version=version), add=100)
+    keeper = Retention(ledger, keep=1)
+    assert keeper._condemn("job", 2)  # and killed before a row is deleted
+    assert [old.run_id for old in keeper.clean("job", "scores", ("id",))] == [2, 3]
+    for run_id in (2, 3):
+        with pytest.raises(RunNotQuarantined, match="has deleted its predictions"):
+            Pointer(ledger).release(run_id, "ann@host", "late")
+    assert lane.view() == {i: float(i) for i in range(10)}
+    assert Pointer(ledger).release(4, "ann@host", "it was right").run_id == 4
+
+
+def test_a_rollback_never_shows_what_was_rolled_back_from(
+    lane: Lane, predictions: Predictions
+) -> None:
+    pointer = Pointer(predictions.ledger)
+
+    def back() -> int:
+        return pointer.rollback("job", "0", ONE, ONE + DAY, "ann@host", "garbage").run_id
+
+    for version in (1, 2):
+        lane.score(predictions, cell(version=version), lambda row, v=version: row["x"] + v)
+    assert back() == 1
+    lane.score(predictions, cell(version=3))
+    assert back() == 1
+    assert lane.view() == {i: i + 1.0 for i in range(10)}
+    with pytest.raises(NothingToRollBackTo, match="Name one of these with --to: 3, 2"):
+        back()
+
+
+def test_what_a_rollback_of_a_part_leaves_for_the_whole(
+    lane: Lane, predictions: Predictions
+) -> None:
+    pointer = Pointer(predictions.ledger)
+    for version in (1, 2):
+        lane.score(predictions, cell(None, version), lambda row, v=version: row["x"] + v)
+    assert pointer.rollback("job", "0", ONE, ONE + DAY, "ann@host", "worse").run_id == 1
+    assert pointer.rollback("job", "all", None, None, "ann@host", "worse").run_id == 1
+    assert lane.view() == {i: i + 1.0 for i in range(20)}
+
+
+def test_rollbacks_go_back_step_by_step(lane: Lane, predictions: Predictions) -> None:
+    for version in (1, 2, 3):
+        lane.score(predictions, cell(version=version), lambda row, v=version: row["x"] + v)
+    lane.score(predictions, cell(1))
+    pointer = Pointer(predictions.ledger)
+
+    def back(to: int | None = None) -> int:
+        return pointer.rollback("job", "0", ONE, ONE + DAY, "ann@host", "worse", to).run_id
+
+    other = {i: float(i) for i in range(10, 20)}
+    assert back() == 2
+    assert lane.view() == {i: i + 2.0 for i in range(10)} | other
+    assert back() == 1
+    assert states(predictions) == [PUBLISHED, SUPERSEDED, SUPERSEDED, PUBLISHED]
+    with pytest.raises(NothingToRollBackTo, match="Name one of these with --to: 3, 2"):
+        back()
+    assert back(to=3) == 3
+    with pytest.raises(NothingToRollBackTo, match="to run 4"):
+        back(to=4)
+    assert lane.view() == {i: i + 3.0 for i in range(10)} | other
+    assert [move.run_id for move in pointer.moves("job", ONE, ONE + DAY)] == [3, 1, 2, 3, 2, 1]
+
+
+def test_a_day_goes_back_to_the_run_of_the_whole_table(
+    lane: Lane, predictions: Predictions
+) -> None:
+    lane.score(predictions, cell(None))
+    lane.score(predictions, cell(1, version=2), lambda row: -1.0)
+    moved = Pointer(predictions.ledger).rollback(
+        "job", "1", ONE + DAY, ONE + 2 * DAY, "ann@host", "worse"
+    )
+    assert moved.run_id == 1
+    assert lane.view() == {i: float(i) for i in range(20)}
+    assert states(predictions) == [PUBLISHED, SUPERSEDED]
+
+
+def test_clean_leaves_what_readers_see_and_the_newest(
+    lane: Lane, predictions: Predictions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 3)
+    for version in (1, 2, 3, 4):
+        lane.score(predictions, cell(version=version), lambda row, v=version: row["x"] + v)
+    pointer = Pointer(predictions.ledger)
+    pointer.rollback("job", "0", ONE, ONE + DAY, "ann@host", "worse", to=1)
+    lane.score(predictions, cell(1))
+    before = lane.view()
+    keeper = Retention(predictions.ledger, keep=2)
+    assert [old.run_id for old in keeper.removable("job")] == [2]
+    gone = list(keeper.clean("job", "scores", ("id",)))
+    assert [(old.run_id, old.rows, old.state) for old in gone] == [(2, 10, SUPERSEDED)]
+    assert lane.rows("SELECT DISTINCT run_id FROM scores_runs ORDER BY 1") == [
+        (1,),
+        (3,),
+        (4,),
+        (5,),
+    ]
+    assert lane.view() == before
+    assert keeper.removable("job") == []
+    with pytest.raises(NothingToRollBackTo):
+        pointer.rollback("job", "0", ONE, ONE + DAY, "ann@host", "worse", to=2)
+
+
+def test_clean_goes_on_after_a_kill(lane: Lane, predictions: Predictions) -> None:
+    for version in (1, 2):
+        lane.score(predictions, cell(version=version))
+    keeper = Retention(predictions.ledger, keep=1)
+    assert keeper._condemn("job", 1)
+    lane.execute("DELETE FROM scores_runs WHERE run_id = 1 AND id < 5")
+    assert [old.run_id for old in keeper.clean("job", "scores", ("id",))] == [1]
+    assert lane.rows("SELECT count(*) FROM scores_runs") == [(10,)]
+    assert lane.rows("SELECT count(*) FROM nightshift_chunks") == [(1,)]
+
+
+def test_a_target_that_somebody_has_dropped(lane: Lane, predictions: Predictions) -> None:
+    for version in (1, 2):
+        lane.score(predictions, cell(version=version))
+    lane.execute("DROP VIEW scores", "DROP TABLE scores_runs")
+    keeper = Retention(predictions.ledger, keep=1)
+    assert [old.run_id for old in keeper.clean("job", "scores", ("id",))] == [1]
+    assert lane.rows("SELECT run_id FROM nightshift_chunks") == [(2,)]
+
+
+def test_a_retry_under_way_pushes_out_nothing(lane: Lane, predictions: Predictions) -> None:
+    quarantined(lane, predictions, cell(version=1), add=100)
+    predictions.ledger.begin(cell(version=2), "elsewhere:1:a")
+    assert Retention(predictions.ledger, keep=1).removable("job") == []
+
+
+def test_clean_leaves_a_run_under_way_and_one_that_can_resume(
+    lane: Lane, predictions: Predictions
+) -> None:
+    ledger = predictions.ledger
+    for label in ("under way", "to be resumed"):
+        run = ledger.begin(request_of(label), "elsewhere:1:a")
+        row = {"id": [1], "partition_time": [ONE], "prediction": [1.0]}
+        predictions.write(run, 0, pa.table(row))
+    ledger.fail(run, "stopped")
+    assert states(predictions) == ["running", FAILED]
+    assert list(Retention(ledger, keep=1).clean("job", "scores", ("id",))) == []
+    assert lane.rows("SELECT count(*) FROM scores_runs") == [(2,)]
+
+
+def test_where_a_row_came_from(lane: Lane, predictions: Predictions) -> None:
+    lane.score(predictions, cell(version=1), rows=4)
+    lane.score(predictions, cell(version=2), lambda row: row["x"] + 1, rows=4)
+    run = predictions.ledger.begin(cell(version=3), "elsewhere:1:a")
+    reject = RejectedRow("[5]", "ValueError", "cannot take it", '{"x": 5.0}')
+    empty = pa.table({"id": [4], "partition_time": [ONE], "prediction": [4.0]})
+    predictions.write(run, 0, empty, [reject], keys=((0,), (9,)))
+    found = origins(History(predictions.ledger), "job", "scores", ("id",), ("5",))
+    assert [(o.run.run_id, o.visible, o.values, o.chunk, o.error) for o in found] == [
+        (3, False, None, 0, "cannot take it"),
+        (2, True, {"prediction": 6.0}, 1, None),
+        (1, False, {"prediction": 5.0}, 1, None),
+    ]
+    assert found[0].inputs == '{"x": 5.0}'
+    assert found[1].committed_at is not None
+    assert origins(History(predictions.ledger), "job", "scores", ("id",), ("12345",)) == []
+    assert History(predictions.ledger).runs()[0].rejected == 1
+
+
+def test_predictions_and_what_happened(lane: Lane, predictions: Predictions) -> None:
+    ledger = predictions.ledger
+    lane.score(predictions, cell(version=1), lambda row: row["x"] + 9)
+    lane.score(predictions, cell(version=2), lambda row: row["x"] + 1)
+    beside = cell(version=3)
+    challenger = RunRequest(**{**beside.__dict__, "role": CHALLENGER})
+    run = ledger.begin(challenger, "elsewhere:1:c")
+    rows = {"id": [0, 1], "partition_time": [ONE, ONE], "prediction": [3.0, -2.0]}
+    predictions.write(run, 0, pa.table(rows))
+    ledger.score(run)
+    with pytest.raises(ValueError, match="never published"):
+        ledger.publish(run)
+    columns = [sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("real", sa.Double)]
+    known = [{"id": i, "real": None if i > 3 else float(i)} for i in range(10)]
+    actuals = lane.table("happened", columns, known)
+    history = History(ledger)
+    found = outcomes(history, "job", "scores", ("id",), actuals, "real", None)
+    assert [(o.model, o.role, o.rows, o.mae, o.bias) for o in found] == [
+        ("model@3", "challenger", 2, 3.0, 0.0),
+        ("model@1", "champion", 4, 9.0, 9.0),
+        ("model@2", "champion", 4, 1.0, 1.0),
+    ]
+    assert found[0].rmse == pytest.approx(3.0)
+    with pytest.raises(TableNotFound):
+        outcomes(history, "job", "scores", ("id",), sa.table("no"), "real", None)
+    with pytest.raises(ColumnNotFound):
+        outcomes(history, "job", "scores", ("id",), actuals, "unreal", None)

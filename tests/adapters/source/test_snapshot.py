@@ -1,0 +1,132 @@
+"""One moment: what others do to the table after the snapshot has begun is not in it."""
+
+from contextlib import closing
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+
+from lanes import Lane, sign
+from nightshift.adapters.source.snapshot import StreamedSnapshot
+from nightshift.adapters.source.source import Source
+from waiting import eventually
+
+
+def disturb(lane: Lane) -> None:
+    """Insert, change and delete rows before and behind the reader, from another connection."""
+    lane.execute(
+        "INSERT INTO t (id, x) VALUES (-1, 0), (1, 0), (101, 0), (1000, 0)",
+        "UPDATE t SET x = -1 WHERE id IN (0, 2, 50, 98)",
+        "DELETE FROM t WHERE id IN (4, 52, 96)",
+        "UPDATE t SET id = 2001 WHERE id = 94",
+    )
+
+
+def rows_of(chunks: list[pa.Table]) -> dict[int, float]:
+    return {row["id"]: row["x"] for chunk in chunks for row in chunk.to_pylist()}
+
+
+def test_what_others_do_is_not_seen(lane: Lane) -> None:
+    before = {2 * number: float(number) for number in range(50)}
+    lane.numbers("t", 50, step=2)
+    source = lane.source(table="t")
+    with source.snapshot(sign(), None, None) as snapshot:
+        assert snapshot.count(None) == 50
+        disturb(lane)
+        assert snapshot.count(None) == 50
+        assert snapshot.count((49,)) == 25
+        assert rows_of(list(snapshot.chunks(None, 7))) == before
+        assert rows_of(list(snapshot.chunks((49,), 7))) == {
+            k: v for k, v in before.items() if k > 49
+        }
+    after = rows_of(lane.read(source))
+    assert after != before
+    assert len(after) == 50 + 4 - 3
+
+
+def test_nor_between_chunks(lane: Lane) -> None:
+    lane.numbers("t", 50, step=2)
+    source = lane.source(table="t")
+    with source.snapshot(sign(), None, None) as snapshot:
+        expected = snapshot.count(None)
+        chunks = snapshot.chunks(None, 10)
+        read = [next(chunks)]
+        disturb(lane)
+        read.extend(chunks)
+        assert sum(chunk.num_rows for chunk in read) == expected
+        assert rows_of(read) == {2 * number: float(number) for number in range(50)}
+
+
+def test_a_table_dropped_meanwhile_is_read_to_its_end_or_not_at_all(fast: Lane) -> None:
+    """A writer that wants the whole table waits for the reader."""
+    fast.numbers("t", 50)
+    with fast.source(table="t").snapshot(sign(), None, None) as snapshot:
+        chunks = snapshot.chunks(None, 10)
+        read = [next(chunks)]
+        with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+            fast.execute("SET LOCAL lock_timeout = '100ms'", "TRUNCATE t")
+        read.extend(chunks)
+    assert len(rows_of(read)) == 50
+
+
+def test_a_query_sees_one_moment_too(fast: Lane) -> None:
+    fast.numbers("t", 50, step=2)
+    source = fast.source(query="SELECT id, (SELECT sum(x) FROM t) AS x FROM t WHERE id >= 0")
+    with source.snapshot(sign(), None, None) as snapshot:
+        assert snapshot.count(None) == 50
+        disturb(fast)
+        read = rows_of(list(snapshot.chunks(None, 7)))
+    assert read == {2 * number: 1225 / 2 * 2 for number in range(50)}
+
+
+def break_off(source: Source, error: Exception | None = None) -> None:
+    """Read one chunk, and fail."""
+    with source.snapshot(sign(), None, None) as snapshot, closing(snapshot.chunks(None, 1)) as all_:
+        next(all_)
+        raise error or ZeroDivisionError
+
+
+def test_a_half_read_snapshot_leaves_nothing_open(lane: Lane) -> None:
+    lane.numbers("t", 50)
+    source = lane.source(table="t")
+    for _ in range(3):
+        with source.snapshot(sign(), None, None) as snapshot:
+            next(snapshot.chunks(None, 10))
+        with pytest.raises(ZeroDivisionError):
+            break_off(source)
+    assert lane.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    if lane.is_postgres:
+        open_now = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        idle = f"{open_now} AND state LIKE 'idle in%%'"
+        eventually(lambda: lane.rows(idle) == [(0,)])  # a process of the server ends in a moment
+
+
+def test_a_server_that_ends_idle_transactions_does_not_end_the_snapshot(fast: Lane) -> None:
+    fast.numbers("t", 50)
+    name = fast.engine.url.database
+    fast.execute(f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '50ms'")
+    fast.engine.dispose()
+    with fast.source(table="t").snapshot(sign(), None, None) as snapshot:
+        with fast.engine.connect() as other:
+            other.exec_driver_sql("SELECT pg_sleep(0.2)")
+        assert snapshot.count(None) == 50
+        assert len(rows_of(list(snapshot.chunks(None, 7)))) == 50
+
+
+def test_a_snapshot_cannot_write(lane: Lane) -> None:
+    """Whatever is in a source query, or in a function that it calls."""
+    lane.numbers("t", 3)
+    with lane.source(table="t").snapshot(sign(), None, None) as snapshot:
+        assert isinstance(snapshot, StreamedSnapshot)
+        with pytest.raises(sa.exc.DBAPIError, match=r"(?i)read.?only"):
+            snapshot._connection.exec_driver_sql("DELETE FROM t")
+    lane.execute("UPDATE t SET x = 7")  # on the same connection, back from the pool
+    assert lane.rows("SELECT DISTINCT x FROM t") == [(7.0,)]
+
+
+def test_errors_of_its_user_pass_unchanged(lane: Lane) -> None:
+    lane.numbers("t", 3)
+    for error in (OSError("mine"), sa.exc.OperationalError("mine", {}, Exception()), KeyError("x")):
+        with pytest.raises(type(error)) as caught:
+            break_off(lane.source(table="t"), error)
+        assert caught.value is error

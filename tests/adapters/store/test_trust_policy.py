@@ -1,0 +1,190 @@
+"""Whose models are opened: signatures, keys, versions and the operator's policy."""
+
+import base64
+import json
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from sklearn.exceptions import InconsistentVersionWarning
+
+from nightshift.adapters.errors import (
+    ConfigurationError,
+    ModelUntrusted,
+    VersionSkew,
+)
+from nightshift.adapters.models.model import Model
+from nightshift.adapters.store.trust_policy import SigningKey, TrustPolicy, key_id
+from planted import (
+    CLASSES,
+    KEY,
+    SAFE,
+    SIGNED,
+    Outdated,
+    Scaled,
+    refused,
+    rewrite,
+)
+
+# --- what is let through ------------------------------------------------------------------------
+
+
+def test_a_signed_pickle_is_opened(place: Any, model: Model, sample: pd.DataFrame) -> None:
+    store = place.open(SIGNED)
+    manifest = store.publish("delay", model, sample, sign_with=KEY)
+    assert manifest.seal is not None
+    assert manifest.seal.key == key_id(KEY.public)
+    assert store.manifest("delay", 1) == manifest
+    store.load(store.resolve("delay@1"))
+
+
+def test_a_safe_format_needs_no_signature(folder: Any, sample: pd.DataFrame) -> None:
+    store = folder.open(SAFE)
+    store.load(store.publish("delay", Scaled(2.0), sample))
+    strict = folder.open(TrustPolicy(classes=CLASSES, unsigned=False))
+    error = refused(strict, "delay@1", "it is not signed", "--sign-key")
+    assert isinstance(error, ModelUntrusted)
+
+
+def test_any_of_several_keys_will_do(folder: Any, model: Model, sample: pd.DataFrame) -> None:
+    other = SigningKey.create()
+    store = folder.open(TrustPolicy(keys=(other.public, KEY.public)))
+    for key in (KEY, other):
+        store.load(store.publish("delay", model, sample, sign_with=key))
+
+
+def test_the_operator_may_trust_everything(folder: Any, model: Model, sample: pd.DataFrame) -> None:
+    store = folder.open(TrustPolicy(pickle="always"))
+    store.load(store.publish("delay", model, sample))
+
+
+# --- versions -----------------------------------------------------------------------------------
+
+
+def skewed(policy: str) -> TrustPolicy:
+    return TrustPolicy(classes=CLASSES, version_skew=policy)  # type: ignore[arg-type]
+
+
+def test_other_versions_are_told_as_the_operator_says(
+    folder: Any, sample: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = folder.open(SAFE).publish("delay", Scaled(1.0), sample)
+    rewrite(folder, manifest, libraries={"numpy": "1.0.0", "gone": "2.0", "python": "2.7.18"})
+    error = refused(folder.open(skewed("error")), "delay@1", "numpy 1.0.0 then, ")
+    assert isinstance(error, VersionSkew)
+    assert "gone 2.0 then, missing now" in error.versions
+    store = folder.open(skewed("warn"))
+    store.load(store.resolve("delay@1"))
+    assert "delay@1: other library versions: numpy 1.0.0 then, " in caplog.text
+    caplog.clear()
+    store = folder.open(skewed("allow"))
+    store.load(store.resolve("delay@1"))
+    assert not caplog.text
+
+
+def test_a_librarys_own_warning_counts(
+    folder: Any, sample: pd.DataFrame, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    manifest = folder.open(SAFE).publish("delay", Outdated(1.0), sample)
+    warning = InconsistentVersionWarning(
+        estimator_name="Tree", current_sklearn_version="1.9", original_sklearn_version="1.2"
+    )
+    monkeypatch.setattr(Outdated, "warning", warning)
+    refused(folder.open(skewed("error")), "delay@1", "InconsistentVersionWarning", "1.2")
+    folder.open(skewed("warn")).load(manifest)
+    assert "InconsistentVersionWarning" in caplog.text
+    folder.open(skewed("allow")).load(manifest)
+    monkeypatch.setattr(Outdated, "warning", UserWarning("saved by an older version of Tree"))
+    refused(folder.open(skewed("error")), "delay@1", "saved by an older version of Tree")
+
+
+@pytest.mark.parametrize(
+    "warning",
+    [
+        UserWarning("something else"),
+        FutureWarning("the default will change in a future version"),
+        DeprecationWarning("deprecated since version 1.2; use another version of it"),
+    ],
+)
+def test_a_librarys_other_warnings_do_not(
+    folder: Any, sample: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, warning: Warning
+) -> None:
+    manifest = folder.open(SAFE).publish("delay", Outdated(1.0), sample)
+    monkeypatch.setattr(Outdated, "warning", warning)
+    with pytest.warns(type(warning), match=str(warning)):
+        folder.open(skewed("error")).load(manifest)
+
+
+# --- keys ---------------------------------------------------------------------------------------
+
+
+def test_a_key_goes_through_its_file(folder: Any, model: Model, sample: pd.DataFrame) -> None:
+    path = folder.options.cache_dir.parent / "key.pem"
+    KEY.save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    loaded = SigningKey.load(path)
+    assert loaded.public == KEY.public
+    store = folder.open(SIGNED)
+    store.load(store.publish("delay", model, sample, sign_with=loaded))
+    with pytest.raises(ConfigurationError, match="never overwritten"):
+        SigningKey.create().save(path)
+    assert SigningKey.load(path).public == KEY.public
+
+
+def test_a_key_does_not_show_itself(tmp_path: Path) -> None:
+    KEY.save(tmp_path / "key.pem")
+    secret = (tmp_path / "key.pem").read_text().splitlines()[1]
+    assert secret not in f"{KEY!r} {KEY} {vars(KEY)}"
+
+
+def test_what_is_no_key_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    with pytest.raises(ConfigurationError, match="nightshift keys create"):
+        SigningKey.load(path)
+    path.write_bytes(b"no key")
+    with pytest.raises(ConfigurationError, match="no key"):
+        SigningKey.load(path)
+    rsa = generate_private_key(public_exponent=65537, key_size=2048)
+    path.write_bytes(rsa.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(ConfigurationError, match="not an Ed25519 key"):
+        SigningKey.load(path)
+
+
+@pytest.mark.parametrize(
+    "public",
+    [
+        "",
+        "ed25519:",
+        "ed25519:!!!",
+        pytest.param(KEY.public[:-8], id="cut"),
+        pytest.param(KEY.public.removeprefix("ed25519:"), id="without its kind"),
+        "rsa:AAAA",
+    ],
+)
+def test_a_public_key_that_is_none_is_refused_at_once(public: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no public key"):
+        TrustPolicy(keys=(public,))
+
+
+def test_a_seal_is_plain_ed25519_over_the_canonical_form(
+    folder: Any, model: Model, sample: pd.DataFrame
+) -> None:
+    """So that anybody's tool can check it."""
+    private = Ed25519PrivateKey.generate()
+    key = SigningKey(private)
+    manifest = folder.open().publish("delay", model, sample, sign_with=key)
+    assert manifest.seal is not None
+    signature = base64.b64decode(manifest.seal.signature)
+    private.public_key().verify(signature, manifest.canonical())
+    fields: Mapping[str, Any] = json.loads(manifest.canonical())
+    assert "seal" not in fields
+    assert {**json.loads(manifest.to_json()), "seal": None} | {"created_at": ""} == {
+        **fields, "seal": None, "created_at": "",
+    }  # fmt: skip

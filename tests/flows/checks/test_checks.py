@@ -1,0 +1,732 @@
+"""The audit: each check at each level, the failures it is there for, and what must not alarm."""
+
+import itertools
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pydantic
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightshift.adapters.errors import ConfigurationError, DatabaseUnavailable
+from nightshift.adapters.profiles.profile import ColumnProfile, Profile
+from nightshift.flows.checks.audit import (
+    Audit,
+    CheckResult,
+    Checks,
+    Evidence,
+    RangeCounts,
+    audit,
+    comparable_rows,
+    require_checks,
+)
+from nightshift.flows.cli.demo import _flights
+from nightshift.flows.config.validation import first_problem
+from watched import Hanging
+
+NEW_YORK = ZoneInfo("America/New_York")
+TITLE = "prediction prediction"
+CARRIERS = ["AA", "B6", "DL", "UA", "WN"]
+SCHEMA = pa.schema({"distance": pa.float64(), "hour": pa.int16(), "carrier": pa.string()})
+
+
+def night(rows: int = 3000, seed: int = 1) -> pd.DataFrame:
+    """A table as it is every night."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "distance": rng.normal(800, 100, rows),
+            "hour": rng.integers(5, 24, rows),
+            "carrier": rng.choice(CARRIERS, rows, p=[0.3, 0.3, 0.2, 0.15, 0.05]),
+        }
+    )
+
+
+def predict(inputs: pd.DataFrame) -> Any:
+    return inputs.distance / 10 + inputs.hour + 3 * (inputs.carrier == "UA")
+
+
+def profiled(
+    inputs: pd.DataFrame,
+    predictions: Any = None,
+    reference: Profile | None = None,
+    exact: Collection[str] = (),
+) -> Profile:
+    told = predict(inputs) if predictions is None else predictions
+    outputs = pa.table({"prediction": pa.array(told, from_pandas=False)})
+    table = pa.Table.from_pandas(inputs, SCHEMA, preserve_index=False)
+    return Profile.of(table, outputs, reference, exact)
+
+
+REFERENCE = profiled(night(20_000, seed=0))
+LAST = profiled(night(seed=2), None, REFERENCE)
+
+
+def evidence(inputs: pd.DataFrame, predictions: Any = None, **changes: Any) -> Evidence:
+    """Of an ordinary run of a day's partition, but for its rows and the changes."""
+    found = profiled(inputs, predictions, REFERENCE)
+    ranges = (RangeCounts("all rows", len(inputs), len(inputs)),)
+    ordinary = Evidence(
+        "delays", "2013-10-01", found, ranges, REFERENCE, LAST, usual_rows=(2900, 3000, 3050, 2990)
+    )
+    return replace(ordinary, **changes)
+
+
+def checks(text: str = "{}") -> Checks:
+    return Checks.model_validate(yaml.safe_load(text))
+
+
+def graver(found: Audit) -> set[tuple[str, str | None, str]]:
+    """What is not ok."""
+    return {(r.name, r.column, r.level) for r in found.results if r.level != "ok"}
+
+
+# --- the failures it is there for ---------------------------------------------------------------
+
+
+def test_an_ordinary_night_is_ok() -> None:
+    found = audit(Checks(), evidence(night()))
+    assert graver(found) == set()
+    assert (found.verdict, found.reason) == ("ok", None)
+    assert {result.name for result in found.results} == {
+        "reconciliation", "volume", "nulls", "unseen", "outside", "far_outside", "missing",
+        "constant", "drift", "jump",
+    }  # fmt: skip
+
+
+def test_a_column_turned_to_null() -> None:
+    found = audit(Checks(), evidence(night().assign(distance=None), predict(night())))
+    assert found.verdict == "fail"
+    assert found.reason == (
+        "input distance: 3,000 of 3,000 rows (100 %) are NULL or NaN; 0 % are usual; "
+        "at most 70 % may"
+    )
+
+
+def test_units_changed() -> None:
+    inputs = night().assign(distance=lambda rows: rows.distance * 1000)
+    found = audit(Checks(), evidence(inputs))
+    assert found.verdict == "fail"
+    assert found.reason is not None
+    assert found.reason.startswith("input distance: 3,000 of 3,000 rows (100 %) are far outside")
+    assert ("drift", "prediction prediction", "fail") in graver(found)
+
+
+def test_a_third_of_the_rows_dropped() -> None:
+    found = audit(Checks(), evidence(night(2000)))
+    assert graver(found) == {("volume", None, "fail")}
+    assert found.reason == (
+        "2,000 rows, 33.2 % fewer than usual (2,995, of the last 4 comparable runs)"
+    )
+
+
+def test_a_model_that_returns_a_constant() -> None:
+    found = audit(Checks(), evidence(night(), np.full(3000, 90.5)))
+    assert found.verdict == "fail"
+    assert found.reason is not None
+    assert found.reason.startswith("prediction prediction: 100 % of 3,000 rows are 90.5")
+
+
+def test_nan_for_one_category() -> None:
+    inputs = night()
+    predictions = np.where(inputs.carrier == "WN", np.nan, predict(inputs))
+    found = audit(Checks(), evidence(inputs, predictions))
+    lost = int(np.isnan(predictions).sum())
+    share = 100 * lost / 3000
+    assert graver(found) == {("missing", "prediction prediction", "fail")}
+    assert found.reason == (
+        f"prediction prediction: {lost} of 3,000 rows ({share:.3g} %) have no prediction "
+        f"({lost} NaN); at most 1 % may"
+    )
+
+
+def test_two_columns_exchanged() -> None:
+    inputs = night()
+    inputs["hour"] = np.clip(inputs.distance / 50, 5, 23).astype(int)
+    found = audit(Checks(), evidence(inputs))
+    assert graver(found) >= {("jump", "input hour", "warn"), ("drift", "input hour", "warn")}
+
+
+def test_new_categories() -> None:
+    inputs = night().assign(carrier="XX")
+    found = audit(Checks(), evidence(inputs))
+    assert ("unseen", "input carrier", "fail") in graver(found)
+    assert found.reason is not None
+    assert "have a category that was not in the training sample, such as 'XX'" in found.reason
+
+
+# --- what must not alarm ------------------------------------------------------------------------
+
+
+@pytest.mark.heavy
+def test_a_year_of_real_days_by_default() -> None:
+    """Few warn, and what fails is a blizzard's second day and the two of Thanksgiving.
+
+    The predictions are naive: as late as the flight left, or else as the flight before it.
+    """
+    flights = _flights().sort_values("flight_id")
+    inputs = flights[["dep_delay", "sched_dep_time", "distance", "carrier", "origin", "dest"]]
+    table = pa.Table.from_pandas(inputs, preserve_index=False)
+    told = pa.table({"prediction": inputs.dep_delay.ffill().astype(float)})
+    first = flights.scheduled_departure < pd.Timestamp("2013-10-01", tz=NEW_YORK)
+    reference = Profile.of(table.filter(pa.array(first)), told.filter(pa.array(first)))
+    days = flights.groupby(flights.scheduled_departure.dt.date).indices
+    history: list[tuple[datetime | None, int]] = []
+    last = previous = None
+    verdicts: dict[str, list[str]] = {"ok": [], "warn": [], "fail": []}
+    for day, rows in days.items():
+        start = datetime.combine(day, time(), NEW_YORK)
+        found_profile = Profile.of(table.take(rows), told.take(rows), reference)
+        usual = comparable_rows(start, "day", NEW_YORK, history)
+        ranges = (RangeCounts("all rows", len(rows), len(rows)),)
+        found = audit(
+            Checks(),
+            Evidence("flights", str(day), found_profile, ranges, reference, last,
+                     previous=previous, usual_rows=usual),
+        )  # fmt: skip
+        verdicts[found.verdict].append(str(day))
+        previous = found
+        if found.verdict != "fail":
+            last = found_profile if found.steady else last
+            history.append((start, len(rows)))
+    assert verdicts["fail"] == ["2013-02-09", "2013-11-28", "2013-11-29"]
+    assert 5 <= len(verdicts["warn"]) <= 20
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 7, 30, 100, 400, 600])
+def test_small_partitions_do_not_alarm(rows: int) -> None:
+    last = None
+    for seed in range(15):
+        now = evidence(night(rows, seed + 10), usual_rows=(rows,) * 4, last=last)
+        found = audit(Checks(), now)
+        assert found.verdict == "ok", found.results[0].text
+        last = now.profile
+
+
+def test_nothing_to_compare_with_is_no_alarm() -> None:
+    alone = evidence(night(), reference=None, last=None, usual_rows=())
+    assert audit(Checks(), alone).verdict == "ok"
+    few = evidence(night(), reference=profiled(night(5)), last=None)
+    assert audit(Checks(), few).verdict == "ok"
+
+
+def test_a_partitions_own_weekday_is_no_drift() -> None:
+    """An input that is one value in every partition says which partition it is."""
+    rng = np.random.default_rng(6)
+    days = [pa.table({"weekday": rng.integers(0, 7, 7000), "x": rng.normal(size=7000)})]
+    for day in range(7):
+        days += [pa.table({"weekday": np.full(900, day), "x": rng.normal(size=900)})]
+    reference = Profile.of(days[0], days[0].select(["x"]))
+    last = previous = None
+    for number, table in enumerate(days[1:]):
+        found_profile = Profile.of(table, table.select(["x"]), reference)
+        ranges = (RangeCounts("all", 900, 900),)
+        found = audit(
+            Checks(),
+            Evidence(
+                "job", "day", found_profile, ranges, reference, last, previous=previous
+            ),
+        )  # fmt: skip
+        assert found.verdict == ("ok" if number else "warn")  # at first nobody can know
+        last, previous = found_profile, found
+
+
+def test_time_goes_on() -> None:
+    before, now = (
+        pa.table({"at": pa.array([datetime(year, 1, 1)] * 900), "x": np.arange(900.0)})  # noqa: DTZ001
+        for year in (2012, 2013)
+    )
+    reference = Profile.of(before, before.select(["x"]))
+    found = audit(
+        Checks(),
+        Evidence(
+            "job", "2013", Profile.of(now, now.select(["x"]), reference),
+            (RangeCounts("all", 900, 900),), reference,
+        ),
+    )  # fmt: skip
+    assert graver(found) == set()
+
+
+def test_rare_classes_may_be_absent() -> None:
+    rng = np.random.default_rng(8)
+    table = night(20_000)
+    reference = profiled(table, (rng.random(20_000) < 0.001).astype(int))
+    found = audit(Checks(), evidence(night(), np.zeros(3000, int), reference=reference, last=None))
+    assert graver(found) == set()
+
+
+def test_another_model_version_may_predict_otherwise() -> None:
+    other = evidence(night(), predict(night()) * 3, reference=None)
+    assert ("jump", "prediction prediction", "fail") in graver(audit(Checks(), other))
+    promoted = replace(other, last_has_same_model=False)
+    assert graver(audit(Checks(), promoted)) == set()
+
+
+# --- each check at each level -------------------------------------------------------------------
+
+
+def partly(column: str, share: float, value: Any) -> pd.DataFrame:
+    rows = night()
+    rows[column] = rows[column].astype(object if value is None else rows[column].dtype)
+    rows.loc[: int(share * len(rows)) - 1, column] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "level"),
+    [
+        ("nulls", partly("distance", 0.19, None), "ok"),
+        ("nulls", partly("distance", 0.3, None), "warn"),
+        ("nulls", partly("distance", 0.8, None), "fail"),
+        ("nulls", partly("distance", 0.8, np.nan), "fail"),
+        ("unseen", partly("carrier", 0.04, "XX"), "ok"),
+        ("unseen", partly("carrier", 0.1, "XX"), "warn"),
+        ("unseen", partly("carrier", 0.6, "XX"), "fail"),
+        ("outside", partly("distance", 0.04, 1300.0), "ok"),
+        ("outside", partly("distance", 1.0, 1300.0), "warn"),
+        ("far_outside", partly("distance", 0.009, 1e6), "ok"),
+        ("far_outside", partly("distance", 0.1, 1e6), "warn"),
+        ("far_outside", partly("distance", 0.4, -1e6), "fail"),
+    ],
+)
+def test_inputs(name: str, inputs: pd.DataFrame, level: str) -> None:
+    found = audit(Checks(), evidence(inputs, predict(night())))
+    column = "input carrier" if name == "unseen" else "input distance"
+    result = found.result(name, column)
+    assert result is not None
+    assert (result.level, result.reached) == (level, level)
+
+
+LABELS = np.array(["late"] * 600 + ["early"] * 2400)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "predictions", "level"),
+    [
+        ("missing", "{}", [*predict(night())[1:], None], "warn"),
+        ("missing", "{}", [*predict(night())[90:], *[np.inf] * 90], "fail"),
+        ("missing", "predictions: {missing: off}", [None] * 3000, None),
+        ("constant", "{}", np.append(np.ones(2800), np.arange(200)), "ok"),
+        ("constant", "{}", np.append(np.ones(2900), np.arange(100)), "warn"),
+        ("constant", "{}", np.append(np.ones(2999), [2]), "fail"),
+        ("between", "predictions: {between: [0, null]}", np.arange(3000.0), "ok"),
+        ("between", "predictions: {between: [0, 2998]}", np.arange(3000.0), "fail"),
+        ("between", "columns: {prediction: {between: [1, null]}}", np.arange(3000.0), "fail"),
+        ("between", "{}", np.arange(3000.0), None),
+        ("labels", "predictions: {labels: [late, early]}", LABELS, "ok"),
+        ("labels", "predictions: {labels: [late, punctual]}", LABELS, "fail"),
+        ("labels", "predictions: {labels: [0, 1]}", np.arange(3000) % 2, "ok"),
+        ("labels", "predictions: {labels: [0, 1]}", np.arange(3000) % 2 + 0.5, "fail"),
+        ("labels", "predictions: {labels: [true]}", [True] * 3000, "ok"),
+        ("share of late", "predictions: {shares: {late: [0.1, 0.3]}}", LABELS, "ok"),
+        ("share of late", "predictions: {shares: {late: [null, 0.1]}}", LABELS, "fail"),
+        ("share of late", "predictions: {shares: {late: [0.3, null]}}", LABELS, "fail"),
+    ],
+)
+def test_predictions(name: str, config: str, predictions: Any, level: str | None) -> None:
+    now = evidence(night(), reference=None)
+    now = replace(now, profile=profiled(night(), predictions))
+    found = audit(checks(config), now)
+    result = found.result(name, "prediction prediction")
+    assert (None if result is None else result.level) == level
+
+
+def test_three_of_many_rows_with_a_label_that_is_not_allowed() -> None:
+    rows = 60_000
+    told = np.arange(rows) % 2.0
+    told[[7, 30_000, 59_999]] = 0.5
+    allowed = checks("predictions: {labels: [0, 1]}")
+    exact = allowed.listed(["prediction"])
+    inputs = night(rows)
+    found = audit(allowed, evidence(inputs, profile=profiled(inputs, told, REFERENCE, exact)))
+    result = found.result("labels", TITLE)
+    assert result is not None
+    assert (result.level, result.value) == ("fail", pytest.approx(3 / rows))
+    assert "'0.5'" in result.text
+    assert checks().listed(["prediction"]) == frozenset()
+    shared = checks("columns: {b: {shares: {late: [0, 0.5]}}}")
+    assert shared.listed(["a", "b"]) == frozenset({"b"})
+
+
+def test_more_values_than_can_be_told_apart_are_no_labels() -> None:
+    told = np.arange(2000) / 4096 + 1
+    few = checks("predictions: {labels: [1]}")
+    many = checks(f"predictions: {{labels: {told[::2].tolist()}}}")
+    for allowed, level in ((few, "fail"), (many, "ok")):
+        result = audit(allowed, evidence(night(2000), told)).result("labels", TITLE)
+        assert result is not None
+        assert result.level == level
+
+
+def test_a_check_that_does_not_answer(hanging: Hanging) -> None:
+    def ask(_: str) -> object:
+        hanging.here()
+        return 0
+
+    late = checks("sql: [{name: fares, query: SELECT 0, timeout: 60s}]")
+    result = audit(late, evidence(night(), run_sql=ask)).result("SQL check fares")
+    assert result is not None
+    assert result.level == "fail"
+    assert result.text == "SQL check fares could not be made: CallTimedOut: no answer within 60 s"
+
+
+def test_a_constant_but_for_rounding() -> None:
+    steps = np.random.default_rng(3).integers(-40, 40, 3000)
+    result = audit(Checks(), evidence(night(), 0.3 * (1 + steps * 2.0**-52))).result(
+        "constant", TITLE
+    )
+    assert result is not None
+    assert (result.value, result.level) == (1.0, "fail")
+    mostly = np.where(np.arange(3000) < 2, 7.5, 0.3 * (1 + steps * 2.0**-52))
+    result = audit(Checks(), evidence(night(), mostly)).result("constant", TITLE)
+    assert result is not None
+    assert (result.value, result.level) == (pytest.approx(2998 / 3000), "fail")
+
+
+@pytest.mark.parametrize(
+    ("shares", "level"),
+    [((0.2, 0.8), "ok"), ((0.45, 0.55), "ok"), ((0.6, 0.4), "warn"), ((0.9, 0.1), "fail")],
+)
+def test_classes(shares: tuple[float, float], level: str) -> None:
+    def told(rows: int, late: float) -> Any:
+        return np.where(np.arange(rows) < rows * late, "late", "early")
+
+    reference = profiled(night(20_000), told(20_000, 0.2))
+    now = evidence(night(), reference=reference, last=None)
+    now = replace(now, profile=profiled(night(), told(3000, shares[0]), reference))
+    found = audit(Checks(), now)
+    result = found.result("classes", "prediction prediction")
+    assert result is not None
+    assert result.level == level
+
+
+@pytest.mark.parametrize(
+    ("rows", "usual", "level"),
+    [
+        (3000, (2900, 3000, 3100), "ok"),
+        (2500, (3000,) * 4, "ok"),
+        (2300, (3000,) * 4, "warn"),
+        (2000, (3000,) * 4, "fail"),
+        (3900, (3000,) * 4, "warn"),
+        (6000, (3000,) * 4, "fail"),
+        (0, (3000,) * 4, "fail"),
+        (3000, (0, 0, 0), "fail"),
+        (0, (0, 0, 0), "ok"),
+        (10, (90, 90, 90), "ok"),
+        (0, (3000, 3000), "ok"),
+    ],
+)
+def test_volume(rows: int, usual: tuple[int, ...], level: str) -> None:
+    found = audit(Checks(), evidence(night(rows), usual_rows=usual))
+    result = found.result("volume")
+    assert result is not None
+    assert result.level == level
+
+
+@pytest.mark.parametrize(
+    ("ranges", "says"),
+    [
+        ([(3000, 3000, 0)], None),
+        ([(3000, 2990, 10)], "2,990 rows were written, but 3,000 were profiled"),
+        ([(1000, 1000, 0), (2000, 2000, 0)], None),
+        ([(1000, 1001, 0), (2001, 1999, 1)], "first in range 0: 1,000, but 1,001 and 0"),
+        ([(3001, 3000, 0)], "3,001 rows in the snapshot, but 3,000 written and 0 rejected"),
+        ([(1000, 1000, 0)], "1,000 rows were written, but 3,000 were profiled"),
+    ],
+)
+def test_reconciliation(ranges: list[tuple[int, int, int]], says: str | None) -> None:
+    counted = tuple(RangeCounts(f"range {i}", *counts) for i, counts in enumerate(ranges))
+    found = audit(Checks(), evidence(night(), ranges=counted, usual_rows=()))
+    assert found.verdict == ("fail" if says else "ok")
+    assert (says or "") in (found.reason or "")
+
+
+def test_rejected_rows_are_accounted_for() -> None:
+    counted = (RangeCounts("all", 3010, 3000, 10),)
+    assert audit(Checks(), evidence(night(), ranges=counted)).verdict == "ok"
+
+
+# --- drift and its hysteresis -------------------------------------------------------------------
+
+
+def moved(by: float, seed: int = 3) -> pd.DataFrame:
+    """Distances that have moved by so many standard deviations."""
+    return night(seed=seed).assign(distance=lambda rows: rows.distance + 100 * by)
+
+
+def nights(*shifts: float, check: str = "drift") -> list[str]:
+    """The levels of a check of the input, night after night; LAST stays what it is."""
+    levels, previous = [], None
+    for seed, shift in enumerate(shifts):
+        config = checks("{inputs: {outside: off, far_outside: off}, predictions: {drift: off}}")
+        now = evidence(moved(shift, seed), predict(night()), previous=previous)
+        previous = Audit.from_json(audit(config, now).to_json())
+        result = previous.result(check, "input distance")
+        assert result is not None
+        levels.append(result.level)
+    return levels
+
+
+@pytest.mark.parametrize("check", ["drift", "jump"])
+def test_one_odd_night_warns_and_two_in_a_row_fail(check: str) -> None:
+    assert nights(0, 1.8, 0, 1.8, 0, check=check) == ["ok", "warn", "ok", "warn", "ok"]
+    assert nights(0, 1.8, 1.8, 1.8, 0, check=check) == ["ok", "warn", "fail", "fail", "ok"]
+
+
+def test_drift_that_has_failed_fails_until_it_is_well_below() -> None:
+    assert nights(1.8, 1.8, 1.2, 1.8, 1.2, 0.1, 1.2) == [
+        "warn", "fail", "fail", "fail", "fail", "ok", "warn",
+    ]  # fmt: skip
+
+
+def test_a_night_beyond_all_fails_at_once_and_leaves_nothing_behind() -> None:
+    assert nights(0, 5, 1, 0) == ["ok", "fail", "warn", "ok"]
+
+
+def test_after_an_odd_night_ordinary_ones_are_not_odd() -> None:
+    """Neither beside the training sample, nor where that is not known, if `last` was steady."""
+    odd = audit(Checks(), evidence(moved(1.8)))
+    assert not odd.steady
+    assert audit(Checks(), evidence(night())).steady
+    back = evidence(night(), last=profiled(moved(4)), previous=odd)
+    assert graver(audit(Checks(), back)) == set()
+    unknown = replace(back, reference=None)
+    assert ("jump", "input distance", "fail") in graver(audit(Checks(), unknown))
+    assert graver(audit(Checks(), replace(unknown, last=LAST))) == set()
+    unheeded = checks("{inputs: {drift: off}, predictions: {drift: off}}")
+    assert ("jump", "input distance", "fail") in graver(audit(unheeded, back))
+
+
+def test_levels_below_the_first_do_not_alarm() -> None:
+    assert nights(0.5, 0.5, 0.9, 0.9) == ["ok", "ok", "warn", "warn"]
+
+
+def test_drift_has_its_own_levels_by_column() -> None:
+    config = checks("columns: {distance: {drift: {at_once: 0.6}, jump: off}}")
+    found = audit(config, evidence(moved(1)))
+    result = found.result("drift", "input distance")
+    assert result is not None
+    assert (result.level, result.warn, result.fail) == ("fail", 0.5, 2)
+    assert found.result("jump", "input distance") is None
+    assert found.result("jump", "input hour") is not None
+
+
+def test_too_few_values_are_not_compared() -> None:
+    now = evidence(moved(9).head(499), usual_rows=())
+    found = audit(checks("inputs: {outside: off, far_outside: off}"), now)
+    result = found.result("drift", "input distance")
+    assert result is not None
+    assert (result.level, result.value) == ("ok", None)
+    assert "fewer than 500 values" in result.text
+    assert audit(checks("minimum_rows: 499"), now).verdict == "fail"
+
+
+# --- the user's own -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "level"),
+    [
+        (0, "ok"), (1, "fail"), (2.5, "fail"), (True, "ok"), (False, "fail"), ("3", "fail"),
+        (None, "fail"), ("many", "fail"), (float("nan"), "fail"), (np.int64(0), "ok"),
+    ],
+)  # fmt: skip
+def test_sql(answer: object, level: str) -> None:
+    asked: list[str] = []
+
+    def run_sql(text: str) -> object:
+        asked.append(text)
+        return answer
+
+    config = checks('sql: [{name: no loss, query: "SELECT 1"}]')
+    found = audit(config, evidence(night(), run_sql=run_sql))
+    result = found.result("SQL check no loss")
+    assert result is not None
+    assert (result.level, asked) == (level, ["SELECT 1"])
+
+
+def test_sql_with_levels_and_trouble() -> None:
+    def refuse(_: str) -> object:
+        raise ZeroDivisionError("by zero")
+
+    def away(_: str) -> object:
+        raise DatabaseUnavailable("postgresql://db", "no route")
+
+    config = checks('sql: [{name: few, query: "SELECT 5", warn: 3, fail: 10}]')
+    warned = audit(config, evidence(night(), run_sql=lambda _: 5))
+    assert [r.text for r in warned.warnings] == ["SQL check few: 5 (found 5, at most 3 may be)"]
+    broken = audit(config, evidence(night(), run_sql=refuse))
+    assert broken.reason == "SQL check few could not be made: ZeroDivisionError: by zero"
+    assert audit(config, evidence(night())).verdict == "fail"  # nobody to ask
+    with pytest.raises(DatabaseUnavailable):
+        audit(config, evidence(night(), run_sql=away))
+    lenient = checks("sql: [{name: few, query: q, warn: 0, fail: null}]")
+    assert audit(lenient, evidence(night(), run_sql=lambda _: False)).verdict == "warn"
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Install a package with checks of somebody's own."""
+    numbers = itertools.count()
+
+    def install(code: str, points: str) -> None:
+        site = tmp_path / f"site{next(numbers)}"
+        info = site / "plausible-1.0.dist-info"
+        info.mkdir(parents=True)
+        (site / f"{site.name}_checks.py").write_text(code)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plausible\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[nightshift.checks]\n{points}\n")
+        monkeypatch.syspath_prepend(str(site))
+
+    return install
+
+
+def test_python(installed: Callable[[str, str], None]) -> None:
+    installed(
+        "def longest(evidence, most):\n"
+        "    high = evidence.profile.inputs['distance'].high\n"
+        "    return high > most, f'the longest is {high:.0f}'\n"
+        "def rows(evidence):\n    return evidence.profile.rows\n"
+        "def broken(evidence):\n    return 1 / 0\n"
+        "number = 7\n",
+        "longest = site0_checks:longest\nrows = site0_checks:rows\nbroken = site0_checks:broken\n"
+        "number = site0_checks:number\nabsent = site0_checks:absent",
+    )
+    config = checks("python: [{name: longest, settings: {most: 5000}}, {name: rows, fail: 5000}]")
+    require_checks("job.yaml", config)
+    found = audit(config, evidence(night()))
+    assert graver(found) == {("check longest", None, "fail")}
+    assert found.reason is not None
+    assert found.reason.startswith("check longest: the longest is 1")
+    broken = audit(checks("python: [{name: broken}]"), evidence(night()))
+    assert broken.reason == "check broken could not be made: ZeroDivisionError: division by zero"
+    for name, says in (
+        ("unknown", "no installed package has a check called 'unknown'.*longest"),
+        ("number", "is no function"),
+        ("absent", "cannot be loaded"),
+    ):
+        config = checks(f"python: [{{name: {name}}}]")
+        with pytest.raises(ConfigurationError, match=says):
+            require_checks("job.yaml", config)
+        assert audit(config, evidence(night())).verdict == "fail"
+
+
+# --- the verdict --------------------------------------------------------------------------------
+
+results = st.builds(
+    CheckResult,
+    name=st.sampled_from(["nulls", "drift", "volume"]),
+    column=st.none() | st.just("input x"),
+    value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    warn=st.none() | st.just(0.5),
+    level=st.sampled_from(["ok", "warn", "fail"]),
+    text=st.text(max_size=5),
+)
+
+
+@given(st.lists(results, max_size=8))
+def test_an_audit_survives_json_and_its_verdict_is_the_gravest(found: list[CheckResult]) -> None:
+    whole = Audit.of(found)
+    assert Audit.from_json(whole.to_json()) == whole
+    levels = [result.level for result in found]
+    assert whole.verdict == next((level for level in ("fail", "warn") if level in levels), "ok")
+    assert (whole.reason is None) == ("fail" not in levels)
+    assert len(whole.warnings) == levels.count("warn")
+    assert sorted(r.text for r in whole.results) == sorted(r.text for r in found)
+
+
+def test_the_first_that_failed_is_the_reason_and_the_others_are_counted() -> None:
+    given = [
+        CheckResult(name=level, level=level, text=text)  # type: ignore[arg-type]
+        for level, text in (("ok", "a"), ("fail", "b"), ("warn", "c"), ("fail", "d"))
+    ]
+    found = Audit.of(given)
+    assert found.reason == "b (and 1 more)"
+    assert [result.text for result in found.results] == ["b", "d", "c", "a"]
+
+
+def test_an_audit_of_a_thousand_columns_is_bounded() -> None:
+    fine = [CheckResult(name="nulls", column=str(i), text="fine") for i in range(5000)]
+    found = Audit.of([*fine, CheckResult(name="volume", level="warn", text="odd")])
+    assert (len(found.results), found.omitted, found.verdict) == (1000, 4001, "warn")
+    with pytest.raises(ValueError, match="valid"):
+        Audit.from_json("{}")
+
+
+# --- comparable runs ----------------------------------------------------------------------------
+
+
+def test_comparable_rows_are_of_the_same_weekday() -> None:
+    first = datetime(2013, 10, 1, tzinfo=NEW_YORK)  # a Tuesday, and in November the clock changes
+    days = [(first + timedelta(days=n), 1000 + n) for n in range(60)]
+    start = first + timedelta(days=42)
+    assert comparable_rows(start, "day", NEW_YORK, days[::-1]) == (1014, 1021, 1028, 1035)
+    assert comparable_rows(first, "day", NEW_YORK, days) == ()
+    months = [(datetime(2013, month, 1, tzinfo=NEW_YORK), month) for month in range(1, 13)]
+    assert comparable_rows(months[9][0], "month", NEW_YORK, months) == (6, 7, 8, 9)
+    hours = [(first + timedelta(hours=n), n) for n in range(24 * 15)]
+    assert comparable_rows(hours[14 * 24 + 3][0], "hour", NEW_YORK, hours) == (3, 171)
+    whole = [(None, 5), (first, 6), (None, 7)]
+    assert comparable_rows(None, "all", NEW_YORK, whole) == (5, 7)
+
+
+# --- the job file -------------------------------------------------------------------------------
+
+
+def test_what_is_not_written_keeps_its_default() -> None:
+    config = checks(
+        """
+        predictions: {between: [0, 1], missing: {fail: 0.1}}
+        inputs: {unseen: off, nulls: {fail: 0.3}}
+        columns: {year: {outside: off, drift: {at_once: 9}}}
+        volume: {fail: 0.5}
+        """
+    )
+    assert (config.predictions.missing.warn, config.predictions.missing.fail) == (0, 0.1)
+    assert config.inputs.unseen.off
+    assert (config.inputs.nulls.warn, config.inputs.nulls.fail) == (0.2, 0.3)
+    assert (config.volume.warn, config.volume.fail, config.volume.minimum_runs) == (0.2, 0.5, 3)
+    assert config.levels("inputs", "year", "outside").off
+    assert not config.levels("inputs", "month", "outside").off
+    assert config.levels("inputs", "year", "drift").model_dump() == {
+        "warn": 0.5, "fail": 2, "at_once": 9,
+    }  # fmt: skip
+    assert Checks.model_validate_json(config.model_dump_json()) == config
+    assert checks() == Checks()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("inputs: {nuls: off}", "inputs.nuls: unknown key. Did you mean 'nulls'"),
+        ("columns: {x: {drift: {wran: 1}}}", "columns.x.drift.wran: unknown key. Did you mean"),
+        ("inputs: {nulls: {warn: 0.9}}", "`warn: 0.9` is above `fail: 0.7`"),
+        ("inputs: {nulls: {warn: .nan}}", "inputs.nulls.warn: .* finite"),
+        ("inputs: {nulls: {warn: -1}}", "inputs.nulls.warn: .*greater than or equal to 0"),
+        ("predictions: {between: [1, 0]}", "its first number is above its second"),
+        ("predictions: {between: 5}", "predictions.between"),
+        ("volume: {fail: 2}", "volume.fail: .*less than or equal to 1"),
+        ("sql: [{name: a, query: b}, {name: a, query: c}]", "two checks called 'a'"),
+        ("sql: [{name: a}]", "sql.0.query: it is required"),
+        ("minimum_rows: yes", "minimum_rows"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_clear_error(text: str, says: str) -> None:
+    with pytest.raises(pydantic.ValidationError) as caught:
+        checks(text)
+    with pytest.raises(ConfigurationError, match=says):
+        raise first_problem("job.yaml", caught.value, Checks)
+
+
+def test_profiles_from_before_and_columns_that_came_later_do_not_matter() -> None:
+    last = Profile(3000, {"gone": ColumnProfile("number", 3000)}, {})
+    assert audit(Checks(), evidence(night(), last=last)).verdict == "ok"

@@ -1,0 +1,162 @@
+"""The command line, as a person and a script use it."""
+
+import json
+import re
+
+import pytest
+import typer
+
+from command import Nightshift
+from nightshift.flows.cli.main import app
+from project import Project
+
+
+def commands(app: typer.Typer, path: str = "") -> list[str]:
+    """Every command, and every group that is one itself, as a person types it."""
+    found = [
+        f"{path}{command.name or command.callback.__name__}"  # type: ignore[union-attr]
+        for command in app.registered_commands
+    ]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        found += [f"{path}{group.name}", *commands(group.typer_instance, f"{path}{group.name} ")]
+    return sorted(found)
+
+
+def test_the_whole_way(project: Project, saved: tuple[str, str], nightshift: Nightshift) -> None:
+    project.fill()
+    project.sql("UPDATE orders SET x = mod(id * 7, 300)")  # on both days alike
+    model, sample = saved
+    project.write_job(model="big")
+    assert "The model store is empty" in nightshift("models").stdout
+    assert "No runs yet" in nightshift("runs").stdout
+    publish = ["publish", model, "--name", "big", "--sample", sample]
+    first = nightshift(*publish, "--metric", "auc=0.9").stdout
+    assert "Published big@1 (sklearn)" in first
+    assert "bool" not in first
+    probability = ["--setting", "output=predict_proba", "--promote", "champion", "--json"]
+    assert json.loads(nightshift(*publish, *probability).stdout)["version"] == 2
+    listed = json.loads(nightshift("models", "--json").stdout)
+    assert [(row["version"], row["aliases"]) for row in listed] == [(2, ["champion"]), (1, [])]
+    assert listed[1]["metrics"] == {"auc": 0.9}
+    assert "big@champion is now version 1" in nightshift("promote", "big", "1").stdout
+
+    ran = json.loads(nightshift("run", "orders", "--partition", "2024-03-01", "--json").stdout)
+    assert (ran["rows"], ran["model"], ran["run_id"]) == (500, "big@1", 1)
+    again = nightshift("run", "orders", "--partition", "2024-03-02").stdout
+    assert "Published 500 rows in order_scores: run 2, big@1" in again
+    assert "SELECT * FROM order_scores ORDER BY id LIMIT 10;" in again
+    one = json.loads(
+        nightshift("predict", "orders", "--row", '{"x": 299, "y": 1}', "--json").stdout
+    )
+    assert one == {"prediction": True}
+    assert "big@1" in nightshift("predict", "orders", "--row", '{"x": 299}').stdout
+
+    runs = json.loads(nightshift("runs", "orders", "--json").stdout)
+    assert [(run["partition"], run["state"], run["rows"]) for run in runs] == [
+        ("2024-03-02", "published", 500),
+        ("2024-03-01", "published", 500),
+    ]
+    assert nightshift("runs", "--limit", "1").stdout.splitlines()[2:3] in ([], [""])
+
+
+def test_runs_tells_what_failed_before_there_was_one(
+    project: Project, nightshift: Nightshift
+) -> None:
+    project.fill()
+    project.publish()
+    nightshift("run", "orders", "--partition", "2024-03-01")
+    project.write_job(model="nobody@champion")
+    nightshift("run", "orders", "--partition", "2024-03-02", code=1)
+    lines = nightshift("runs", "orders", "--limit", "1").stdout.splitlines()
+    assert lines[2:4] == ["", "Failed before there was a run:"]
+    assert "orders 2024-03-02" in lines[5]
+    assert "nobody" in lines[5]
+    assert len(lines) == 6
+
+
+def test_lists_have_a_name_of_their_own(project: Project, nightshift: Nightshift) -> None:
+    project.publish()
+    assert nightshift("models", "list").stdout == nightshift("models").stdout
+    (key,) = json.loads(nightshift("keys", "list", "--json").stdout)
+    assert (key["trusted"], key["signs here"]) == (True, True)
+    shown = nightshift("keys").stdout
+    assert key["key"] in shown
+    assert key["key"] in nightshift("models", "show", "doubler@1").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["run", "nope"], 2, "nope.yaml: there is no such job. The jobs in .* are: orders."),
+        (["run", "orders", "--partition", "tuesday"], 2, "'tuesday' is no day: write it like"),
+        (["run", "orders", "--partition", "all"], 1, "'doubler' is not in the model store|doubler"),
+        (["predict", "orders", "--row", "{"], 1, "doubler"),
+        (["promote", "doubler", "7"], 1, "doubler"),
+        (["publish", "model.exe", "--name", "x", "--sample", "y.parquet"], 2, "model.exe"),
+    ],
+)
+def test_wrong_input(
+    project: Project, nightshift: Nightshift, arguments: list[str], code: int, text: str
+) -> None:
+    project.fill()
+    done = nightshift(*arguments, code=code)
+    assert done.stdout == ""
+    assert re.search(text, done.stderr), done.stderr
+    assert done.stderr.startswith("Error: ")
+
+
+def test_promote_refuses_what_no_run_could_open(
+    project: Project, nightshift: Nightshift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.fill()
+    project.publish()
+    project.publish()
+    monkeypatch.setenv("NIGHTSHIFT_TRUST__PICKLE", "never")
+    assert "is a pickle" in nightshift("promote", "doubler", "1", code=1).stderr
+    assert project.store.resolve("doubler").version == 2
+    assert "is now version 1" in nightshift("promote", "doubler", "1", "--force").stdout
+
+
+def test_promote_refuses_what_breaks_a_job(project: Project, nightshift: Nightshift) -> None:
+    project.fill()
+    project.publish()
+    project.publish()
+    (project.folder / "config" / "jobs" / "half.yaml").write_text("model: doubler")
+    project.sql("ALTER TABLE orders DROP COLUMN x")
+    error = nightshift("promote", "doubler", "1", code=1).stderr
+    assert "orders: table 'orders' has no column 'x'" in error
+    assert "half" not in error
+
+
+@pytest.mark.parametrize("row", ["{", "[1]", '{"y": 1}', '{"x": "many"}'])
+def test_a_wrong_row(project: Project, nightshift: Nightshift, row: str) -> None:
+    project.publish()
+    code = 2 if row in ("{", "[1]") else 1
+    error = nightshift("predict", "orders", "--row", row, code=code).stderr
+    assert "--row" in error if code == 2 else "Column 'x'" in error
+
+
+def test_a_row_that_the_model_cannot_take(project: Project, nightshift: Nightshift) -> None:
+    project.publish(behaviour="negative")
+    project.write_job()
+    error = nightshift("predict", "orders", "--row", '{"x": -1}', code=1).stderr
+    assert "doubler@1 could not predict the row: ValueError: cannot take negative" in error
+
+
+def test_a_folder_without_a_project(
+    nightshift: Nightshift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NIGHTSHIFT_CONFIG")
+    monkeypatch.setenv("NIGHTSHIFT_CONFIG", "elsewhere/nightshift.yaml")
+    error = nightshift("models", code=2).stderr
+    assert "elsewhere/nightshift.yaml: there is no such file" in error
+
+
+@pytest.mark.parametrize("command", commands(app))
+def test_every_command_teaches_with_an_example(command: str) -> None:
+    from typer.testing import CliRunner
+
+    shown = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert shown.exit_code == 0
+    assert f"Example: nightshift {command}" in " ".join(shown.output.split())

@@ -1,0 +1,247 @@
+"""Nights: which partition, at which time, and what becomes of those that were missed."""
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+
+from nightshift.adapters.errors import ConfigurationError
+from nightshift.flows.config.job import Job, load_job
+from nightshift.flows.planning.scheduled_runs import cron_problem, night_to_score, why_unwanted
+from nightshift.flows.score import _wanted_partition
+from project import JOB, Project
+from served import deployment, runs_of, say, serving
+from waiting import eventually
+
+NIGHTLY = "0 3 * * *"
+
+
+def job(partition: str = "day", zone: str = "UTC", **schedule: Any) -> Job:
+    given = {**JOB, "partition": partition, "timezone": zone}
+    return Job.model_validate({**given, "schedule": {"cron": NIGHTLY, **schedule}})
+
+
+def at(text: str, zone: str = "UTC") -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone))
+
+
+@pytest.mark.parametrize(
+    ("grid", "zone", "night", "offset", "label"),
+    [
+        ("day", "UTC", "2024-03-02T03:00", 1, "2024-03-01"),
+        ("day", "UTC", "2024-03-02T03:00", 2, "2024-02-29"),
+        ("day", "UTC", "2024-03-02T03:00", 0, "2024-03-02"),
+        ("day", "UTC", "2024-03-02T03:00", -1, "2024-03-03"),
+        ("day", "UTC", "2024-03-02T00:00", 1, "2024-03-01"),
+        ("day", "America/New_York", "2024-03-10T23:30", 1, "2024-03-09"),  # of 23 hours
+        ("day", "America/New_York", "2024-03-11T00:00", 1, "2024-03-10"),
+        ("day", "America/New_York", "2024-11-03T23:30", 1, "2024-11-02"),  # of 25 hours
+        ("hour", "America/New_York", "2024-11-03T02:05", 1, "2024-11-03T01-05:00"),
+        ("hour", "America/New_York", "2024-11-03T02:05", 2, "2024-11-03T01-04:00"),
+        ("hour", "America/New_York", "2024-03-10T03:05", 1, "2024-03-10T01"),
+        ("month", "UTC", "2024-03-01T03:00", 1, "2024-02"),
+        ("month", "UTC", "2024-03-31T03:00", 3, "2023-12"),
+        ("all", "UTC", "2024-03-31T03:00", 1, "all"),
+    ],
+)
+def test_the_partition_of_a_night(
+    grid: str, zone: str, night: str, offset: int, label: str
+) -> None:
+    assert job(grid, zone, offset=offset).partition_due(at(night, zone)).label == label
+
+
+@pytest.mark.parametrize(
+    ("missed", "hours", "newer", "wanted"),
+    [
+        ("all", 500, True, True),
+        ("skip", 0.9, False, True),
+        ("skip", 1.1, False, False),
+        ("latest", 0.9, False, True),
+        ("latest", 500, False, True),
+        ("latest", 25, True, False),
+    ],
+)
+def test_which_late_nights_are_wanted(missed: str, hours: float, newer: bool, wanted: bool) -> None:
+    night = at("2024-03-02T03:00")
+    following = night + timedelta(days=1) if newer else None
+    reason = why_unwanted(job(missed=missed), night, night + timedelta(hours=hours), following)
+    assert (reason is None) == wanted
+    if reason is not None:
+        assert f"`missed: {missed}`" in reason
+        assert "A backfill scores 2024-03-01" in reason
+
+
+@pytest.mark.parametrize(
+    ("missed", "now", "scored"),
+    [
+        ("all", "2024-03-12T10:00", "2024-03-09T03:00"),
+        ("latest", "2024-03-09T03:30", "2024-03-09T03:00"),
+        ("latest", "2024-03-10T02:59", "2024-03-09T03:00"),
+        ("latest", "2024-03-10T03:00", "2024-03-10T03:00"),  # 23 hours later
+        ("latest", "2026-03-12T10:00", "2026-03-12T03:00"),
+    ],
+)
+def test_the_latest_makes_up_for_nights_that_were_never_planned(
+    missed: str, now: str, scored: str
+) -> None:
+    zone = "America/New_York"
+    night = at("2024-03-09T03:00", zone)
+    nightly = job(zone=zone, missed=missed)
+    assert night_to_score(nightly, night.astimezone(UTC), at(now, zone)) == at(scored, zone)
+
+
+@pytest.mark.parametrize("missed", ["skip", "latest"])
+def test_tried_again_days_later_a_night_is_no_later(
+    missed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person clicks Retry on a night that was begun in time, and failed."""
+    night = at("2024-03-02T03:00")
+    run = FlowRun(
+        flow_id=uuid4(),
+        auto_scheduled=True,
+        expected_start_time=night,
+        start_time=night + timedelta(seconds=20),
+    )
+    context = SimpleNamespace(flow_run=run)
+    monkeypatch.setattr(FlowRunContext, "get", lambda: context)
+    assert _wanted_partition(job(missed=missed), None).label == "2024-03-01"
+
+
+@pytest.mark.parametrize(
+    "good",
+    ["* * * * *", "0 3 * * *", "*/15 0-6 1,15 jan-mar mon", "0/5 * * * *", "59 23 31 12 7"],
+)
+def test_cron_lines(good: str) -> None:
+    assert cron_problem(good) is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        ("0 3 * *", "4 fields, not 5"),
+        ("60 3 * * *", "'60' is no minute"),
+        ("0 24 * * *", "'24' is no hour"),
+        ("0 3 0 * *", "'0' is no day"),
+        ("0 3 * 13 *", "'13' is no month"),
+        ("0 3 * * 8", "'8' is no weekday"),
+        ("a 3 * * *", "'a' is no minute"),
+        ("5-1 3 * * *", "'5-1' is no minute"),
+        ("*/0 3 * * *", "is no minute"),
+        ("1--2 3 * * *", "is no minute"),
+        (", 3 * * *", "is no minute"),
+    ],
+)
+def test_bad_cron_lines(bad: str, problem: str) -> None:
+    assert problem in str(cron_problem(bad))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"schedule": {"cron": "0 3 * *"}}, "schedule.cron: .* 4 fields"),
+        ({"schedule": {"cron": NIGHTLY, "lateness": 5}}, "schedule.lateness: .*Write it like"),
+        ({"schedule": {"cron": NIGHTLY, "mised": "all"}}, "Did you mean 'missed'"),
+        ({"schedule": {"cron": NIGHTLY, "timezone": "Berlin"}}, "Did you mean Europe/Berlin"),
+        ({"on": {"match": {"a": "b"}}}, "on: it names no event"),
+        ({"on": {"evnt": "x"}}, "Did you mean 'event'"),
+        (
+            {"model": "doubler@7", "on": {"model_promoted": "rescore_latest"}},
+            "on.model_promoted: the job's model is doubler@7, .* like doubler@champion",
+        ),
+        ({"timeout": "0s"}, "timeout: it is no length of time"),
+        ({"max_parallel": 99}, "max_parallel: it should be less than or equal to 16"),
+    ],
+)
+def test_a_job_file_that_is_wrong(project: Project, changes: dict[str, Any], text: str) -> None:
+    project.write_job(**changes)
+    with pytest.raises(ConfigurationError, match=text):
+        load_job("orders")
+
+
+def test_on_needs_no_quotes(project: Project) -> None:
+    project.write_job()
+    path = project.folder / "config" / "jobs" / "orders.yaml"
+    path.write_text(path.read_text() + "on: {model_promoted: rescore_latest}\n")
+    on = load_job("orders").on
+    assert on is not None
+    assert on.model_promoted == "rescore_latest"
+
+
+@pytest.mark.heavy
+def test_late_nights_on_a_real_server(
+    project: Project, prefect: str, prefect_database: Path
+) -> None:
+    """Nights fall due while nothing serves; then each job's `missed` decides."""
+    project.fill()
+    project.publish()
+    (project.folder / "config" / "jobs" / "orders.yaml").unlink()
+    jobs = ["every", "newest", "none"]
+    for name, missed in zip(jobs, ["all", "latest", "skip"], strict=True):
+        schedule = {"cron": NIGHTLY, "missed": missed}
+        project.write_job(name, target={"table": f"{name}_scores"}, schedule=schedule)
+    assert "created    score/every" in say(project, prefect, "deploy")
+    ids = {name: deployment(prefect, f"score/{name}")["id"] for name in jobs}
+    for found in ids.values():  # Prefect's scheduler plans ahead
+        eventually(lambda found=found: len(runs_of(prefect, found)) == 14)
+    today = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0)
+    nights = [today - timedelta(days=days) for days in (4, 3, 2)]
+    _move(prefect_database, list(ids.values()), nights)
+    for found in ids.values():  # its server notices
+        eventually(lambda found=found: _late(prefect, found) == 3)
+
+    assert "unchanged  score/every" in say(project, prefect, "deploy")  # what is late stays
+    with serving(project, prefect):
+        ended = eventually(lambda: _all_ended(prefect, list(ids.values()), 9))
+    outcomes = {
+        name: [run["state_name"] for run in ended if run["deployment_id"] == found]
+        for name, found in ids.items()
+    }
+    assert outcomes == {
+        "every": ["Completed"] * 3,
+        "newest": ["Skipped", "Skipped", "Completed"],
+        "none": ["Skipped"] * 3,
+    }
+    reasons = [run["state"]["message"] for run in ended if run["state_name"] == "Skipped"]
+    assert all(reason.startswith("this night of ") for reason in reasons)
+    scored = project.sql("SELECT job, partition FROM nightshift_runs ORDER BY job, partition")
+    days = [f"{night - timedelta(days=1):%Y-%m-%d}" for night in nights]
+    now = datetime.now(UTC) - timedelta(hours=3)
+    newest = f"{now - timedelta(days=1):%Y-%m-%d}"
+    assert [tuple(row) for row in scored] == [*(("every", day) for day in days), ("newest", newest)]
+
+
+def _all_ended(api: str, deployments: list[str], count: int) -> list[dict[str, Any]] | None:
+    """The runs that have ended, by the time for which they were planned, if so many have."""
+    runs = [run for deployed in deployments for run in runs_of(api, deployed)]
+    ended = [run for run in runs if run["state_type"] in {"COMPLETED", "CANCELLED", "FAILED"}]
+    in_time = sorted(ended, key=lambda run: run["expected_start_time"])
+    return in_time if len(ended) == count else None
+
+
+def _late(api: str, deployed: str) -> int:
+    return sum(run["state_name"] == "Late" for run in runs_of(api, deployed))
+
+
+def _move(database: Path, deployments: list[str], nights: list[datetime]) -> None:
+    """Let the first runs that are planned have been planned for those nights."""
+    with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        for deployed in deployments:
+            rows = connection.execute(
+                "SELECT id FROM flow_run WHERE deployment_id = ? ORDER BY expected_start_time",
+                (deployed,),
+            ).fetchall()
+            for (run,), night in zip(rows, nights, strict=False):
+                text = night.strftime("%Y-%m-%d %H:%M:%S.000000")
+                connection.execute(
+                    "UPDATE flow_run SET expected_start_time = ?, next_scheduled_start_time = ?"
+                    " WHERE id = ?",
+                    (text, text, run),
+                )
