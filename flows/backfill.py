@@ -47,10 +47,11 @@ from nightshift.flows.orchestrator.states import BUSY, told
 from nightshift.flows.orchestrator.states import SKIPPED as UNWANTED
 from nightshift.flows.planning.backfill_plan import Order, Reprocess, plan_steps
 from nightshift.flows.planning.partitions import Partition, partitions_between, shifted
-from nightshift.flows.report.artifacts import ScoreResult, label_run, listening
+from nightshift.flows.report.artifacts import label_run, listening
 from nightshift.flows.report.backfill import BackfillProgress, show_plan, show_steps
 from nightshift.flows.score import leaks, prepared, score
 from nightshift.flows.scoring.context import RunContext, sharing
+from nightshift.flows.scoring.run import ScoreResult
 
 MOST_PARTITIONS = 50_000
 

@@ -54,7 +54,6 @@ from nightshift.flows.planning.scheduled_runs import (
 )
 from nightshift.flows.report.artifacts import (
     Progress,
-    ScoreResult,
     label_run,
     show_failure,
     show_result,
@@ -63,6 +62,7 @@ from nightshift.flows.scoring.challenger.run import ChallengerRun
 from nightshift.flows.scoring.context import RunContext, at_work, shared, sharing
 from nightshift.flows.scoring.loaded_model import LoadedModel, opened
 from nightshift.flows.scoring.resuming import unchanged
+from nightshift.flows.scoring.run import ScoreResult
 from nightshift.flows.scoring.shards import counted, remaining, score_shards
 from nightshift.flows.scoring.stream import chunk_rows, stream
 

@@ -30,7 +30,7 @@ def announce_shown(
 
     def emit() -> None:
         from nightshift.flows.orchestrator.events import emit_published
-        from nightshift.flows.report.artifacts import ScoreResult
+        from nightshift.flows.scoring.run import ScoreResult
 
         result = ScoreResult(
             job=run.job,

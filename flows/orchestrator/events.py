@@ -7,7 +7,7 @@ pass on to a flow's parameters.
 from prefect.events import emit_event
 
 from nightshift.adapters.store.model_store import Manifest
-from nightshift.flows.report.artifacts import ScoreResult
+from nightshift.flows.scoring.run import ScoreResult
 
 MODEL_PROMOTED = "nightshift.model.promoted"
 PARTITION_PUBLISHED = "nightshift.partition.published"

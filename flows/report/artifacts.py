@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -27,47 +26,12 @@ from nightshift.flows.report.files import html, keep
 from nightshift.flows.report.html import facts_of
 from nightshift.flows.report.markdown import summary
 from nightshift.flows.scoring.context import at_work
+from nightshift.flows.scoring.run import ScoreResult
 
 Listener = Callable[[int, int], None]
 """Called with (rows done, rows in all) after each committed chunk."""
 
 _listener: ContextVar[Listener | None] = ContextVar("progress_listener", default=None)
-
-
-@dataclass(frozen=True)
-class ScoreResult:
-    """What one run did."""
-
-    job: str
-    partition: str
-    run_id: int
-    model: str
-    """`name@version`"""
-    target: str
-    rows: int
-    resumed_rows: int
-    """Of these, written by an earlier attempt."""
-    sql: str
-    """Where a reader of the predictions would start."""
-    seconds: float
-    """From the first read to the last commit of this attempt."""
-    snapshot: tuple[int, ...] = ()
-    """Rows that the source's snapshot has in each shard, as the database counts them."""
-    rejected: int = 0
-    """Of the rows, those that got no prediction."""
-    verdict: str = "ok"
-    """The audit's: `ok`, `warn` or `fail`."""
-    remarks: tuple[str, ...] = ()
-    """What the audit found, the gravest first."""
-
-    @property
-    def written(self) -> int:
-        """The rows that have a prediction."""
-        return self.rows - self.rejected
-
-    @property
-    def rows_per_second(self) -> float:
-        return (self.rows - self.resumed_rows) / self.seconds if self.seconds > 0 else 0.0
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from nightshift.flows.config.settings import AlertSettings, load_settings
 from nightshift.flows.operations.alerts import automation_name, block_name, register_alerts
 from nightshift.flows.orchestrator.events import emit_quarantined
 from nightshift.flows.orchestrator.states import told
-from nightshift.flows.report.artifacts import ScoreResult
 from nightshift.flows.score import score
+from nightshift.flows.scoring.run import ScoreResult
 from project import Project
 
 PROJECT, TAG = "alerts", "watched-by-a-test"
