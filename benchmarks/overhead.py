@@ -22,7 +22,7 @@ JOB = """
 model: linear@champion
 source: {table: readings, key: id, time_column: at}
 target: {table: reading_scores}
-partition: day
+partition_by: day
 """
 
 

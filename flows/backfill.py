@@ -139,12 +139,14 @@ def backfill(
         _tell_plan(steps, manifest, going_on)
         show_steps(manifest.reference, steps)
         if dry_run:
-            show_plan(job, spec.partition, manifest.reference, steps)
+            show_plan(job, spec.partition_by, manifest.reference, steps)
             return BackfillResult(job, manifest.reference, None, steps)
         plan = going_on or backfills.begin(job, parameters, version, steps, owner, run_id, facts.at)
         waiting = [step for step in plan.steps if step.state == WAITING]
         title = f"{job} {start} to {end}"
-        progress = BackfillProgress(title, job, spec.partition, manifest.reference, plan, backfills)
+        progress = BackfillProgress(
+            title, job, spec.partition_by, manifest.reference, plan, backfills
+        )
         with _carried_out(backfills, plan), progress:
             if waiting:
                 with prepared(settings, spec, manifest.reference) as common:
@@ -166,7 +168,7 @@ def _cells(job: Job, start: date, end: date) -> list[Partition]:
     if end < start:
         problem = f"{end} is before the start, {start}"
         raise ConfigurationError("backfill", "end", problem, "Both days are included.")
-    between = partitions_between(start, end, job.partition, job.zone)
+    between = partitions_between(start, end, job.partition_by, job.zone)
     cells = list(islice(between, MOST_PARTITIONS + 1))
     if len(cells) > MOST_PARTITIONS:
         problem = f"the range has more than {MOST_PARTITIONS:,} partitions"
@@ -207,7 +209,7 @@ def _due(job: Job) -> Callable[[Partition], datetime]:
     long_ago = datetime.min.replace(tzinfo=UTC)
 
     def due(cell: Partition) -> datetime:
-        return shifted(cell, job.offset - 1, job.partition, job.zone).end or long_ago
+        return shifted(cell, job.offset - 1, job.partition_by, job.zone).end or long_ago
 
     return due
 

@@ -48,7 +48,7 @@ def audited(
         last=None if last is None or not last.profiles else _together(last.profiles),
         last_has_same_model=last is None or _is_same(last, served),
         previous=None if previous is None else Audit.from_json(previous),
-        usual_rows=comparable_rows(cell.start, desk.job.partition, desk.job.zone, volumes),
+        usual_rows=comparable_rows(cell.start, desk.job.partition_by, desk.job.zone, volumes),
         run_sql=lambda text: ask(desk, cell, run, text),
     )
     found = audit(desk.job.checks, evidence)

@@ -75,7 +75,7 @@ def serve(
     """Register the jobs with Prefect and run what is scheduled, triggered or asked for.
 
     Until Ctrl-C. Job files that are added or changed meanwhile are taken in. Runs that fell due
-    while nothing served are late, and each job's `missed:` says what becomes of them.
+    while nothing served are late, and each job's `catchup` decides about them.
 
     Example: `nightshift serve`
     """

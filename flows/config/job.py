@@ -33,7 +33,7 @@ from nightshift.flows.planning.partitions import (
     parse_partition,
     shifted,
 )
-from nightshift.flows.planning.scheduled_runs import Missed, cron_problem, time_zones
+from nightshift.flows.planning.scheduled_runs import Catchup, cron_problem, time_zones
 
 # PostgreSQL cuts names at 63 bytes, and the longest made of a target's is ix_<table>_runs_key.
 _LONGEST_TARGET = 51
@@ -131,10 +131,10 @@ class Schedule(_Part):
     offset: int = Field(1, ge=-366, le=366)
     """1 is the last partition that had ended at the scheduled time, 2 the one before it, and so
     on; 0 is the one under way then, -1 the next one."""
-    lateness: Duration = timedelta(hours=1)
-    """A run that begins later than this after its scheduled time was missed."""
-    missed: Missed = "all"
-    """Which missed runs to make up for: each, or the latest in place of all, or none."""
+    misfire_grace_time: Duration = timedelta(hours=1)
+    """A run that starts later than this after its scheduled time counts as missed."""
+    catchup: Catchup = "all"
+    """Which missed runs are made up for: `all`, only the `latest`, or none (`skip`)."""
     enabled: bool = True
 
     @field_validator("cron")
@@ -236,7 +236,7 @@ class Job(_Part):
     """`name` (its champion), `name@alias` or `name@7`."""
     source: Source
     target: Target
-    partition: Granularity = "all"
+    partition_by: Granularity = "all"
     timezone: _Zone = "UTC"
     schedule: Schedule | None = None
     on: On | None = None
@@ -266,9 +266,9 @@ class Job(_Part):
     """Rows read, scored and committed together; left empty, as many as have about 16 MB."""
 
     @model_validator(mode="after")
-    def _time_for_grid(self) -> Self:
-        if self.partition != "all" and self.source.time_column is None:
-            problem = f"`partition: {self.partition}` needs it"
+    def _time_column_there(self) -> Self:
+        if self.partition_by != "all" and self.source.time_column is None:
+            problem = f"`partition_by: {self.partition_by}` needs it"
             remedy = "Name the column that says when a row happened."
             raise refused(problem, remedy, "source.time_column")
         return self
@@ -310,17 +310,17 @@ class Job(_Part):
 
     def partition_due(self, instant: datetime) -> Partition:
         """The partition that the schedule wants scored at that time."""
-        latest = latest_partition(instant, self.partition, self.zone)
-        return shifted(latest, 1 - self.offset, self.partition, self.zone)
+        latest = latest_partition(instant, self.partition_by, self.zone)
+        return shifted(latest, 1 - self.offset, self.partition_by, self.zone)
 
     def partition_of(self, label: str | None) -> Partition:
         """The partition of that label, or the one that is due now."""
         if not label:
             return self.partition_due(datetime.now(UTC))
         try:
-            return parse_partition(label, self.partition, self.zone)
+            return parse_partition(label, self.partition_by, self.zone)
         except ValueError as error:
-            remedy = f"The job's partition is {self.partition!r}."
+            remedy = f"The job is partitioned by {self.partition_by!r}."
             raise ConfigurationError(
                 f"job {self.name!r}", "partition", str(error), remedy
             ) from error

@@ -10,7 +10,7 @@ from zoneinfo import available_timezones
 if TYPE_CHECKING:
     from nightshift.flows.config.job import Job
 
-Missed = Literal["latest", "all", "skip"]
+Catchup = Literal["latest", "all", "skip"]
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
@@ -103,15 +103,15 @@ def why_unwanted(
     `newer` is the newest time at which another run of the schedule was to begin by now.
     """
     schedule = job.schedule
-    if schedule is None or not is_late(job, scheduled, now) or schedule.missed == "all":
+    if schedule is None or not is_late(job, scheduled, now) or schedule.catchup == "all":
         return None
     missed = f"this night of {scheduled:%Y-%m-%d %H:%M} UTC was missed"
     remedy = f"A backfill scores {job.partition_due(scheduled).label} if it is wanted."
-    if schedule.missed == "skip":
-        return f"{missed}, and the job says `missed: skip`. {remedy}"
+    if schedule.catchup == "skip":
+        return f"{missed}, and the job says `catchup: skip`. {remedy}"
     if newer is not None:
         one = f"the one of {newer:%Y-%m-%d %H:%M} UTC makes up for it"
-        return f"{missed}, and as the job says `missed: latest`, {one}. {remedy}"
+        return f"{missed}, and as the job says `catchup: latest`, {one}. {remedy}"
     return None
 
 
@@ -121,13 +121,13 @@ def night_to_score(job: "Job", scheduled: datetime, now: datetime) -> datetime:
     While Prefect's server is down, it does not plan runs for the nights that pass.
     """
     schedule = job.schedule
-    if schedule is None or not is_late(job, scheduled, now) or schedule.missed != "latest":
+    if schedule is None or not is_late(job, scheduled, now) or schedule.catchup != "latest":
         return scheduled
     return last_tick(schedule.cron, schedule.timezone or job.timezone, scheduled, now)
 
 
 def is_late(job: "Job", scheduled: datetime, now: datetime) -> bool:
-    return job.schedule is not None and now - scheduled > job.schedule.lateness
+    return job.schedule is not None and now - scheduled > job.schedule.misfire_grace_time
 
 
 def last_tick(cron: str, timezone: str, after: datetime, until: datetime) -> datetime:

@@ -49,13 +49,13 @@ def test_prefects_command_line_and_python(days: Project, prefect: str) -> None:
 
 
 def test_a_night_that_falls_due_while_it_is_served(days: Project, prefect: str) -> None:
-    """In time, so that `missed: skip` is nothing to it."""
-    schedule = {"cron": "* * * * *", "missed": "skip"}
-    days.write_job(partition=None, schedule=schedule)
+    """In time, so that `catchup: skip` is nothing to it."""
+    schedule = {"cron": "* * * * *", "catchup": "skip"}
+    days.write_job(partition_by=None, schedule=schedule)
     with serving(days, prefect):
         found = eventually(lambda: deployment(prefect, "score/orders").get("id"))
         runs = eventually(lambda: _completed(prefect, found))
-        days.write_job(partition=None)
+        days.write_job(partition_by=None)
     due = datetime.fromisoformat(runs[0]["expected_start_time"])
     begun = datetime.fromisoformat(runs[0]["start_time"])
     assert abs((begun - due).total_seconds()) < 60

@@ -19,7 +19,7 @@ JOB = {
     "model": "doubler@champion",
     "source": {"table": "orders", "key": "id", "time_column": "placed_at"},
     "target": {"table": "order_scores"},
-    "partition": "day",
+    "partition_by": "day",
     "chunk_rows": 100,
 }
 

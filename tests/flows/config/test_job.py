@@ -26,7 +26,7 @@ JOB: dict[str, Any] = {
     "model": "doubler@champion",
     "source": {"table": "orders", "key": "id", "time_column": "placed_at"},
     "target": {"table": "order_scores"},
-    "partition": "day",
+    "partition_by": "day",
 }
 MISSING = object()
 
@@ -105,7 +105,7 @@ def test_a_job(write: Write) -> None:
 def test_as_little_as_can_be(write: Write) -> None:
     write("model: m\nsource: {query: SELECT 1 AS id, key: id}\ntarget: {table: t}\n")
     job = load_job("orders")
-    assert (job.partition, job.timezone) == ("all", "UTC")
+    assert (job.partition_by, job.timezone) == ("all", "UTC")
     assert job.source_spec().query == "SELECT 1 AS id"
     assert job.source_spec().key == ("id",)
 
@@ -193,7 +193,7 @@ TOO_LONG = "ä" * 26  # 52 bytes
         (
             {"source__time_column": MISSING},
             "source.time_column",
-            "`partition: day` needs it",
+            "`partition_by: day` needs it",
             "Name the column that says when a row happened.",
         ),
         ({"source__time_column": ""}, "source.time_column", "it is empty", "Fill it in"),
@@ -203,8 +203,8 @@ TOO_LONG = "ä" * 26  # 52 bytes
         ({"target__table": "Nightshift_Runs"}, "target.table", "ledger", "Take another."),
         ({"target__index_key": "yes"}, "target.index_key", "valid boolean (found 'yes')", "."),
         ({"target__index_key": 1}, "target.index_key", "valid boolean (found 1)", "."),
-        ({"partition": "week"}, "partition", "'hour', 'day' or 'month' (found 'week')", "."),
-        ({"partition": "Day"}, "partition", "'hour', 'day' or 'month' (found 'Day')", "."),
+        ({"partition_by": "week"}, "partition_by", "'hour', 'day' or 'month' (found 'week')", "."),
+        ({"partition_by": "Day"}, "partition_by", "'hour', 'day' or 'month' (found 'Day')", "."),
         ({"timezone": "Mars"}, "timezone", "'Mars' is no time zone", "Write it like America/New_"),
         ({"timezone": "America"}, "timezone", "'America' is no time zone", "Did you mean"),
         ({"timezone": ""}, "timezone", "'' is no time zone", "Write it like America/New_York."),
@@ -255,7 +255,7 @@ def test_what_a_job_may_not_say(
         ("model: {", "it cannot be read as YAML"),
         ("1: x", "the key 1 is no text; put it in quotes"),
         ("source: {1: x}", "the key 1 is no text; put it in quotes"),
-        ("partition: 2013-13-01", "it cannot be read as YAML"),
+        ("partition_by: 2013-13-01", "it cannot be read as YAML"),
     ],
 )
 def test_what_a_job_file_may_not_be(content: str, problem: str, write: Write) -> None:

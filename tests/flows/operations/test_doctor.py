@@ -91,7 +91,7 @@ def _bad_job(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_table(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    project.write_job("sales", source={"table": "sales", "key": "id"}, partition=None)
+    project.write_job("sales", source={"table": "sales", "key": "id"}, partition_by=None)
 
 
 def _no_model(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,7 +217,7 @@ def prepared(
         f"INSERT INTO carriers SELECT i, 'C' || mod(i, 4) FROM generate_series(1, {rows}) i"
     )
     source = {"query": SOURCE, "key": "id"}
-    shape = {"model": "fares", "source": source, "partition": None, "chunk_rows": 500}
+    shape = {"model": "fares", "source": source, "partition_by": None, "chunk_rows": 500}
     project.write_job(**{**shape, **job})
     sample = fares(nullable=nullable)
     target = sample["distance"].fillna(500) / 10 + sample["carrier"].str[1].astype(int)
@@ -464,4 +464,4 @@ def rejected(nights: Nights, run: int) -> list[int]:
 def job_of(nights: Nights) -> dict[str, Any]:
     """What its job file says, to be written again with something else."""
     path = nights.project.folder / "config" / "jobs" / "orders.yaml"
-    return {"partition": None, **yaml.safe_load(path.read_text())}
+    return {"partition_by": None, **yaml.safe_load(path.read_text())}

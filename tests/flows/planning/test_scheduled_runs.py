@@ -24,8 +24,8 @@ from waiting import eventually
 NIGHTLY = "0 3 * * *"
 
 
-def job(partition: str = "day", zone: str = "UTC", **schedule: Any) -> Job:
-    given = {**JOB, "partition": partition, "timezone": zone}
+def job(partition_by: str = "day", zone: str = "UTC", **schedule: Any) -> Job:
+    given = {**JOB, "partition_by": partition_by, "timezone": zone}
     return Job.model_validate({**given, "schedule": {"cron": NIGHTLY, **schedule}})
 
 
@@ -59,7 +59,7 @@ def test_the_partition_of_a_night(
 
 
 @pytest.mark.parametrize(
-    ("missed", "hours", "newer", "wanted"),
+    ("catchup", "hours", "newer", "wanted"),
     [
         ("all", 500, True, True),
         ("skip", 0.9, False, True),
@@ -69,18 +69,20 @@ def test_the_partition_of_a_night(
         ("latest", 25, True, False),
     ],
 )
-def test_which_late_nights_are_wanted(missed: str, hours: float, newer: bool, wanted: bool) -> None:
+def test_which_late_nights_are_wanted(
+    catchup: str, hours: float, newer: bool, wanted: bool
+) -> None:
     night = at("2024-03-02T03:00")
     following = night + timedelta(days=1) if newer else None
-    reason = why_unwanted(job(missed=missed), night, night + timedelta(hours=hours), following)
+    reason = why_unwanted(job(catchup=catchup), night, night + timedelta(hours=hours), following)
     assert (reason is None) == wanted
     if reason is not None:
-        assert f"`missed: {missed}`" in reason
+        assert f"`catchup: {catchup}`" in reason
         assert "A backfill scores 2024-03-01" in reason
 
 
 @pytest.mark.parametrize(
-    ("missed", "now", "scored"),
+    ("catchup", "now", "scored"),
     [
         ("all", "2024-03-12T10:00", "2024-03-09T03:00"),
         ("latest", "2024-03-09T03:30", "2024-03-09T03:00"),
@@ -90,17 +92,17 @@ def test_which_late_nights_are_wanted(missed: str, hours: float, newer: bool, wa
     ],
 )
 def test_the_latest_makes_up_for_nights_that_were_never_planned(
-    missed: str, now: str, scored: str
+    catchup: str, now: str, scored: str
 ) -> None:
     zone = "America/New_York"
     night = at("2024-03-09T03:00", zone)
-    nightly = job(zone=zone, missed=missed)
+    nightly = job(zone=zone, catchup=catchup)
     assert night_to_score(nightly, night.astimezone(UTC), at(now, zone)) == at(scored, zone)
 
 
-@pytest.mark.parametrize("missed", ["skip", "latest"])
+@pytest.mark.parametrize("catchup", ["skip", "latest"])
 def test_tried_again_days_later_a_night_is_no_later(
-    missed: str, monkeypatch: pytest.MonkeyPatch
+    catchup: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A person clicks Retry on a night that was begun in time, and failed."""
     night = at("2024-03-02T03:00")
@@ -112,7 +114,7 @@ def test_tried_again_days_later_a_night_is_no_later(
     )
     context = SimpleNamespace(flow_run=run)
     monkeypatch.setattr(FlowRunContext, "get", lambda: context)
-    assert _wanted_partition(job(missed=missed), None).label == "2024-03-01"
+    assert _wanted_partition(job(catchup=catchup), None).label == "2024-03-01"
 
 
 @pytest.mark.parametrize(
@@ -147,8 +149,11 @@ def test_bad_cron_lines(bad: str, problem: str) -> None:
     ("changes", "text"),
     [
         ({"schedule": {"cron": "0 3 * *"}}, "schedule.cron: .* 4 fields"),
-        ({"schedule": {"cron": NIGHTLY, "lateness": 5}}, "schedule.lateness: .*Write it like"),
-        ({"schedule": {"cron": NIGHTLY, "mised": "all"}}, "Did you mean 'missed'"),
+        (
+            {"schedule": {"cron": NIGHTLY, "misfire_grace_time": 5}},
+            "schedule.misfire_grace_time: .*Write it like",
+        ),
+        ({"schedule": {"cron": NIGHTLY, "catchupp": "all"}}, "Did you mean 'catchup'"),
         ({"schedule": {"cron": NIGHTLY, "timezone": "Berlin"}}, "Did you mean Europe/Berlin"),
         ({"on": {"match": {"a": "b"}}}, "on: it names no event"),
         ({"on": {"evnt": "x"}}, "Did you mean 'event'"),
@@ -179,13 +184,13 @@ def test_on_needs_no_quotes(project: Project) -> None:
 def test_late_nights_on_a_real_server(
     project: Project, prefect: str, prefect_database: Path
 ) -> None:
-    """Nights fall due while nothing serves; then each job's `missed` decides."""
+    """Nights fall due while nothing serves; then each job's `catchup` decides."""
     project.fill()
     project.publish()
     (project.folder / "config" / "jobs" / "orders.yaml").unlink()
     jobs = ["every", "newest", "none"]
-    for name, missed in zip(jobs, ["all", "latest", "skip"], strict=True):
-        schedule = {"cron": NIGHTLY, "missed": missed}
+    for name, catchup in zip(jobs, ["all", "latest", "skip"], strict=True):
+        schedule = {"cron": NIGHTLY, "catchup": catchup}
         project.write_job(name, target={"table": f"{name}_scores"}, schedule=schedule)
     assert "created    score/every" in say(project, prefect, "deploy")
     ids = {name: deployment(prefect, f"score/{name}")["id"] for name in jobs}

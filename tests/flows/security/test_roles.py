@@ -137,7 +137,7 @@ def test_a_source_query_cannot_write(project: Project, prefect: str, query: str,
         "CREATE FUNCTION sneak(bigint) RETURNS int LANGUAGE sql AS"
         " 'DELETE FROM orders WHERE id = $1 RETURNING 1'"
     )
-    project.write_job(source={"query": query, "key": "id"}, partition=None)
+    project.write_job(source={"query": query, "key": "id"}, partition_by=None)
     project.publish()
     with pytest.raises(NightshiftError, match=says) as raised:
         score("orders", "all")
