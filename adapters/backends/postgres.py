@@ -132,7 +132,7 @@ class CopiedSnapshot(StreamedSnapshot):
             place = _conninfo(self._connection)
             # Closed, whatever happens: amid a COPY there is no rolling back.
             with closing(psycopg.connect(place, autocommit=True)) as connection:
-                watchdog.remember(connection, source.engine)
+                watchdog.track_connection(connection, source.engine)
                 for command in (POSTGRES_SESSION, *joining):
                     connection.execute(command)
                 sent = self._sent(connection, statement)

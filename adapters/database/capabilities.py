@@ -20,6 +20,8 @@ class Capabilities:
 
     title: str
     """Its name, as people know it."""
+    is_server: bool = True
+    """It is reached over a connection that can be lost; if not, it is a file in this process."""
     target: bool = False
     """Predictions can be kept there: it was tested that readers never see half of anything."""
     row_values: bool = False
@@ -77,6 +79,7 @@ CAPABILITIES: dict[str, Capabilities] = {
     ),
     "sqlite": Capabilities(
         "SQLite",
+        is_server=False,
         target=True,
         row_values=True,
         snapshot=True,
@@ -87,6 +90,7 @@ CAPABILITIES: dict[str, Capabilities] = {
     ),
     "duckdb": Capabilities(
         "DuckDB",
+        is_server=False,
         target=True,
         row_values=True,
         snapshot=True,

@@ -136,7 +136,7 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
         sa.event.listen(engine, "connect", _configure_postgres)
     if backend == "postgresql" or backend in MYSQL:
         sa.event.listen(  # before the first question on it
-            engine, "connect", lambda made, _: watchdog.remember(made, engine), insert=True
+            engine, "connect", lambda made, _: watchdog.track_connection(made, engine), insert=True
         )
     return engine
 

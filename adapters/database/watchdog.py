@@ -1,9 +1,10 @@
-"""A server that has stopped, and does not say so: whoever waits for it is woken.
+"""Notices a database server that has stopped without closing its connections.
 
-A process that hangs, or whose disk does, keeps its connections; its machine goes on acknowledging
-what is sent, and its own time-outs stand still with it. So nothing but a clock of ours can tell. A
-question that gets no answer has all sockets of this process to that server closed, whichever driver
-has opened them: what waits on one of them fails as after any lost connection, and is tried again.
+A server process that hangs, or whose disk does, keeps its connections; its kernel goes on
+acknowledging packets, and its own timeouts have stopped with it. Only a clock on this side can
+notice. If a question is not answered in time, all sockets of this process to that server are shut
+down, whichever driver opened them: every wait on one of them fails like any lost connection and is
+retried.
 """
 
 import os
@@ -18,68 +19,76 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from nightshift.adapters.database.capabilities import capabilities
+from nightshift.adapters.database.ticking import Ticker
+
 PATIENCE = 90.0
-"""Seconds for an answer, and for this process to take it in."""
+"""Seconds to wait for an answer."""
 
-_FILES = ("sqlite", "duckdb")
-
-_places: "defaultdict[Hashable, set[Any]]" = defaultdict(set)
-"""Of each server, the addresses that its connections have led to."""
+_addresses: "defaultdict[Hashable, set[Any]]" = defaultdict(set)
+"""Server -> the peer addresses of its connections."""
 
 
-def remember(connection: Any, engine: sa.Engine) -> None:
-    """Where a driver's connection leads to, so that all that lead there can be closed."""
+def track_connection(connection: Any, engine: sa.Engine) -> None:
+    """Record a driver connection's peer address, so that the watchdog can shut it down."""
     end = getattr(connection, "_sock", None) or connection
-    with suppress(OSError), _same(end.fileno()) as opened:  # lost already: its next use says so
-        _places[_server(engine)].add(opened.getpeername())
+    with suppress(OSError), _duplicate(end.fileno()) as opened:  # lost already: its next use fails
+        _addresses[_server(engine)].add(opened.getpeername())
 
 
 @contextmanager
-def watched(engine: sa.Engine) -> Iterator[None]:
-    """Ask the server now and then whether it is there: nothing in here waits for it for ever.
+def watch(engine: sa.Engine) -> Iterator[None]:
+    """Ask the server regularly whether it answers, so that nothing in here waits for ever.
 
-    Asked on a connection of its own, so that a server that has no place for another, or refuses
-    one, is not taken for silent.
+    The watchdog has a connection of its own. A server that refuses it, or has no connection left,
+    has answered.
     """
-    stopped, server = threading.Event(), _server(engine)
-
-    def ask() -> None:
-        connection: sa.Connection | None = None
-        pause = PATIENCE / 30
-        while not stopped.wait(pause):
-            pause = PATIENCE / 3
-            try:
-                with _awaited(server):
-                    if connection is None:
-                        plain = {"isolation_level": "AUTOCOMMIT"}
-                        connection = engine.connect().execution_options(**plain)
-                    connection.exec_driver_sql("SELECT 1")
-            except (sa.exc.SQLAlchemyError, OSError):  # whoever waits finds out as well
-                _give_up(connection)
-                connection = None
-        _give_up(connection)
-
-    thread = threading.Thread(target=ask, name="watch", daemon=True)
-    if engine.dialect.name not in _FILES:
-        thread.start()
-    try:
+    if not capabilities(engine.dialect).is_server:
         yield
+        return
+    question = _Question(engine)
+    try:
+        with Ticker(question.ask, PATIENCE / 3, "watchdog", first=PATIENCE / 30):
+            yield
     finally:
-        stopped.set()
-        if thread.ident is not None:
-            thread.join()
+        question.give_up()
+
+
+class _Question:
+    """`SELECT 1`, asked again and again on one connection."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._connection: sa.Connection | None = None
+
+    def ask(self) -> None:
+        try:
+            with _answered_in_time(_server(self._engine)):
+                if self._connection is None:
+                    self._connection = self._engine.connect()
+                self._connection.exec_driver_sql("SELECT 1")
+        except (sa.exc.SQLAlchemyError, OSError):  # whoever waits for the server sees it as well
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Close the connection without a word to the server, which may not answer."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sa.exc.SQLAlchemyError, OSError):
+                connection.invalidate()
+                connection.close()
 
 
 @contextmanager
-def _awaited(server: Hashable) -> Iterator[None]:
-    """Close all that lead to the server if this is not over in time."""
+def _answered_in_time(server: Hashable) -> Iterator[None]:
+    """Shut down all connections to the server if this block takes longer than PATIENCE."""
     answered = threading.Event()
 
-    def unless_answered() -> None:
-        if not answered.wait(PATIENCE / 9):  # it may be there, and this process was busy
-            _wake(server)
+    def shut_down_unless_answered() -> None:
+        if not answered.wait(PATIENCE / 9):  # the answer may be here, and this process was busy
+            _shut_down(server)
 
-    alarm = threading.Timer(PATIENCE, unless_answered)
+    alarm = threading.Timer(PATIENCE, shut_down_unless_answered)
     alarm.daemon = True
     alarm.start()
     try:
@@ -89,26 +98,18 @@ def _awaited(server: Hashable) -> Iterator[None]:
         alarm.cancel()
 
 
-def _give_up(connection: sa.Connection | None) -> None:
-    """Close it without a word to the server, which may not answer."""
-    if connection is not None:
-        with suppress(sa.exc.SQLAlchemyError, OSError):
-            connection.invalidate()
-            connection.close()
-
-
-def _wake(server: Hashable) -> None:
+def _shut_down(server: Hashable) -> None:
     for file in Path("/dev/fd").iterdir():
-        with suppress(OSError):  # it is closed already, or leads nowhere
+        with suppress(OSError):  # closed already, or not connected
             number = int(file.name)
             if stat.S_ISSOCK(os.fstat(number).st_mode):
-                with _same(number) as opened:
-                    if opened.getpeername() in _places[server]:
+                with _duplicate(number) as opened:
+                    if opened.getpeername() in _addresses[server]:
                         opened.shutdown(socket.SHUT_RDWR)
 
 
-def _same(number: int) -> socket.socket:
-    """A socket that another library has opened; closing this one leaves it open."""
+def _duplicate(number: int) -> socket.socket:
+    """Another handle of a socket that a driver has opened; closing this one leaves it open."""
     return socket.socket(fileno=os.dup(number))
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from nightshift.adapters.backends.registry import predictions_lane, source_lane
 from nightshift.adapters.database.engine import open_engine
-from nightshift.adapters.database.watchdog import watched
+from nightshift.adapters.database.watchdog import watch
 from nightshift.adapters.errors import ConfigurationError, NightshiftError
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.models.model import Model
@@ -66,7 +66,7 @@ def open_resources(settings: Settings, job: Job) -> Iterator[JobResources]:
         ledger = Ledger(target, settings.database.schema_, settings.database.lease)
         with ExitStack() as watching:
             for engine in {source, target}:
-                watching.enter_context(watched(engine))
+                watching.enter_context(watch(engine))
             yield JobResources(job, source_lane(source)(source, job.source_spec()), ledger)
     finally:
         source.dispose()
@@ -82,7 +82,7 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
         if not ledger.exists():
             problem, remedy = "nothing was scored yet", "`nightshift run JOB` begins."
             raise ConfigurationError(NOTHING_YET, "", problem, remedy)
-        with watched(engine):
+        with watch(engine):
             yield ledger
     finally:
         engine.dispose()

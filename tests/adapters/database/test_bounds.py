@@ -81,7 +81,7 @@ def watched(engine: sa.Engine) -> Iterator[None]:
     """From when the watch has its connection on."""
     connected = threading.Event()
     sa.event.listen(engine, "checkout", lambda *_: connected.set())
-    with watchdog.watched(engine):
+    with watchdog.watch(engine):
         assert connected.wait(60)
         yield
 
@@ -162,7 +162,7 @@ def test_a_server_without_a_place_for_another_is_not_silent(
     with engine.connect() as connection:
         connection.exec_driver_sql("SELECT 1")
         sa.event.listen(engine, "handle_error", refused.append)
-        with watchdog.watched(engine):
+        with watchdog.watch(engine):
             eventually(lambda: len(refused) > 3)
         connection.exec_driver_sql("SELECT 1")
     engine.dispose()
