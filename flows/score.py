@@ -31,7 +31,7 @@ from nightshift.adapters.errors import (
     TransientError,
 )
 from nightshift.adapters.ledger.ledger import new_owner
-from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, SCORED, Run, RunRequest
+from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, Run, RunRequest, RunState
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.store.model_store import Manifest
 from nightshift.adapters.target.predictions import Predictions
@@ -231,7 +231,7 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
                 log.info("Rows have changed behind its last chunk, so a new run begins")
                 run = ledger.begin(request, owner, resume=False)
                 held.enter_context(ledger.kept_alive(run))
-            if run.state != SCORED:
+            if run.state != RunState.SCORED:
                 expected = remaining(source, snapshot, ledger.shards(run.run_id))
                 rival = held.enter_context(_beside(common, cell, run))
                 if rival is not None:
@@ -252,7 +252,7 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
                 if desk.job.shards.count == 1 and not run.seen:
                     in_snapshot = (expected,)
             in_snapshot = in_snapshot or counted(source, snapshot, ledger.shards(run.run_id))
-        if run.state != SCORED:
+        if run.state != RunState.SCORED:
             ledger.score(run, timings)
     except BaseException as error:
         _note_failure(desk, run, error)
@@ -314,7 +314,7 @@ def audit(cell: Partition, run: Run, result: ScoreResult) -> ScoreResult:
         remarks=tuple(check.text for check in found.results if check.level != "ok"),
     )
     if found.reason is not None:
-        desk.ledger.reject(run, found.reason)
+        desk.ledger.quarantine(run, found.reason)
         emit_quarantined(result, found.reason, load_settings().project)
         show_result(result, desk.job.source_spec())
         raise Quarantined(desk.job.name, cell.label, run.run_id, found.reason)

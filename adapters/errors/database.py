@@ -205,8 +205,8 @@ class RunNotQuarantined(DatabaseError):
 
     def __str__(self) -> str:
         return (
-            f"Run {self.run_id} cannot be released: {self.problem}. Only a run that the audit has "
-            "rejected can; `nightshift rollback JOB --to RUN` shows a former one again."
+            f"Run {self.run_id} cannot be released: {self.problem}. Only a quarantined run can "
+            "be released; `nightshift rollback JOB --to RUN` shows an earlier run again."
         )
 
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from nightshift.adapters.database.engine import open_reader, translated
 from nightshift.adapters.ledger.ledger import Ledger
-from nightshift.adapters.ledger.runs import CHALLENGER
+from nightshift.adapters.ledger.runs import CHALLENGER, RunState
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class ComparedRun:
 
     run_id: int
     partition: str
-    state: str
+    state: RunState
     error: str | None
     """Why it was switched off."""
     comparison: str

@@ -11,8 +11,7 @@ from nightshift.adapters.database.engine import open_reader, translated
 from nightshift.adapters.database.types import table_there
 from nightshift.adapters.errors import ColumnNotFound, KeyNotUnique, TableNotFound
 from nightshift.adapters.history.run_history import History
-from nightshift.adapters.ledger.publications import PUBLISHED, SUPERSEDED
-from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, SCORED
+from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, RunState
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Outcome:
     role: str
     partition: str
     run_id: int
-    state: str
+    state: RunState
     """`published` or `superseded`; of a challenger `scored`."""
     rows: int
     """Of its predictions, those whose outcome is known."""
@@ -80,11 +79,13 @@ def outcomes(
         predicted = outputs[0] if output is None else rows.c[output]
         happened = _there(known.c[column])
         _refuse_twice(connection, known, key, happened)
-        seen = (runs.c.role == CHAMPION) & runs.c.state.in_([PUBLISHED, SUPERSEDED])
+        seen = (runs.c.role == CHAMPION) & runs.c.state.in_(
+            [RunState.PUBLISHED, RunState.SUPERSEDED]
+        )
         newest = (
             sa.select(sa.func.max(runs.c.run_id))
             .where(runs.c.job == job, runs.c.cleaned_at.is_(None))
-            .where(seen | ((runs.c.role == CHALLENGER) & (runs.c.state == SCORED)))
+            .where(seen | ((runs.c.role == CHALLENGER) & (runs.c.state == RunState.SCORED)))
             .group_by(runs.c.role, runs.c.partition, runs.c.model_name, runs.c.model_version)
         )
         joined = rows.join(known, sa.and_(*(rows.c[part] == known.c[part] for part in key)))

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from nightshift.adapters.database.capabilities import MYSQL, capabilities
 from nightshift.adapters.database.engine import open_reader, translated
 from nightshift.adapters.ledger.ledger import Ledger, is_dead
-from nightshift.adapters.ledger.runs import CHAMPION, RUNNING, SCORED
+from nightshift.adapters.ledger.runs import CHAMPION, RunState
 
 # What is granted to this user by itself, everywhere or in one database. Information schema of
 # MariaDB and MySQL; a grantee is written there as in GRANT.
@@ -224,7 +224,10 @@ def abandoned(ledger: Ledger) -> list[Abandoned]:
                 sa.func.max(shards.c.written_at, type_=runs.c.heartbeat_at.type).label("written"),
             )
             .outerjoin(shards, shards.c.run_id == runs.c.run_id)
-            .where((runs.c.state == RUNNING) | (runs.c.state == SCORED) & (runs.c.role == CHAMPION))
+            .where(
+                (runs.c.state == RunState.RUNNING)
+                | (runs.c.state == RunState.SCORED) & (runs.c.role == CHAMPION)
+            )
             .group_by(
                 runs.c.run_id, runs.c.job, runs.c.partition, runs.c.owner, runs.c.heartbeat_at
             )

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from nightshift.adapters.database.engine import open_reader, translated
 from nightshift.adapters.ledger.ledger import Ledger
-from nightshift.adapters.ledger.runs import RUNNING
+from nightshift.adapters.ledger.runs import RunState
 
 
 @dataclass
@@ -51,7 +51,7 @@ def totals(ledger: Ledger) -> list[JobTotals]:
             line.runs[state] = count
             times = [time for time in (line.published_at, published_at) if time is not None]
             line.published_at = max(times, default=None)
-            if state == RUNNING:
+            if state == RunState.RUNNING:
                 line.silent = max(0.0, (now - beat).total_seconds())
         written = (
             sa.select(

@@ -13,8 +13,7 @@ from nightshift.adapters.errors import RunUnknown
 from nightshift.adapters.history.run_history import History, RunRecord
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.pointer import Move
-from nightshift.adapters.ledger.publications import PUBLISHED
-from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION
+from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, RunState
 
 _MOST_KINDS = 10
 _MOST_BESIDE = 10
@@ -149,7 +148,7 @@ def dossier(
 
 def _sql(ledger: Ledger, target: str, run: RunRecord) -> str:
     """Readers' own view if they see the run there, else the table that keeps the rows of all."""
-    name = target if run.state == PUBLISHED else f"{target}_runs"
+    name = target if run.state == RunState.PUBLISHED else f"{target}_runs"
     table = sa.table(name, schema=ledger.tables.runs.schema)
     select = sa.select(sa.text("*")).select_from(table).limit(10)
     select = select.where(sa.column("run_id", sa.BigInteger) == run.run_id)

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from nightshift.adapters.database.engine import open_reader, translated
 from nightshift.adapters.database.times import BEGINNING
 from nightshift.adapters.ledger.ledger import Ledger
-from nightshift.adapters.ledger.publications import PUBLISHED, RELEASE, SUPERSEDED
-from nightshift.adapters.ledger.runs import CHAMPION
+from nightshift.adapters.ledger.publications import RELEASE
+from nightshift.adapters.ledger.runs import CHAMPION, RunState
 
-_WAS_PUBLISHED = (PUBLISHED, SUPERSEDED)
+_WAS_PUBLISHED = (RunState.PUBLISHED, RunState.SUPERSEDED)
 _LOOKED_AT = 60  # runs, at most, to find one that was not odd
 
 
@@ -26,7 +26,7 @@ class RunRecord:
     partition: str
     model_name: str
     model_version: int
-    state: str
+    state: RunState
     rows: int
     rejected: int
     started_at: datetime
@@ -184,7 +184,7 @@ class History:
         return [(None if whole else begun, int(count)) for begun, count in reversed(found)]
 
     def _released(self) -> "sa.Exists":
-        """Whether somebody has published the run although the audit had rejected it."""
+        """Whether a person has released the run from quarantine."""
         moves, runs = self.tables.moves, self.tables.runs
         return sa.exists().where(moves.c.run_id == runs.c.run_id, moves.c.action == RELEASE)
 

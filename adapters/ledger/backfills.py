@@ -12,8 +12,7 @@ from nightshift.adapters.database.engine import open_reader, translated
 from nightshift.adapters.database.times import BEGINNING, END
 from nightshift.adapters.database.types import Instant, LongText, Name
 from nightshift.adapters.ledger.ledger import Ledger, is_dead
-from nightshift.adapters.ledger.publications import PUBLISHED, SUPERSEDED
-from nightshift.adapters.ledger.runs import CHAMPION
+from nightshift.adapters.ledger.runs import CHAMPION, RunState
 from nightshift.adapters.source.source import Source
 
 _OLD = timedelta(days=1)
@@ -148,7 +147,7 @@ class Backfills:
             runs.c.partition, runs.c.state, runs.c.error, runs.c.heartbeat_at.label("at")
         ).where(
             runs.c.run_id.in_(newest_runs.group_by(runs.c.partition)),
-            runs.c.state.not_in([PUBLISHED, SUPERSEDED]),
+            runs.c.state.not_in([RunState.PUBLISHED, RunState.SUPERSEDED]),
         )
         with translated(self.engine, "to read the ledger"), self.engine.begin() as connection:
             self.ledger.lock(connection, job)  # a run is published before `at` and seen, or after

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from nightshift.adapters.database.times import BEGINNING, END
 from nightshift.adapters.errors import AlreadyPublished, Quarantined
-from nightshift.adapters.ledger.publications import PUBLISHED, REPLAY
-from nightshift.adapters.ledger.runs import REJECTED, RunRequest
+from nightshift.adapters.ledger.publications import REPLAY
+from nightshift.adapters.ledger.runs import RunRequest, RunState
 from nightshift.adapters.ledger.schema import LedgerTables
 
 
@@ -28,7 +28,7 @@ def refuse_done(
     else:
         found = (
             sa.select(runs.c.run_id)
-            .where(mine, runs.c.state == PUBLISHED, runs.c.published_at > since)
+            .where(mine, runs.c.state == RunState.PUBLISHED, runs.c.published_at > since)
             .where(runs.c.model_name == request.model_name)
             .where(runs.c.model_version == request.model_version)
         )
@@ -37,7 +37,7 @@ def refuse_done(
         raise AlreadyPublished(request.job, request.partition, shown)
     rejected = connection.execute(
         sa.select(runs.c.run_id, runs.c.error)
-        .where(mine, runs.c.role == request.role, runs.c.state == REJECTED)
+        .where(mine, runs.c.role == request.role, runs.c.state == RunState.QUARANTINED)
         .where(runs.c.fingerprint == request.fingerprint, runs.c.started_at > since)
         .limit(1)
     ).first()

@@ -30,17 +30,8 @@ from nightshift.adapters.errors import (
 from nightshift.adapters.ledger import migrations
 from nightshift.adapters.ledger.done import refuse_done
 from nightshift.adapters.ledger.intervals import Interval, beside
-from nightshift.adapters.ledger.publications import PUBLISH, PUBLISHED, SUPERSEDED, move, newer
-from nightshift.adapters.ledger.runs import (
-    CHAMPION,
-    FAILED,
-    REJECTED,
-    RUNNING,
-    SCORED,
-    RejectedRow,
-    Run,
-    RunRequest,
-)
+from nightshift.adapters.ledger.publications import PUBLISH, move, newer
+from nightshift.adapters.ledger.runs import CHAMPION, RejectedRow, Run, RunRequest, RunState
 from nightshift.adapters.ledger.schema import LedgerTables
 from nightshift.adapters.ledger.shards import Shard, shards_of, split, together
 
@@ -140,25 +131,27 @@ class Ledger:
             its_owner = connection.scalar(sa.select(runs.c.owner).where(runs.c.run_id == last))
             if its_owner != owner:
                 raise OwnershipLost(before)
-        open_states = [RUNNING, FAILED]
+        open_states = [RunState.RUNNING, RunState.FAILED]
         if request.role == CHAMPION:  # a challenger's run ends once it is scored
-            open_states.append(SCORED)
+            open_states.append(RunState.SCORED)
         unfinished = connection.execute(
             sa.select(runs).where(mine, runs.c.state.in_(open_states))
         ).mappings()
         resumable = None
         for row in unfinished.all():
-            if row["state"] != FAILED and row["owner"] != owner:
+            if row["state"] != RunState.FAILED and row["owner"] != owner:
                 silent = self._silence(connection, row, now)
                 if self._is_alive(connection, row, silent):
                     raise PartitionBusy(
                         request.job, request.partition, row["run_id"], row["owner"], silent
                     )
-            if row["state"] != FAILED:  # or its owner could still publish it, after this one
+            if (
+                row["state"] != RunState.FAILED
+            ):  # or its owner could still publish it, after this one
                 self._fence(connection, row["run_id"])
                 abandoned = sa.update(runs).where(runs.c.run_id == row["run_id"])
                 reason = f"abandoned by {row['owner']}"
-                connection.execute(abandoned.values(state=FAILED, error=reason))
+                connection.execute(abandoned.values(state=RunState.FAILED, error=reason))
             if row["run_id"] == last and row["fingerprint"] == request.fingerprint:
                 range_ = Interval(row["partition_start"], row["partition_end"], last)
                 if not newer(connection, self.tables, request.job, range_):
@@ -179,12 +172,12 @@ class Ledger:
         }
         inserted = connection.execute(
             sa.insert(runs).values(
-                **values, state=RUNNING, owner=owner, heartbeat_at=now, started_at=now
+                **values, state=RunState.RUNNING, owner=owner, heartbeat_at=now, started_at=now
             )
         )
         run_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
         self._add_shard(connection, run_id, 0, owner, now)
-        return Run(run_id, owner, RUNNING, chunks=0, rows=0, last_key=None)
+        return Run(run_id, owner, RunState.RUNNING, chunks=0, rows=0, last_key=None)
 
     def _add_shard(
         self, connection: sa.Connection, run_id: int, shard: int, owner: str, now: datetime
@@ -275,11 +268,13 @@ class Ledger:
         mine = shards.c.run_id == run.run_id
         with translated(self.engine, "to end a run"), self.engine.begin() as connection:
             now = self.now(connection)
-            if len(shards_of(connection, self.tables, run.run_id, RUNNING)) == 1:
+            if len(shards_of(connection, self.tables, run.run_id, RunState.RUNNING)) == 1:
                 own = mine & (shards.c.owner == run.owner)
                 ended = sa.update(shards).where(own).values(done=True, timings=timings)
                 connection.execute(ended)
-            self._update_owned(connection, run, RUNNING, state=SCORED, scored_at=now, error=None)
+            self._update_owned(
+                connection, run, RunState.RUNNING, state=RunState.SCORED, scored_at=now, error=None
+            )
             left = sa.select(sa.func.count()).where(mine, sa.not_(shards.c.done))
             if missing := connection.scalar(left):
                 raise RunIncomplete(run.run_id, missing)
@@ -294,7 +289,13 @@ class Ledger:
         with translated(self.engine, "to fail a run"), self.engine.begin() as connection:
             self._fence(connection, run.run_id)
             self._update_owned(
-                connection, run, RUNNING, SCORED, state=FAILED, error=reason, **ended
+                connection,
+                run,
+                RunState.RUNNING,
+                RunState.SCORED,
+                state=RunState.FAILED,
+                error=reason,
+                **ended,
             )
 
     # --- shards ---------------------------------------------------------------------------------
@@ -305,14 +306,14 @@ class Ledger:
         `bounds` are the last keys of all shards but the last. Raises OwnershipLost.
         """
         with translated(self.engine, "to divide a run"), self.engine.begin() as connection:
-            self._update_owned(connection, run, RUNNING, heartbeat_at=self.now(connection))
+            self._update_owned(connection, run, RunState.RUNNING, heartbeat_at=self.now(connection))
             split(connection, self.tables, run, bounds)
-            return shards_of(connection, self.tables, run.run_id, RUNNING)
+            return shards_of(connection, self.tables, run.run_id, RunState.RUNNING)
 
     def shards(self, run_id: int) -> list[Shard]:
         """How far each shard has come."""
         with translated(self.engine, "to look at a run"), open_reader(self.engine) as connection:
-            return shards_of(connection, self.tables, run_id, RUNNING)
+            return shards_of(connection, self.tables, run_id, RunState.RUNNING)
 
     def digests(self, run_id: int) -> dict[int, list[str | None]]:
         """What each shard's chunks were made of, in their order."""
@@ -335,15 +336,15 @@ class Ledger:
             handed_out = sa.update(shards).where(mine, shards.c.owner != _NOBODY)
             if connection.execute(handed_out.values(owner=owner)).rowcount != 1:
                 raise OwnershipLost(run.run_id)
-            self._update_owned(connection, run, RUNNING, heartbeat_at=self.now(connection))
-            return shards_of(connection, self.tables, run.run_id, RUNNING)[shard]
+            self._update_owned(connection, run, RunState.RUNNING, heartbeat_at=self.now(connection))
+            return shards_of(connection, self.tables, run.run_id, RunState.RUNNING)[shard]
 
     def withdraw(self, run: Run) -> None:
         """Take a run's shards from their workers: whoever has one is fenced out at its next chunk,
         and nobody takes one until the run is begun again. Raises OwnershipLost.
         """
         with translated(self.engine, "to withdraw shards"), self.engine.begin() as connection:
-            self._update_owned(connection, run, RUNNING, heartbeat_at=self.now(connection))
+            self._update_owned(connection, run, RunState.RUNNING, heartbeat_at=self.now(connection))
             self._fence(connection, run.run_id)
 
     def finish(self, run: Run, timings: str | None = None) -> None:
@@ -367,13 +368,15 @@ class Ledger:
             if connection.execute(mine.values(**documents)).rowcount != 1:
                 raise OwnershipLost(run.run_id)
 
-    def reject(self, run: Run, reason: str) -> None:
+    def quarantine(self, run: Run, reason: str) -> None:
         """The audit found it wrong: readers go on seeing what they saw. Raises OwnershipLost."""
         runs = self.tables.runs
-        with translated(self.engine, "to reject a run"), self.engine.begin() as connection:
-            done = sa.select(runs.c.run_id).where(_owned(runs, run, REJECTED))
+        with translated(self.engine, "to quarantine a run"), self.engine.begin() as connection:
+            done = sa.select(runs.c.run_id).where(_owned(runs, run, RunState.QUARANTINED))
             if connection.scalar(done) is None:
-                self._update_owned(connection, run, SCORED, state=REJECTED, error=reason)
+                self._update_owned(
+                    connection, run, RunState.SCORED, state=RunState.QUARANTINED, error=reason
+                )
 
     def publish(self, run: Run, by: str | None = None) -> None:
         """Make the run's rows the ones that readers see, all at once.
@@ -394,15 +397,19 @@ class Ledger:
                 raise ValueError("a challenger's run is never published")
             job = row["job"]
             self.lock(connection, job)
-            done = sa.select(runs.c.run_id).where(_owned(runs, run, PUBLISHED))
+            done = sa.select(runs.c.run_id).where(_owned(runs, run, RunState.PUBLISHED))
             if connection.scalar(done) is not None:
                 return
             now = self.now(connection)
             whole = Interval(row["partition_start"], row["partition_end"], run.run_id)
             later = newer(connection, self.tables, job, whole)
             shown = beside(whole, later)
-            ended = {"state": PUBLISHED, "published_at": now} if shown else {"state": SUPERSEDED}
-            self._update_owned(connection, run, SCORED, **ended)
+            ended = (
+                {"state": RunState.PUBLISHED, "published_at": now}
+                if shown
+                else {"state": RunState.SUPERSEDED}
+            )
+            self._update_owned(connection, run, RunState.SCORED, **ended)
             for piece in shown:
                 move(connection, self.tables, job, piece, PUBLISH, now, by or run.owner, None)
         if not shown:
@@ -420,7 +427,9 @@ class Ledger:
                     with translated(self.engine, "a heartbeat"), self.engine.begin() as connection:
                         # The clock is read when the row is free: a chunk's commit may hold it.
                         beat = {"heartbeat_at": self._clock}
-                        self._update_owned(connection, run, RUNNING, SCORED, **beat)
+                        self._update_owned(
+                            connection, run, RunState.RUNNING, RunState.SCORED, **beat
+                        )
                 except (DatabaseError, TransientError):
                     continue  # the next chunk's commit finds out, and says so
 
@@ -470,7 +479,7 @@ class Ledger:
         flow_run_id: str | None,
     ) -> Run:
         runs, run_id = self.tables.runs, row["run_id"]
-        state = SCORED if row["scored_at"] else RUNNING
+        state = RunState.SCORED if row["scored_at"] else RunState.RUNNING
         self._fence(connection, run_id, owner)  # waits for a chunk that is still being committed
         connection.execute(
             sa.update(runs)

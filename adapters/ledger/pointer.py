@@ -14,16 +14,8 @@ from nightshift.adapters.database.times import BEGINNING, END
 from nightshift.adapters.errors import NothingToRollBackTo, RunNotQuarantined, RunUnknown
 from nightshift.adapters.ledger.intervals import Interval, succession
 from nightshift.adapters.ledger.ledger import Ledger
-from nightshift.adapters.ledger.publications import (
-    PUBLISHED,
-    RELEASE,
-    ROLLBACK,
-    SUPERSEDED,
-    move,
-    newer,
-    visible,
-)
-from nightshift.adapters.ledger.runs import CHAMPION, REJECTED
+from nightshift.adapters.ledger.publications import RELEASE, ROLLBACK, move, newer, visible
+from nightshift.adapters.ledger.runs import CHAMPION, RunState
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class Pointer:
         self.ledger, self.engine, self.tables = ledger, ledger.engine, ledger.tables
 
     def release(self, run_id: int, by: str, reason: str) -> Move:
-        """Publish a run that the audit has rejected. Released already, it changes nothing.
+        """Publish a quarantined run. Released already, it changes nothing.
 
         Raises RunUnknown, RunNotQuarantined: also if a later run has taken its place, or if
         its rows were cleaned, meanwhile.
@@ -61,7 +53,7 @@ class Pointer:
             self.ledger.lock(connection, row["job"])
             row = self._run(connection, run_id)  # as it is now that nobody else changes it
             interval = Interval(row["partition_start"], row["partition_end"], run_id)
-            if row["state"] != REJECTED:
+            if row["state"] != RunState.QUARANTINED:
                 raise RunNotQuarantined(run_id, f"it is {row['state']}")
             if row["cleaned_at"] is not None:
                 raise RunNotQuarantined(run_id, "`nightshift clean` has deleted its predictions")
@@ -72,7 +64,7 @@ class Pointer:
             connection.execute(
                 sa.update(runs)
                 .where(runs.c.run_id == run_id)
-                .values(state=PUBLISHED, published_at=now)
+                .values(state=RunState.PUBLISHED, published_at=now)
             )
             move(connection, self.tables, row["job"], interval, RELEASE, now, by, reason)
         return self.moves(row["job"], interval.start, interval.end)[0]
@@ -108,7 +100,7 @@ class Pointer:
                 .where(runs.c.job == job, runs.c.role == CHAMPION)
                 .where(runs.c.partition_start <= start, runs.c.partition_end >= end)
                 .where(runs.c.published_at.is_not(None), runs.c.cleaned_at.is_(None))
-                .where(runs.c.state.in_([PUBLISHED, SUPERSEDED]))
+                .where(runs.c.state.in_([RunState.PUBLISHED, RunState.SUPERSEDED]))
                 .order_by(runs.c.run_id.desc())
             )
             there = [run for run in connection.scalars(covering) if shown != {run}]

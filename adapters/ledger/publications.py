@@ -5,11 +5,10 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from nightshift.adapters.ledger.intervals import Interval, carve
+from nightshift.adapters.ledger.runs import RunState
 from nightshift.adapters.ledger.schema import LedgerTables
 
 PUBLISH, RELEASE, ROLLBACK, REPLAY = "publish", "release", "rollback", "replay"
-
-PUBLISHED, SUPERSEDED = "published", "superseded"
 
 
 def visible(connection: sa.Connection, tables: LedgerTables, job: str) -> list[Interval]:
@@ -60,7 +59,7 @@ def move(
             )
         )
     hidden = {line.run_id for line in before} - {line.run_id for line in after}
-    for state, changed in ((SUPERSEDED, hidden), (PUBLISHED, {new.run_id})):
+    for state, changed in ((RunState.SUPERSEDED, hidden), (RunState.PUBLISHED, {new.run_id})):
         connection.execute(sa.update(runs).where(runs.c.run_id.in_(changed)).values(state=state))
     remember(connection, tables, job, new, action, now, by, reason)
 

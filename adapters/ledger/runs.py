@@ -2,11 +2,24 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
-RUNNING, SCORED, FAILED = "running", "scored", "failed"
-REJECTED = "rejected"
-"""By the audit: its rows are kept, and readers do not see them."""
 CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+class RunState(StrEnum):
+    """How far a run has come."""
+
+    RUNNING = "running"
+    SCORED = "scored"
+    """All rows are written; the audit has not decided yet."""
+    PUBLISHED = "published"
+    """Readers see its rows, in all of its range or in parts of it."""
+    SUPERSEDED = "superseded"
+    """Readers see later runs in all of its range."""
+    QUARANTINED = "quarantined"
+    """The audit failed: its rows are kept, and readers do not see them."""
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -27,8 +40,8 @@ class RunRequest:
     """A challenger's runs are scored beside the champion's and never published."""
     flow_run_id: str | None = None
     unless_done_since: datetime | None = None
-    """Do not begin if this was done since: the same model version was published for the partition,
-    or the audit has rejected the very same."""
+    """Do not begin if, since then, the same model version was published for the partition, or a run
+    with the same fingerprint was quarantined."""
     unless_moved: bool = False
     """And neither if readers have seen anything new of the partition since then, of any model."""
 
@@ -39,7 +52,7 @@ class Run:
 
     run_id: int
     owner: str
-    state: str
+    state: RunState
     chunks: int
     rows: int
     """Predictions written so far."""

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
 from nightshift.adapters.database.types import WHOLE_64, Instant, LongText, Name, double, numbers
+from nightshift.adapters.ledger.runs import RunState
 from nightshift.adapters.models.signature import Column
 
 PARTITION_TIME = "partition_time"
@@ -17,6 +18,18 @@ RESERVED = ("run_id", PARTITION_TIME, "model_version", "scored_at")
 
 _RUN_ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite counts up INTEGER only
 _NAME, _TEXT = Name(), LongText()
+
+
+class _State(Name):
+    """A run's state."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return None if value is None else RunState(value).value
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> RunState | None:
+        return None if value is None else RunState(value)
 
 
 class LedgerTables:
@@ -43,7 +56,7 @@ class LedgerTables:
             sa.Column("model_version", sa.Integer, nullable=False),
             sa.Column("model_digest", _NAME, nullable=False),
             sa.Column("fingerprint", _NAME, nullable=False),
-            sa.Column("state", _NAME, nullable=False),
+            sa.Column("state", _State, nullable=False),
             sa.Column("owner", _NAME, nullable=False),
             sa.Column("heartbeat_at", Instant, nullable=False),
             sa.Column("started_at", Instant, nullable=False),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from nightshift.adapters.ledger.runs import RUNNING, Run
+from nightshift.adapters.ledger.runs import Run, RunState
 from nightshift.adapters.ledger.schema import LedgerTables
 
 
@@ -21,7 +21,7 @@ class Shard:
 
 
 def shards_of(
-    connection: sa.Connection, tables: LedgerTables, run_id: int, state: str
+    connection: sa.Connection, tables: LedgerTables, run_id: int, state: RunState
 ) -> list[Shard]:
     """A run's shards in the order of their keys. `state` is the run's."""
     shards, chunks = tables.shards, tables.chunks
@@ -78,7 +78,7 @@ def split(connection: sa.Connection, tables: LedgerTables, run: Run, bounds: Seq
     """
     shards = tables.shards
     mine = shards.c.run_id == run.run_id
-    there = shards_of(connection, tables, run.run_id, RUNNING)
+    there = shards_of(connection, tables, run.run_id, RunState.RUNNING)
     if len(there) != 1 or there[0].progress.chunks:
         return False
     row = dict(connection.execute(sa.select(shards).where(mine)).mappings().one())

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from nightshift.adapters.database.engine import translated
 from nightshift.adapters.errors import RunNotReplayable, RunUnknown
 from nightshift.adapters.history.run_history import RejectRecord
-from nightshift.adapters.ledger.publications import PUBLISHED, REPLAY, remember, visible
-from nightshift.adapters.ledger.runs import REJECTED
+from nightshift.adapters.ledger.publications import REPLAY, remember, visible
+from nightshift.adapters.ledger.runs import RunState
 from nightshift.adapters.target.predictions import Predictions
 
 
@@ -38,7 +38,10 @@ def merge(
             raise RunUnknown(run_id)
         ledger.lock(connection, row["job"])
         row = connection.execute(of_run).mappings().one()
-        if row["state"] not in (PUBLISHED, REJECTED) or row["cleaned_at"] is not None:
+        if (
+            row["state"] not in (RunState.PUBLISHED, RunState.QUARANTINED)
+            or row["cleaned_at"] is not None
+        ):
             raise RunNotReplayable(run_id, f"it is {row['state']}")
         struck: dict[int, int] = {}
         in_chunks: dict[tuple[int, int], int] = {}

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from nightshift.adapters.database.engine import open_reader, translated
 from nightshift.adapters.database.types import table_there
 from nightshift.adapters.ledger.ledger import Ledger
-from nightshift.adapters.ledger.runs import RUNNING
+from nightshift.adapters.ledger.runs import RunState
 
 BATCH = 50_000  # rows per transaction
 
@@ -57,7 +57,7 @@ class Retention:
             .over(partition_by=alike, order_by=runs.c.run_id.desc())
             .label("age")
         )
-        ended = sa.select(runs, age).where(runs.c.job == job, runs.c.state != RUNNING)
+        ended = sa.select(runs, age).where(runs.c.job == job, runs.c.state != RunState.RUNNING)
         ranked = ended.subquery()  # a retry under way pushes out nothing
         rows = (
             sa.select(sa.func.coalesce(sa.func.sum(shards.c.rows_written), 0))
@@ -97,7 +97,7 @@ class Retention:
             if connection.scalar(seen):
                 return False
             now = self.ledger.now(connection)
-            mine = sa.update(runs).where(runs.c.run_id == run_id, runs.c.state != RUNNING)
+            mine = sa.update(runs).where(runs.c.run_id == run_id, runs.c.state != RunState.RUNNING)
             return connection.execute(mine.values(cleaned_at=now)).rowcount == 1
 
     def _delete(self, target: str, key: Sequence[str], run_id: int) -> None:

@@ -175,8 +175,7 @@ def rejects(
     """
     from nightshift.adapters.errors import RunUnknown
     from nightshift.adapters.history.run_history import History
-    from nightshift.adapters.ledger.publications import PUBLISHED
-    from nightshift.adapters.ledger.runs import CHAMPION
+    from nightshift.adapters.ledger.runs import CHAMPION, RunState
     from nightshift.flows.cli.notify import announce_shown
     from nightshift.flows.config.job import load_job
     from nightshift.flows.config.resources import open_ledger, open_resources
@@ -197,12 +196,12 @@ def rejects(
     if again:
         with open_resources(settings, spec) as desk:
             done = replay(settings, desk, newest.run_id)
-            if done.merged and newest.state == PUBLISHED:
+            if done.merged and newest.state == RunState.PUBLISHED:
                 announce_shown(settings, History(desk.ledger), newest.run_id)
         if as_json:
             terminal.print_json(asdict(done))
         else:
-            _say_replayed(done, newest.state)
+            _say_replayed(done, newest.state == RunState.QUARANTINED)
         if done.failed:
             raise typer.Exit(1)
         return
@@ -219,7 +218,7 @@ def rejects(
         terminal.console.print(f"\n{told}, have no prediction")
 
 
-def _say_replayed(done: Any, state: str) -> None:
+def _say_replayed(done: Any, quarantined: bool) -> None:
     terminal.console.print(f"Merged [bold]{done.merged:,} rows[/] into run {done.run_id}")
     if done.gone:
         terminal.console.print(f"  {done.gone:,} are no longer in the source")
@@ -227,7 +226,7 @@ def _say_replayed(done: Any, state: str) -> None:
         terminal.console.print(terminal.escaped(f"  still none for {key}: {error}"))
     if done.failed > 20:
         terminal.console.print(f"  and {done.failed - 20:,} more")
-    if state == "rejected" and not done.failed:
+    if quarantined and not done.failed:
         release_it = f'`nightshift release {done.run_id} --reason "..."` publishes it'
         terminal.console.print(f"  The run is quarantined; {release_it}")
 

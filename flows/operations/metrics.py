@@ -16,12 +16,10 @@ from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import ConfigurationError, NightshiftError
 from nightshift.adapters.history.job_totals import JobTotals, totals
 from nightshift.adapters.ledger.ledger import Ledger
-from nightshift.adapters.ledger.publications import PUBLISHED, SUPERSEDED
-from nightshift.adapters.ledger.runs import FAILED, REJECTED, RUNNING, SCORED
+from nightshift.adapters.ledger.runs import RunState
 from nightshift.flows.config.settings import Settings
 
 CONNECT_SECONDS = 5
-STATES = (RUNNING, SCORED, PUBLISHED, SUPERSEDED, REJECTED, FAILED)
 _JOB = "nightshift_job"  # Prometheus has a label `job` of its own
 
 
@@ -103,7 +101,7 @@ def _families(jobs: list[JobTotals]) -> Iterator[Metric]:
         labels=[_JOB],
     )
     for job in jobs:
-        for state in STATES:  # a state of none, too: what was not there before cannot increase
+        for state in RunState:  # a state of none, too: what was not there before cannot increase
             runs.add_metric([job.job, state], job.runs.get(state, 0))
         rows.add_metric([job.job], job.rows)
         rejected.add_metric([job.job], job.rejected)

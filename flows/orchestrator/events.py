@@ -20,7 +20,7 @@ def emit_published(result: ScoreResult) -> None:
 
 
 def emit_quarantined(result: ScoreResult, reason: str, project: str) -> None:
-    """The audit has rejected a run: readers do not see it, and somebody should look at it."""
+    """A run was quarantined: its audit failed and readers do not see it. A person should look."""
     emit_event(
         RUN_QUARANTINED,
         resource={**_resource(result), "nightshift.project": project},

@@ -16,8 +16,7 @@ from prefect.artifacts import (
 from prefect.context import FlowRunContext, SyncClientContext
 
 from nightshift.adapters.history.run_details import dossier
-from nightshift.adapters.ledger.publications import PUBLISHED
-from nightshift.adapters.ledger.runs import FAILED
+from nightshift.adapters.ledger.runs import RunState
 from nightshift.adapters.source.source import SourceSpec
 from nightshift.flows.checks.evidence import usual
 from nightshift.flows.checks.results import Audit
@@ -124,7 +123,7 @@ def show_result(result: ScoreResult, source: SourceSpec) -> None:
 
 def show_failure(run_id: int, source: SourceSpec) -> None:
     """The same for a run that stopped, unless somebody else goes on with it already."""
-    _show(run_id, source, "", only=FAILED)
+    _show(run_id, source, "", only=RunState.FAILED)
 
 
 def _show(run_id: int, source: SourceSpec, sql: str, only: str | None = None) -> None:
@@ -134,7 +133,7 @@ def _show(run_id: int, source: SourceSpec, sql: str, only: str | None = None) ->
         found = dossier(common.desk.ledger, run_id, usual)
         if only is not None and found.run.state != only:
             return
-        sql = sql if found.run.state == PUBLISHED else found.sql
+        sql = sql if found.run.state == RunState.PUBLISHED else found.sql
         if common.alone:
             facts = facts_of(found, common.served.reference)
             line, markdown = summary(found, facts.audit, str(source), sql, facts.outputs)

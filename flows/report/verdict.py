@@ -6,8 +6,8 @@ from typing import Literal
 
 from nightshift.adapters.history.run_details import Dossier
 from nightshift.adapters.history.run_history import RunRecord
-from nightshift.adapters.ledger.publications import PUBLISH, PUBLISHED, RELEASE, REPLAY, SUPERSEDED
-from nightshift.adapters.ledger.runs import FAILED, REJECTED, SCORED
+from nightshift.adapters.ledger.publications import PUBLISH, RELEASE, REPLAY
+from nightshift.adapters.ledger.runs import RunState
 from nightshift.flows.checks.results import Audit
 
 Tone = Literal["good", "warn", "bad", "idle"]
@@ -31,17 +31,17 @@ class Verdict:
 def verdict(found: Dossier, audit: Audit | None) -> Verdict:
     """Of a run in any state; `audit` is None if none was made."""
     run = found.run
-    if run.state == PUBLISHED:
+    if run.state == RunState.PUBLISHED:
         return _published(found, audit)
-    if run.state == SUPERSEDED:
+    if run.state == RunState.SUPERSEDED:
         return Verdict("Superseded", "idle", _warned(audit), f"Readers see {_shown(found)} now.")
-    if run.state == REJECTED:
-        reason = run.error or (audit and audit.reason) or "The audit has rejected it."
+    if run.state == RunState.QUARANTINED:
+        reason = run.error or (audit and audit.reason) or "The audit failed."
         return Verdict("Quarantined", "bad", reason, _unchanged(found), _commands(found))
-    if run.state == FAILED:
+    if run.state == RunState.FAILED:
         reason = run.error or "It stopped."
         return Verdict("Failed", "bad", reason, _unchanged(found), _commands(found))
-    word = "Scored, not published" if run.state == SCORED else "Running"
+    word = "Scored, not published" if run.state == RunState.SCORED else "Running"
     return Verdict(word, "idle", f"{run.rows:,} rows are written so far.", _unchanged(found))
 
 
@@ -98,7 +98,7 @@ def _commands(found: Dossier) -> tuple[str, ...]:
     run = found.run
     again = f"nightshift run {run.job} --partition {run.partition}"
     newer = any(shown.run_id > run.run_id for shown in found.shown)
-    if run.state == FAILED or newer or found.cleaned:
+    if run.state == RunState.FAILED or newer or found.cleaned:
         return (again,)
     release = f'nightshift release {run.run_id} --reason "..."'
     if run.rejected:

@@ -34,7 +34,7 @@ def test_a_reject_quarantines_a_run_by_default(project: Project) -> None:
     with pytest.raises(Quarantined, match=r"2 of 1,000 rows could not be scored, 0 may be"):
         score("orders", "all")
     assert project.scores() == {}
-    assert project.states() == [("all", "rejected")]
+    assert project.states() == [("all", "quarantined")]
     assert counters(project) == [(998, 2)]
     found = project.sql("SELECT row_key, kind, inputs FROM nightshift_rejects ORDER BY chunk")
     assert [(row.row_key, row.kind, json.loads(row.inputs)) for row in found] == [

@@ -86,7 +86,7 @@ def test_only_what_readers_saw_counts(lane: Lane) -> None:
     quarantined = lane.score(
         predictions, request_of(fingerprint="two"), lambda row: row["x"] + 99, publish=False
     )
-    predictions.ledger.reject(quarantined, "odd")
+    predictions.ledger.quarantine(quarantined, "odd")
     lane.score(predictions, request_of(fingerprint="three", version=2), publish=False)
     (found,) = compared(lane, predictions, sa.Double, [0.0, 1.0])
     assert (found.model, found.state, found.mae) == ("model@1", "published", 0.0)

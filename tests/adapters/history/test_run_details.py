@@ -12,8 +12,8 @@ from nightshift.adapters.errors import RunUnknown
 from nightshift.adapters.history.run_details import dossier, newest_run
 from nightshift.adapters.ledger.ledger import new_owner
 from nightshift.adapters.ledger.pointer import Pointer
-from nightshift.adapters.ledger.publications import PUBLISHED, RELEASE, SUPERSEDED
-from nightshift.adapters.ledger.runs import CHALLENGER, FAILED, REJECTED, RejectedRow, RunRequest
+from nightshift.adapters.ledger.publications import RELEASE
+from nightshift.adapters.ledger.runs import CHALLENGER, RejectedRow, RunRequest, RunState
 from nightshift.adapters.target.predictions import Predictions
 
 ONE = datetime(2024, 3, 1, tzinfo=UTC)
@@ -49,7 +49,7 @@ def test_a_published_run_and_the_one_that_took_its_place(
     ledger = predictions.ledger
     first = lane.score(predictions, cell(0, 1), rows=4)
     alone = dossier(ledger, first.run_id)
-    assert (alone.run.state, alone.run.rows, alone.chunks) == (PUBLISHED, 10, 3)
+    assert (alone.run.state, alone.run.rows, alone.chunks) == (RunState.PUBLISHED, 10, 3)
     assert (alone.earlier, alone.before, alone.challenger, alone.audit) == (None, None, None, None)
     assert alone.first_commit is not None
     assert alone.last_commit is not None
@@ -65,7 +65,7 @@ def test_a_published_run_and_the_one_that_took_its_place(
     assert (found.before.run_id, found.before.rows) == (first.run_id, 10)
     assert found.earlier.run_id == first.run_id
     again = dossier(ledger, first.run_id)
-    assert again.run.state == SUPERSEDED
+    assert again.run.state == RunState.SUPERSEDED
     assert [(shown.run_id, shown.model) for shown in again.shown] == [(second.run_id, "model@2")]
     assert again.before is None
     for seen in (found, again):
@@ -78,9 +78,12 @@ def test_a_quarantined_run_beside_what_readers_see(lane: Lane, predictions: Pred
     everything = lane.score(predictions, cell(None, 1))
     run = lane.score(predictions, cell(1, 2), lambda row: row["x"] + 100, publish=False)
     ledger.note(run, audit='{"verdict": "fail"}')
-    ledger.reject(run, "the predictions have moved")
+    ledger.quarantine(run, "the predictions have moved")
     found = dossier(ledger, run.run_id)
-    assert (found.run.state, found.run.error) == (REJECTED, "the predictions have moved")
+    assert (found.run.state, found.run.error) == (
+        RunState.QUARANTINED,
+        "the predictions have moved",
+    )
     assert found.audit == '{"verdict": "fail"}'
     assert [shown.run_id for shown in found.shown] == [everything.run_id]
     assert found.before is not None
@@ -104,7 +107,7 @@ def test_rejects_by_kind_each_with_its_first(lane: Lane, predictions: Prediction
     predictions.write(run, 0, rows, rejects, '{"rows": 7}', ((0,), (9,)))
     ledger.fail(run, "too many")
     found = dossier(ledger, run.run_id)
-    assert (found.run.state, found.run.rows, found.run.rejected) == (FAILED, 7, 3)
+    assert (found.run.state, found.run.rows, found.run.rejected) == (RunState.FAILED, 7, 3)
     assert [(kind.kind, kind.rows, kind.key, kind.error) for kind in found.rejects] == [
         ("NaN", 2, "[1]", "error 1"),
         ("ValueError", 1, "[0]", "error 0"),

@@ -59,7 +59,7 @@ def night(predictions: Predictions, day: int | None, drift: float) -> tuple[Run,
     if audit.reason is None:
         ledger.publish(run)
     else:
-        ledger.reject(run, audit.reason)
+        ledger.quarantine(run, audit.reason)
     return run, audit.verdict
 
 
@@ -113,7 +113,7 @@ def test_rows_of_the_same_weekday(lane: Lane, predictions: Predictions) -> None:
         ledger.publish(scored(predictions, 7 * week, rows=10 + week, rejects=1))
         ledger.publish(scored(predictions, 7 * week + 1, rows=3))
     ledger.publish(scored(predictions, 7, rows=20))
-    ledger.reject(scored(predictions, 14, rows=1), "too few")
+    ledger.quarantine(scored(predictions, 14, rows=1), "too few")
     ledger.publish(scored(predictions, None, rows=99))
     start, run = MONDAY + 21 * DAY, scored(predictions, 21, rows=4)
     volumes = History(ledger).volumes("job", start, run.run_id)

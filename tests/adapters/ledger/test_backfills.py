@@ -85,11 +85,11 @@ def test_what_somebody_has_rolled_back_since(lane: Lane, predictions: Prediction
         ledger.begin(request, "elsewhere:1:a")
 
 
-def test_what_the_audit_has_rejected_since(lane: Lane, predictions: Predictions) -> None:
+def test_what_was_quarantined_since(lane: Lane, predictions: Predictions) -> None:
     ledger = predictions.ledger
     request = planned(ledger, cell(), moved=True)
     run = lane.score(predictions, cell(), publish=False)
-    ledger.reject(run, "the predictions have moved")
+    ledger.quarantine(run, "the predictions have moved")
     with pytest.raises(Quarantined) as caught:
         ledger.begin(request, "elsewhere:1:a")
     assert (caught.value.run_id, caught.value.reason) == (run.run_id, "the predictions have moved")

@@ -25,8 +25,7 @@ from nightshift.adapters.errors import (
 )
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.ledger import Ledger, new_owner
-from nightshift.adapters.ledger.publications import PUBLISHED
-from nightshift.adapters.ledger.runs import FAILED, RUNNING, SCORED, Run
+from nightshift.adapters.ledger.runs import Run, RunState
 from nightshift.adapters.target.predictions import Predictions
 
 # The ledger is one and the same in both lanes of PostgreSQL.
@@ -82,11 +81,11 @@ def test_a_new_run(lane: Lane, predictions: Predictions) -> None:
     ledger = predictions.ledger
     start = datetime(2013, 10, 1, 4, tzinfo=UTC)
     run = ledger.begin(request_of("day", start, start + timedelta(days=1)), someone("a"))
-    assert run == Run(run.run_id, someone("a"), RUNNING, chunks=0, rows=0, last_key=None)
+    assert run == Run(run.run_id, someone("a"), RunState.RUNNING, chunks=0, rows=0, last_key=None)
     assert not run.resumed
     (record,) = History(ledger).runs()
     assert (record.run_id, record.job, record.partition) == (run.run_id, "job", "day")
-    assert (record.state, record.rows, record.error) == (RUNNING, 0, None)
+    assert (record.state, record.rows, record.error) == (RunState.RUNNING, 0, None)
     assert abs(record.started_at - datetime.now(UTC)) < timedelta(seconds=30)
     assert History(ledger).runs("job") == [record]
     assert History(ledger).runs("another") == []
@@ -102,11 +101,13 @@ def test_a_failed_run_is_resumed_where_it_stopped(lane: Lane, predictions: Predi
     predictions.write(first, 1, chunk_of(3, 4))
     ledger.fail(first, "the model is ill")
     (record,) = History(ledger).runs()
-    assert (record.state, record.rows, record.error) == (FAILED, 5, "the model is ill")
+    assert (record.state, record.rows, record.error) == (RunState.FAILED, 5, "the model is ill")
     with pytest.raises(OwnershipLost):
         predictions.write(first, 2, chunk_of(5))
     again = ledger.begin(request_of(), someone("b"))
-    assert again == Run(first.run_id, someone("b"), RUNNING, chunks=2, rows=5, last_key="[4]")
+    assert again == Run(
+        first.run_id, someone("b"), RunState.RUNNING, chunks=2, rows=5, last_key="[4]"
+    )
     assert again.resumed
     assert predictions.source.decode_key(again.last_key or "") == (4,)
     assert History(ledger).runs()[0].error is None
@@ -179,7 +180,7 @@ def test_a_run_is_begun_anew_when_asked(lane: Lane, predictions: Predictions) ->
     new = ledger.begin(request_of(), owner, resume=False)
     assert new.run_id != old.run_id
     assert (new.chunks, new.rows, new.last_key) == (0, 0, None)
-    assert state_of(lane, old) == FAILED
+    assert state_of(lane, old) == RunState.FAILED
     with pytest.raises(OwnershipLost):
         predictions.write(old, 1, chunk_of(1))
     predictions.write(new, 0, chunk_of(0))
@@ -211,10 +212,10 @@ def test_the_same_owner_goes_on(lane: Lane, predictions: Predictions) -> None:
     first = ledger.begin(request_of(), owner)
     predictions.write(first, 0, chunk_of(0))
     again = ledger.begin(request_of(), owner)
-    assert again == Run(first.run_id, owner, RUNNING, chunks=1, rows=1, last_key="[0]")
+    assert again == Run(first.run_id, owner, RunState.RUNNING, chunks=1, rows=1, last_key="[0]")
     other = ledger.begin(request_of(fingerprint="two"), owner)
     assert other.run_id != first.run_id
-    assert state_of(lane, first) == FAILED
+    assert state_of(lane, first) == RunState.FAILED
 
 
 def test_an_owner_silent_for_its_lease_is_taken_over(lane: Lane, predictions: Predictions) -> None:
@@ -223,12 +224,14 @@ def test_an_owner_silent_for_its_lease_is_taken_over(lane: Lane, predictions: Pr
     predictions.write(first, 0, chunk_of(0))
     silence(lane, ledger, first, ledger.lease + 1)
     second = ledger.begin(request_of(), someone("b"))
-    assert second == Run(first.run_id, someone("b"), RUNNING, chunks=1, rows=1, last_key="[0]")
+    assert second == Run(
+        first.run_id, someone("b"), RunState.RUNNING, chunks=1, rows=1, last_key="[0]"
+    )
     silence(lane, ledger, second, ledger.lease + 1)
     third = ledger.begin(request_of(fingerprint="two"), someone("c"))
     assert third.run_id != first.run_id
     record = History(ledger).runs()[1]
-    assert (record.state, record.error) == (FAILED, f"abandoned by {someone('b')}")
+    assert (record.state, record.error) == (RunState.FAILED, f"abandoned by {someone('b')}")
 
 
 def test_a_dead_process_is_taken_over_at_once(lane: Lane, predictions: Predictions) -> None:
@@ -308,12 +311,16 @@ def test_a_scored_run_needs_only_publishing(lane: Lane, predictions: Predictions
         ledger.begin(request_of(), someone("b"))
     silence(lane, ledger, first, ledger.lease + 1)
     second = ledger.begin(request_of(), someone("b"))
-    assert second == Run(first.run_id, someone("b"), SCORED, chunks=1, rows=1, last_key="[0]")
+    assert second == Run(
+        first.run_id, someone("b"), RunState.SCORED, chunks=1, rows=1, last_key="[0]"
+    )
     with pytest.raises(OwnershipLost):
         predictions.write(second, 1, chunk_of(1))
     ledger.fail(second, "the audit stopped")
     third = ledger.begin(request_of(), someone("c"))  # at once: it has said that it is not alive
-    assert third == Run(first.run_id, someone("c"), SCORED, chunks=1, rows=1, last_key="[0]")
+    assert third == Run(
+        first.run_id, someone("c"), RunState.SCORED, chunks=1, rows=1, last_key="[0]"
+    )
     ledger.publish(third)
     assert History(ledger).runs()[0].scored_at is not None
 
@@ -453,7 +460,7 @@ def test_a_heartbeat_never_brings_a_run_back(lane: Lane, predictions: Prediction
         assert heartbeat(lane) == taken
         ledger.fail(heir, "stopped")
         time.sleep(0.1)
-        assert state_of(lane, heir) == FAILED
+        assert state_of(lane, heir) == RunState.FAILED
 
 
 def test_a_chunk_longer_than_the_lease_is_a_sign_of_life(fast: Lane) -> None:
@@ -518,4 +525,4 @@ def test_owners_are_told_apart() -> None:
     assert new_owner() != new_owner()
     host, pid, _ = new_owner().rsplit(":", 2)
     assert (host, int(pid)) == (HOST, os.getpid())
-    assert PUBLISHED != SCORED
+    assert RunState.PUBLISHED != RunState.SCORED

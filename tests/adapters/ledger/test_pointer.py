@@ -18,15 +18,7 @@ from nightshift.adapters.history.evaluation import outcomes
 from nightshift.adapters.history.lineage import origins
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.pointer import Pointer
-from nightshift.adapters.ledger.publications import PUBLISHED, SUPERSEDED
-from nightshift.adapters.ledger.runs import (
-    CHALLENGER,
-    FAILED,
-    REJECTED,
-    RejectedRow,
-    Run,
-    RunRequest,
-)
+from nightshift.adapters.ledger.runs import CHALLENGER, RejectedRow, Run, RunRequest, RunState
 from nightshift.adapters.target import retention
 from nightshift.adapters.target.predictions import Predictions
 from nightshift.adapters.target.retention import Retention
@@ -60,7 +52,7 @@ def cell(day: int | None = 0, version: int = 1) -> RunRequest:
 
 def quarantined(lane: Lane, predictions: Predictions, request: RunRequest, add: float) -> Run:
     run = lane.score(predictions, request, lambda row: row["x"] + add, publish=False)
-    predictions.ledger.reject(run, "the predictions have moved")
+    predictions.ledger.quarantine(run, "the predictions have moved")
     return run
 
 
@@ -72,10 +64,10 @@ def test_readers_do_not_see_a_quarantined_run(lane: Lane, predictions: Predictio
     lane.score(predictions, cell(version=1))
     run = quarantined(lane, predictions, cell(version=2), add=100)
     assert lane.view() == {i: float(i) for i in range(10)}
-    assert states(predictions) == [PUBLISHED, REJECTED]
+    assert states(predictions) == [RunState.PUBLISHED, RunState.QUARANTINED]
     (record, _) = History(predictions.ledger).runs()
     assert (record.run_id, record.error) == (run.run_id, "the predictions have moved")
-    predictions.ledger.reject(run, "again, since the answer got lost")
+    predictions.ledger.quarantine(run, "again, since the answer got lost")
     again = predictions.ledger.begin(cell(version=2), "elsewhere:1:b")
     assert again.run_id != run.run_id
 
@@ -85,7 +77,7 @@ def test_a_release_shows_it_and_is_remembered(lane: Lane, predictions: Predictio
     run = quarantined(lane, predictions, cell(version=2), add=100)
     moved = Pointer(predictions.ledger).release(run.run_id, "ann@host", "it was right")
     assert lane.view() == {i: i + 100.0 for i in range(10)}
-    assert states(predictions) == [SUPERSEDED, PUBLISHED]
+    assert states(predictions) == [RunState.SUPERSEDED, RunState.PUBLISHED]
     assert (moved.run_id, moved.action, moved.moved_by) == (run.run_id, "release", "ann@host")
     assert (moved.reason, moved.model_version) == ("it was right", 2)
     assert [move.action for move in Pointer(predictions.ledger).moves("job")] == [
@@ -164,7 +156,12 @@ def test_rollbacks_go_back_step_by_step(lane: Lane, predictions: Predictions) ->
     assert back() == 2
     assert lane.view() == {i: i + 2.0 for i in range(10)} | other
     assert back() == 1
-    assert states(predictions) == [PUBLISHED, SUPERSEDED, SUPERSEDED, PUBLISHED]
+    assert states(predictions) == [
+        RunState.PUBLISHED,
+        RunState.SUPERSEDED,
+        RunState.SUPERSEDED,
+        RunState.PUBLISHED,
+    ]
     with pytest.raises(NothingToRollBackTo, match="Name one of these with --to: 3, 2"):
         back()
     assert back(to=3) == 3
@@ -184,7 +181,7 @@ def test_a_day_goes_back_to_the_run_of_the_whole_table(
     )
     assert moved.run_id == 1
     assert lane.view() == {i: float(i) for i in range(20)}
-    assert states(predictions) == [PUBLISHED, SUPERSEDED]
+    assert states(predictions) == [RunState.PUBLISHED, RunState.SUPERSEDED]
 
 
 def test_clean_leaves_what_readers_see_and_the_newest(
@@ -200,7 +197,7 @@ def test_clean_leaves_what_readers_see_and_the_newest(
     keeper = Retention(predictions.ledger, keep=2)
     assert [old.run_id for old in keeper.removable("job")] == [2]
     gone = list(keeper.clean("job", "scores", ("id",)))
-    assert [(old.run_id, old.rows, old.state) for old in gone] == [(2, 10, SUPERSEDED)]
+    assert [(old.run_id, old.rows, old.state) for old in gone] == [(2, 10, RunState.SUPERSEDED)]
     assert lane.rows("SELECT DISTINCT run_id FROM scores_runs ORDER BY 1") == [
         (1,),
         (3,),
@@ -248,7 +245,7 @@ def test_clean_leaves_a_run_under_way_and_one_that_can_resume(
         row = {"id": [1], "partition_time": [ONE], "prediction": [1.0]}
         predictions.write(run, 0, pa.table(row))
     ledger.fail(run, "stopped")
-    assert states(predictions) == ["running", FAILED]
+    assert states(predictions) == ["running", RunState.FAILED]
     assert list(Retention(ledger, keep=1).clean("job", "scores", ("id",))) == []
     assert lane.rows("SELECT count(*) FROM scores_runs") == [(2,)]
 

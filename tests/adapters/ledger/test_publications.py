@@ -19,8 +19,7 @@ from nightshift.adapters.errors import AlreadyPublished, OwnershipLost, Statemen
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.intervals import Interval, beside, carve
 from nightshift.adapters.ledger.pointer import Pointer
-from nightshift.adapters.ledger.publications import PUBLISHED, SUPERSEDED
-from nightshift.adapters.ledger.runs import SCORED, RunRequest
+from nightshift.adapters.ledger.runs import RunRequest, RunState
 from nightshift.adapters.target.predictions import Predictions
 
 # The ledger is one and the same in both lanes of PostgreSQL.
@@ -152,7 +151,7 @@ def test_the_view_is_as_a_dict_would_be(
         assert lane.view(value="model_version") == seen
         states = dict(lane.rows("SELECT run_id, state FROM nightshift_runs"))
         for run_id, state in states.items():
-            assert state == (PUBLISHED if run_id in live.values() else SUPERSEDED)
+            assert state == (RunState.PUBLISHED if run_id in live.values() else RunState.SUPERSEDED)
 
 
 def test_an_older_run_is_published_around_what_is_newer(lane: Lane) -> None:
@@ -178,7 +177,10 @@ def test_an_older_run_that_readers_would_not_see(lane: Lane) -> None:
     with pytest.raises(AlreadyPublished, match=r"Run 2 was published meanwhile"):
         ledger.publish(day)
     assert set(lane.view().values()) == {2}
-    assert [run.state for run in History(ledger).runs()] == [PUBLISHED, SUPERSEDED]
+    assert [run.state for run in History(ledger).runs()] == [
+        RunState.PUBLISHED,
+        RunState.SUPERSEDED,
+    ]
     assert ledger.begin(cell_of((1, 2), 1), "elsewhere:1:b").run_id == 3
 
 
@@ -238,8 +240,8 @@ def test_a_run_of_no_rows(lane: Lane) -> None:
     run = lane.score(predictions, cell_of((3, 4), 2))
     assert lane.view() == {}  # the rows are gone, and so are their predictions
     (record, old) = History(predictions.ledger).runs()
-    assert (record.run_id, record.state, record.rows) == (run.run_id, PUBLISHED, 0)
-    assert old.state == SUPERSEDED
+    assert (record.run_id, record.state, record.rows) == (run.run_id, RunState.PUBLISHED, 0)
+    assert old.state == RunState.SUPERSEDED
 
 
 def test_publishing_twice_changes_nothing(lane: Lane) -> None:
@@ -286,7 +288,7 @@ def test_publishing_happens_wholly_or_not_at_all(lane: Lane) -> None:
         predictions.ledger.publish(run)
     assert lane.rows("SELECT * FROM nightshift_published ORDER BY 2") == before
     assert set(lane.view().values()) == {1}
-    assert History(predictions.ledger).runs()[0].state == SCORED
+    assert History(predictions.ledger).runs()[0].state == RunState.SCORED
     table = " ON nightshift_published" if lane.is_postgres else ""
     lane.execute(f"DROP TRIGGER stop{table}")
     predictions.ledger.publish(run)

@@ -128,7 +128,7 @@ class Nights:
     def quarantined(self, reason: str, rejects: int = 0) -> int:
         """So bad that the audit finds it; announced, and a person may release it."""
         run_id = self.bad(reason, rejects)
-        assert self.project.states()[-1] == ("all", "rejected")
+        assert self.project.states()[-1] == ("all", "quarantined")
         (rows,) = self.project.sql("SELECT rows_written + rows_rejected FROM nightshift_shards"
                                    f" WHERE run_id = {run_id}")  # fmt: skip
         assert rows[0] == len(self.project.sql(SOURCE))
@@ -287,7 +287,7 @@ def test_what_stays_wrong_is_quarantined_again_and_what_is_mended_is_published(
     nights.good()
     assert fares_of(nights.seen) == before
     assert [state for _, state in nights.project.states()] == [
-        "superseded", "rejected", "rejected", "published",
+        "superseded", "quarantined", "quarantined", "published",
     ]  # fmt: skip
 
 

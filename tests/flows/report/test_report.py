@@ -287,9 +287,9 @@ FAILED = Audit.of([check("fail"), check("ok", "volume")])
         (record(moves=[move("replay", "3 rows"), move("publish")]), None, "Published", "good", "",
          "see its 990 rows since"),
         (record("superseded", shown=[shown(8)]), None, "Superseded", "idle", "", "see run 8 ("),
-        (record("rejected", shown=[shown(3)]), FAILED, "Quarantined", "bad", "nulls is fail",
+        (record("quarantined", shown=[shown(3)]), FAILED, "Quarantined", "bad", "nulls is fail",
          "go on seeing run 3 (doubler@3), published 2024-03-02 03:00:00 UTC."),
-        (record("rejected"), None, "Quarantined", "bad", "rejected", "see nothing of this"),
+        (record("quarantined"), None, "Quarantined", "bad", "audit failed", "see nothing of this"),
         (record(run=run("failed", error="no table")), None, "Failed", "bad", "no table", "nothing"),
         (record("running"), None, "Running", "idle", "990 rows are written", "nothing"),
         (record("scored"), None, "Scored, not published", "idle", "990 rows", "nothing"),
@@ -306,14 +306,16 @@ def test_verdicts(
 
 def test_what_to_do_about_it() -> None:
     assert verdict(record(), None).commands == ()
-    release, again = verdict(record("rejected", run=run("rejected", rejected=0)), FAILED).commands
+    release, again = verdict(
+        record("quarantined", run=run("quarantined", rejected=0)), FAILED
+    ).commands
     assert release.startswith("nightshift release 7 --reason")
     assert again == "nightshift run orders --partition 2024-03-01"
-    replay, _ = verdict(record("rejected"), FAILED).commands
+    replay, _ = verdict(record("quarantined"), FAILED).commands
     assert replay == "nightshift rejects orders --run 7 --replay"
     assert verdict(record("failed"), None).commands == (again,)
     # not to be released any more
-    assert verdict(record("rejected", shown=[shown(8)]), FAILED).commands == (again,)
+    assert verdict(record("quarantined", shown=[shown(8)]), FAILED).commands == (again,)
 
 
 # --- the page -----------------------------------------------------------------------------------
@@ -330,7 +332,7 @@ def everything(name: str, columns: int) -> tuple[Dossier, Profile]:
     results = [
         check("fail", column=f"input {name}{i}", text=name * 5, name=name) for i in range(columns)
     ]
-    own = run("rejected", error=name, job=name, partition=name, model_name=name)
+    own = run("quarantined", error=name, job=name, partition=name, model_name=name)
     comparison = Comparison(
         rows=990, agreed=900, missing=3, skipped=4, failure=name,
         champion_seconds=1, challenger_seconds=2,
