@@ -58,6 +58,7 @@ def measure(folder: Path) -> dict[str, float]:
     from nightshift.adapters.ledger.ledger import new_owner
     from nightshift.adapters.ledger.runs import RunRequest
     from nightshift.adapters.profiles.profile import Profile
+    from nightshift.adapters.source.columns import ALL_KEYS
     from nightshift.flows.config.job import load_job
     from nightshift.flows.config.resources import open_resources
     from nightshift.flows.config.settings import load_settings
@@ -83,7 +84,7 @@ def measure(folder: Path) -> dict[str, float]:
         run = desk.ledger.begin(request, new_owner())
         with desk.source.snapshot(signature, None, None) as snapshot:
             began = time.perf_counter()
-            for number, chunk in enumerate(snapshot.chunks(None, CHUNK)):
+            for number, chunk in enumerate(snapshot.chunks(ALL_KEYS, CHUNK)):
                 taken["read"].append(time.perf_counter() - began)
                 began = time.perf_counter()
                 values = model.predict_batch(signature.features(chunk))

@@ -10,6 +10,7 @@ import pyarrow as pa
 from nightshift.adapters.errors import PredictionFailed, RunUnknown
 from nightshift.adapters.history.run_history import History, RejectRecord, RunRecord
 from nightshift.adapters.profiles.profile import Profile
+from nightshift.adapters.source.columns import KeySet
 from nightshift.adapters.target.predictions import Predictions
 from nightshift.adapters.target.replayed_rows import merge
 from nightshift.flows.checks.evidence import failing_outputs, profile_of
@@ -67,8 +68,8 @@ def replay(settings: Settings, desk: JobResources, run_id: int) -> Replayed:
     with source.snapshot(signature, cell.start, cell.end) as snapshot:
         while page:
             rejects = {reject.key: reject for reject in page}
-            snapshot.only = [source.decode_key(name) for name in rejects]
-            for chunk in snapshot.chunks(None, _AT_ONCE):
+            keys = KeySet(tuple(source.decode_key(name) for name in rejects))
+            for chunk in snapshot.chunks(keys, _AT_ONCE):
                 done.gone -= chunk.num_rows
                 scored = _scored(desk, served, chunk)
                 for still in scored.rejects:

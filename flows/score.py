@@ -244,8 +244,8 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
                     score_shards(desk, common.served, cell, run, snapshot, advance)
                 else:
                     work = desk, common.served, common.predictions, snapshot, run
-                    after = None if run.last_key is None else source.decode_key(run.last_key)
-                    stages = stream(*work, after, expected, advance, rival)
+                    keys = source.decode_range(run.last_key, None)
+                    stages = stream(*work, keys, expected, advance, rival)
                     timings = stages.to_json()
                 progress.close()
                 _reconcile(source, expected, progress.done - run.seen)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from nightshift.adapters.backends.duckdb_dialect import type_of
-from nightshift.adapters.source.columns import Key, SourceColumn, decimal_type
+from nightshift.adapters.source.columns import KeyRange, KeySet, SourceColumn, decimal_type
 from nightshift.adapters.source.snapshot import StreamedSnapshot, rendered, sized
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.source.user_query import bound_query
@@ -68,9 +68,9 @@ class DuckDBSource(Source):
 class ArrowSnapshot(StreamedSnapshot):
     """A snapshot whose chunks are DuckDB's own columns."""
 
-    def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
+    def chunks(self, keys: KeyRange | KeySet, rows: int) -> Generator[pa.Table, None, None]:
         source = self._source
-        statement = self.statement(after)
+        statement = self.statement(keys)
         fields = [(column.name, self._arrow(column.name)) for column in statement.selected_columns]
         text, values = rendered(self._connection.dialect, statement)
         driver: Any = self._connection.connection.dbapi_connection

@@ -21,7 +21,7 @@ from pymysql.cursors import SSCursor
 from nightshift.adapters.database.types import Instant
 from nightshift.adapters.errors import ConfigurationError, StatementFailed, ValueUnreadable
 from nightshift.adapters.models.signature import Signature
-from nightshift.adapters.source.columns import Key, SourceColumn, decimal_type
+from nightshift.adapters.source.columns import KeyRange, KeySet, SourceColumn, decimal_type
 from nightshift.adapters.source.snapshot import StreamedSnapshot, rendered
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.target.predictions import Predictions
@@ -112,9 +112,9 @@ class MySQLSource(Source):
 class PrintedSnapshot(StreamedSnapshot):
     """A snapshot whose rows come as lines of CSV."""
 
-    def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
+    def chunks(self, keys: KeyRange | KeySet, rows: int) -> Generator[pa.Table, None, None]:
         source = self._source
-        statement = self.statement(after)
+        statement = self.statement(keys)
         columns = list(statement.selected_columns)
         fields = pa.schema([(column.name, self._arrow(column.name)) for column in columns])
         line = sa.cast(sa.func.concat(*self._line(columns)), sa.LargeBinary)

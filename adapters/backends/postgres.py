@@ -26,7 +26,7 @@ from nightshift.adapters.backends.postgres_stream import can_stream, copied_out
 from nightshift.adapters.database import watchdog
 from nightshift.adapters.database.engine import POSTGRES_SESSION, foreign
 from nightshift.adapters.errors import StatementFailed
-from nightshift.adapters.source.columns import Key, SourceColumn, decimal_type
+from nightshift.adapters.source.columns import KeyRange, KeySet, SourceColumn, decimal_type
 from nightshift.adapters.source.snapshot import StreamedSnapshot
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.source.user_query import bound_query
@@ -120,9 +120,9 @@ class PostgresSource(Source):
 class CopiedSnapshot(StreamedSnapshot):
     """A snapshot whose chunks come as one binary COPY."""
 
-    def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
+    def chunks(self, keys: KeyRange | KeySet, rows: int) -> Generator[pa.Table, None, None]:
         source = self._source
-        statement = self.statement(after)
+        statement = self.statement(keys)
         fields = [(column.name, self._arrow(column.name)) for column in statement.selected_columns]
         with source.reading():
             joining = [

@@ -354,7 +354,7 @@ def estimate_rows(source: Source, start: datetime | None, end: datetime | None) 
 
     Other databases count them.
     """
-    counting = source.counting(start, end, None)
+    counting = source.counting(start, end)
     with source.reading(), open_reader(source.engine) as connection:
         if connection.dialect.name != "postgresql":
             return int(connection.execute(counting).scalar_one())

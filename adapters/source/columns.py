@@ -16,6 +16,24 @@ Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
+class KeyRange:
+    """Rows whose key is greater than `after` and at most `through`. None is no bound."""
+
+    after: Key | None = None
+    through: Key | None = None
+
+
+@dataclass(frozen=True)
+class KeySet:
+    """Rows with one of these keys."""
+
+    keys: tuple[Key, ...]
+
+
+ALL_KEYS = KeyRange()
+
+
+@dataclass(frozen=True)
 class SourceColumn:
     """A column as the database declares it, and as Arrow carries it."""
 

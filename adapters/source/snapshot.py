@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from nightshift.adapters.errors import ValueUnreadable
 from nightshift.adapters.ledger.schema import PARTITION_TIME
 from nightshift.adapters.models.signature import Signature
-from nightshift.adapters.source.columns import Key, SourceColumn
+from nightshift.adapters.source.columns import ALL_KEYS, Key, KeyRange, KeySet, SourceColumn
 
 if TYPE_CHECKING:
     from nightshift.adapters.source.source import Source
@@ -22,18 +22,13 @@ Values = tuple[Any, ...]
 class Snapshot(ABC):
     """A partition at one moment: what `count` counts is what `chunks` reads."""
 
-    through: Key | None = None
-    """The last key to be read, where a shard ends."""
-    only: Sequence[Key] | None = None
-    """The only keys that `chunks` reads."""
-
     @abstractmethod
-    def count(self, after: Key | None) -> int:
-        """Rows whose key comes after `after`, or all of them."""
+    def count(self, keys: KeyRange = ALL_KEYS) -> int:
+        """Rows in the range of keys."""
 
     @abstractmethod
     def bounds(self, parts: int) -> list[Key]:
-        """The last keys of the first `parts` - 1 of so many ranges with equal numbers of rows."""
+        """Upper keys that split the rows into `parts` equal ranges: at most `parts` - 1."""
 
     @abstractmethod
     def moment(self) -> str:
@@ -44,8 +39,11 @@ class Snapshot(ABC):
         """The same rows at the same moment, read with another signature's inputs."""
 
     @abstractmethod
-    def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
-        """Those rows in key order, `rows` at a time, as Arrow columns of the declared types."""
+    def chunks(self, keys: KeyRange | KeySet, rows: int) -> Generator[pa.Table, None, None]:
+        """The rows with these keys, in key order, as Arrow columns of the declared types.
+
+        Every chunk has `rows` rows, only the last may be shorter.
+        """
 
 
 class StreamedSnapshot(Snapshot):
@@ -62,30 +60,27 @@ class StreamedSnapshot(Snapshot):
         self._source, self._connection = source, connection
         self._signature, self._start, self._end = signature, start, end
 
-    def statement(self, after: Key | None) -> "sa.Select[Any]":
+    def statement(self, keys: KeyRange | KeySet) -> "sa.Select[Any]":
         """The SELECT of what `chunks` reads."""
-        source, bounds = self._source, (self._start, self._end)
-        return source.statement(self._signature, *bounds, after, self.through, self.only)
+        return self._source.statement(self._signature, self._start, self._end, keys)
 
-    def count(self, after: Key | None) -> int:
-        statement = self._source.counting(self._start, self._end, after, self.through)
+    def count(self, keys: KeyRange = ALL_KEYS) -> int:
+        statement = self._source.counting(self._start, self._end, keys)
         with self._source.reading():
             return int(self._connection.execute(statement).scalar_one())
 
     def of(self, signature: Signature) -> Snapshot:
-        alike = type(self)(self._source, self._connection, signature, self._start, self._end)
-        alike.through, alike.only = self.through, self.only
-        return alike
+        return type(self)(self._source, self._connection, signature, self._start, self._end)
 
     def moment(self) -> str:
         return self._source.moment(self._connection)
 
     def bounds(self, parts: int) -> list[Key]:
-        size = -(-self.count(None) // parts)
+        size = -(-self.count() // parts)
         last: Key | None = None
         found: list[Key] = []
         while size and len(found) < parts - 1:
-            statement = self._source.keys(self._start, self._end, last)
+            statement = self._source.keys(self._start, self._end, KeyRange(after=last))
             with self._source.reading():
                 row = self._connection.execute(statement.offset(size - 1).limit(1)).first()
             if row is None:
@@ -94,9 +89,9 @@ class StreamedSnapshot(Snapshot):
             found.append(last)
         return found
 
-    def chunks(self, after: Key | None, rows: int) -> Generator[pa.Table, None, None]:
+    def chunks(self, keys: KeyRange | KeySet, rows: int) -> Generator[pa.Table, None, None]:
         source = self._source
-        statement = self.statement(after)
+        statement = self.statement(keys)
         streamed = {"stream_results": True}
         with (
             source.reading(),

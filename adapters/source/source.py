@@ -33,7 +33,16 @@ from nightshift.adapters.errors import (
 )
 from nightshift.adapters.ledger.schema import PARTITION_TIME, RESERVED
 from nightshift.adapters.models.signature import Signature
-from nightshift.adapters.source.columns import Key, SourceColumn, decode_key, encode_key, reflected
+from nightshift.adapters.source.columns import (
+    ALL_KEYS,
+    Key,
+    KeyRange,
+    KeySet,
+    SourceColumn,
+    decode_key,
+    encode_key,
+    reflected,
+)
 from nightshift.adapters.source.snapshot import Snapshot, StreamedSnapshot
 from nightshift.adapters.source.user_query import bound_query
 
@@ -154,11 +163,9 @@ class Source:
         signature: Signature,
         start: datetime | None,
         end: datetime | None,
-        after: Key | None,
-        through: Key | None = None,
-        only: Sequence[Key] | None = None,
+        keys: KeyRange | KeySet,
     ) -> "sa.Select[Any]":
-        """The SELECT of the partition's rows after a key and through another, in key order."""
+        """The SELECT of the partition's rows with these keys, in key order."""
         relation = self._relation(start, end)
         names = list(dict.fromkeys([*self.spec.key, *signature.input_names]))
         wanted = {column.name: column.arrow_type for column in signature.inputs}
@@ -167,31 +174,24 @@ class Source:
             selected.append(relation.c[self.spec.time_column].label(PARTITION_TIME))
         order = [relation.c[name] for name in self.spec.key]
         statement = sa.select(*selected).where(*self._in_range(relation, start, end))
-        statement = statement.where(*self._between(relation, after, through))
-        if only is not None:
-            statement = statement.where(sa.or_(*(self._is(relation, key) for key in only)))
-        return statement.order_by(*order)
+        return statement.where(*self._with_keys(relation, keys)).order_by(*order)
 
     def counting(
-        self,
-        start: datetime | None,
-        end: datetime | None,
-        after: Key | None,
-        through: Key | None = None,
+        self, start: datetime | None, end: datetime | None, keys: KeyRange = ALL_KEYS
     ) -> "sa.Select[Any]":
         relation = self._relation(start, end)
         statement = sa.select(sa.func.count()).select_from(relation)
         statement = statement.where(*self._in_range(relation, start, end))
-        return statement.where(*self._between(relation, after, through))
+        return statement.where(*self._with_keys(relation, keys))
 
     def keys(
-        self, start: datetime | None, end: datetime | None, after: Key | None
+        self, start: datetime | None, end: datetime | None, keys: KeyRange
     ) -> "sa.Select[Any]":
-        """The SELECT of the partition's keys after a key, in order."""
+        """The SELECT of the partition's keys in a range, in order."""
         relation = self._relation(start, end)
         key = [self._sent(relation.c[name], None) for name in self.spec.key]
         statement = sa.select(*key).where(*self._in_range(relation, start, end))
-        statement = statement.where(*self._between(relation, after, None))
+        statement = statement.where(*self._with_keys(relation, keys))
         return statement.order_by(*(relation.c[name] for name in self.spec.key))
 
     def reading(self) -> AbstractContextManager[None]:
@@ -218,6 +218,11 @@ class Source:
     def decode_key(self, text: str) -> Key:
         """The ledger's JSON text -> the key's values in the columns' own types."""
         return decode_key(text, self.key_columns)
+
+    def decode_range(self, after: str | None, through: str | None) -> KeyRange:
+        """The range between two of the ledger's keys. None is no bound."""
+        bounds = (None if text is None else self.decode_key(text) for text in (after, through))
+        return KeyRange(*bounds)
 
     # --- what a lane may do better --------------------------------------------------------------
 
@@ -362,13 +367,14 @@ class Source:
         """An instant as the time column would spell it."""
         return first_spelling(column.arrow, instant, ZoneInfo(self.spec.timezone))
 
-    def _between(
-        self, relation: sa.FromClause, after: Key | None, through: Key | None
+    def _with_keys(
+        self, relation: sa.FromClause, keys: KeyRange | KeySet
     ) -> list[sa.ColumnElement[bool]]:
-        """Beyond the one key, and not beyond the other."""
+        if isinstance(keys, KeySet):
+            return [sa.or_(sa.false(), *(self._is(relation, key) for key in keys.keys))]
         columns = [relation.c[name] for name in self.spec.key]
         found = []
-        for key, compare in ((after, operator.gt), (through, operator.le)):
+        for key, compare in ((keys.after, operator.gt), (keys.through, operator.le)):
             if key is not None:
                 found.append(self._compared(columns, self._bound(key), compare))
         return found

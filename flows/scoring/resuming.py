@@ -26,18 +26,14 @@ def unchanged(
     """
     digests = ledger.digests(run_id)
     kept = source.kept_columns
-    try:
-        for shard in ledger.shards(run_id):
-            written = digests.get(shard.progress.shard, [])
-            through = shard.through if shard.done else shard.progress.last_key
-            if not written and not shard.done:
-                continue
-            snapshot.through = None if through is None else source.decode_key(through)
-            after = None if shard.after is None else source.decode_key(shard.after)
-            with closing(snapshot.chunks(after, chunk_rows)) as chunks:
-                found = (digest(rows.select(kept), rows.select(inputs)) for rows in chunks)
-                if any(now != then for now, then in zip_longest(found, written)):
-                    return False
-    finally:
-        snapshot.through = None
+    for shard in ledger.shards(run_id):
+        written = digests.get(shard.progress.shard, [])
+        through = shard.through if shard.done else shard.progress.last_key
+        if not written and not shard.done:
+            continue
+        keys = source.decode_range(shard.after, through)
+        with closing(snapshot.chunks(keys, chunk_rows)) as chunks:
+            found = (digest(rows.select(kept), rows.select(inputs)) for rows in chunks)
+            if any(now != then for now, then in zip_longest(found, written)):
+                return False
     return True

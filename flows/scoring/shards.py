@@ -23,6 +23,7 @@ from nightshift.adapters.errors import LibraryNotInstalled, NightshiftError, Row
 from nightshift.adapters.ledger.ledger import new_owner
 from nightshift.adapters.ledger.runs import Run
 from nightshift.adapters.ledger.shards import Shard
+from nightshift.adapters.source.columns import KeyRange
 from nightshift.adapters.source.snapshot import Snapshot
 from nightshift.adapters.source.source import Source
 from nightshift.flows.config.job import Shards, load_job
@@ -54,23 +55,13 @@ class Assignment:
 
 def remaining(source: Source, snapshot: Snapshot, shards: list[Shard]) -> int:
     """Rows of the snapshot that no shard is done with."""
-    rows = 0
-    for shard in shards:
-        if not shard.done:
-            snapshot.through = _key(source, shard.through)
-            rows += snapshot.count(_beyond(source, shard))
-    snapshot.through = None
-    return rows
+    return sum(snapshot.count(_remaining_keys(source, s)) for s in shards if not s.done)
 
 
 def counted(source: Source, snapshot: Snapshot, shards: list[Shard]) -> tuple[int, ...]:
     """Rows that the snapshot has in each shard, as the database counts them."""
-    found = []
-    for shard in shards:
-        snapshot.through = _key(source, shard.through)
-        found.append(snapshot.count(_key(source, shard.after)))
-    snapshot.through = None
-    return tuple(found)
+    ranges = [source.decode_range(shard.after, shard.through) for shard in shards]
+    return tuple(map(snapshot.count, ranges))
 
 
 def score_shards(
@@ -152,9 +143,8 @@ def score_shard(work: Assignment) -> int:
         if not mine.done:
             opened_at = source.snapshot(signature, work.cell.start, work.cell.end, work.moment)
             snapshot = held.enter_context(opened_at)
-            snapshot.through = _key(source, mine.through)
-            after = _beyond(source, mine)
-            expected, read = snapshot.count(after), 0
+            keys = _remaining_keys(source, mine)
+            expected, read = snapshot.count(keys), 0
 
             def advance(rows: int) -> None:
                 nonlocal read
@@ -162,7 +152,7 @@ def score_shard(work: Assignment) -> int:
 
             run = mine.progress
             work_of = desk, served, desk.predictions(signature), snapshot, run
-            stages = stream(*work_of, after, expected, advance)
+            stages = stream(*work_of, keys, expected, advance)
             if read != expected:
                 raise RowsMissing(str(source.spec), expected, read)
             ledger.finish(run, stages.to_json())
@@ -174,12 +164,8 @@ def _ended(future: PrefectFuture[Any], seconds: float) -> bool:
     return future.state.is_final()
 
 
-def _beyond(source: Source, shard: Shard) -> tuple[Any, ...] | None:
-    return _key(source, shard.progress.last_key or shard.after)
-
-
-def _key(source: Source, text: str | None) -> tuple[Any, ...] | None:
-    return None if text is None else source.decode_key(text)
+def _remaining_keys(source: Source, shard: Shard) -> KeyRange:
+    return source.decode_range(shard.progress.last_key or shard.after, shard.through)
 
 
 # --- the model, once in each process ------------------------------------------------------------

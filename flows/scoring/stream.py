@@ -11,7 +11,7 @@ from nightshift.adapters.models.model import Model
 from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.source.checksums import digest
-from nightshift.adapters.source.columns import Key
+from nightshift.adapters.source.columns import KeyRange
 from nightshift.adapters.source.snapshot import Snapshot
 from nightshift.adapters.target.predictions import Predictions
 from nightshift.flows.config.job import Job
@@ -39,14 +39,15 @@ def stream(
     predictions: Predictions,
     snapshot: Snapshot,
     run: Run,
-    after: Key | None,
+    keys: KeyRange,
     expected: int,
     advance: Callable[[int], None],
     rival: ChallengerRun | None = None,
 ) -> StageTimings:
-    """Score the snapshot's rows beyond a key, one transaction per chunk; how long each stage took.
+    """Score the rows in a range of keys, one transaction per chunk; how long each stage took.
 
-    `expected` is how many there are; `advance` is told of the rows of each committed chunk.
+    `expected` is the number of those rows; `advance` is called with the rows of each chunk that is
+    committed.
     """
     job, signature, reference = desk.job, served.manifest.signature, served.reference
     seconds = None if job.predict_timeout is None else job.predict_timeout.total_seconds()
@@ -99,9 +100,9 @@ def stream(
         )
         held.enter_context(closing(predictor))
         if rival is None:
-            read = snapshot.chunks(after, size)
+            read = snapshot.chunks(keys, size)
         else:
-            read = rival.chunks(snapshot, signature, after, size)
+            read = rival.chunks(snapshot, signature, keys, size)
         chunks = held.enter_context(closing(read))
         numbered = enumerate(stages.each("read", chunks), start=run.chunks)
         with closing(overlapped(numbered, predict, write)) as written:

@@ -14,6 +14,7 @@ from nightshift.adapters.database.types import Instant, LongText, Name
 from nightshift.adapters.ledger.ledger import Ledger, new_owner
 from nightshift.adapters.ledger.runs import Run, RunRequest
 from nightshift.adapters.models.signature import Column, Signature
+from nightshift.adapters.source.columns import KeyRange
 from nightshift.adapters.source.source import Source, SourceSpec
 from nightshift.adapters.target.predictions import Predictions
 
@@ -186,8 +187,8 @@ class Lane:
     ) -> list[pa.Table]:
         """All chunks of one snapshot, which must hold as many rows as it counts."""
         with source.snapshot(signature or sign(), start, end) as snapshot:
-            expected = snapshot.count(after)
-            chunks = list(snapshot.chunks(after, rows))
+            expected = snapshot.count(KeyRange(after))
+            chunks = list(snapshot.chunks(KeyRange(after), rows))
         assert sum(chunk.num_rows for chunk in chunks) == expected
         return chunks
 
@@ -222,7 +223,7 @@ class Lane:
         if run.state != "scored":
             after = None if run.last_key is None else source.decode_key(run.last_key)
             with source.snapshot(sign(), cell.start, cell.end) as snapshot:
-                for number, values in enumerate(snapshot.chunks(after, rows), run.chunks):
+                for number, values in enumerate(snapshot.chunks(KeyRange(after), rows), run.chunks):
                     self.write(predictions, run, number, values, model)
             ledger.score(run)
         if publish:

@@ -6,6 +6,7 @@ champion goes on as if it had never been there.
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from math import inf
 from time import perf_counter
@@ -17,7 +18,7 @@ from nightshift.adapters.errors import NightshiftError, TransientError
 from nightshift.adapters.ledger.ledger import new_owner
 from nightshift.adapters.ledger.runs import Run, RunRequest
 from nightshift.adapters.models.signature import Signature
-from nightshift.adapters.source.columns import Key
+from nightshift.adapters.source.columns import KeyRange
 from nightshift.adapters.source.snapshot import Snapshot
 from nightshift.adapters.store.manifest import Manifest
 from nightshift.adapters.target.predictions import Predictions
@@ -122,7 +123,7 @@ class ChallengerRun:
         self._rows, self._since = rows, begun
 
     def chunks(
-        self, snapshot: Snapshot, signature: Signature, after: Key | None, rows: int
+        self, snapshot: Snapshot, signature: Signature, keys: KeyRange, rows: int
     ) -> Generator[pa.Table, None, None]:
         """The snapshot's chunks with the inputs of both, or with the champion's alone from the
         chunk on that cannot be read with the challenger's. `signature` is the champion's.
@@ -132,9 +133,9 @@ class ChallengerRun:
         both = signature.model_copy(update={"inputs": (*signature.inputs, *more)})
         if more:
             try:
-                with closing(snapshot.of(both).chunks(after, rows)) as chunks:
+                with closing(snapshot.of(both).chunks(keys, rows)) as chunks:
                     for chunk in chunks:
-                        after = last_key(chunk, self.challenger.key)
+                        keys = replace(keys, after=last_key(chunk, self.challenger.key))
                         yield chunk
             except TransientError:
                 raise
@@ -142,7 +143,7 @@ class ChallengerRun:
                 self._unreadable = error
             else:
                 return
-        with closing(snapshot.chunks(after, rows)) as chunks:
+        with closing(snapshot.chunks(keys, rows)) as chunks:
             yield from chunks
 
     def compare(self, chunk: pa.Table, scored: Scored) -> Challenged:

@@ -27,6 +27,7 @@ from nightshift.adapters.errors import (
     ValueUnstorable,
 )
 from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.source.columns import ALL_KEYS
 
 pytestmark = pytest.mark.heavy  # the contract's core runs in the quick suite; this is the rest
 
@@ -304,11 +305,11 @@ def test_a_reader_that_stops_early_does_not_read_the_rest(maria: Lane) -> None:
     before = int(maria.rows(received)[0][1])
     with (
         source.snapshot(sign({"x": "string"}), None, None) as snapshot,
-        closing(snapshot.chunks(None, 10)) as chunks,
+        closing(snapshot.chunks(ALL_KEYS, 10)) as chunks,
     ):
         assert next(chunks).num_rows == 10
         chunks.close()
-        assert snapshot.count(None) == 20000
+        assert snapshot.count() == 20000
     assert int(maria.rows(received)[0][1]) - before < 100_000_000  # of 200 MB
     assert maria.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
@@ -441,7 +442,7 @@ def test_a_connection_ended_while_reading(maria: Lane) -> None:
         nonlocal read
         with (
             maria.source(table="t").snapshot(sign({"x": "string"}), None, None) as snapshot,
-            closing(snapshot.chunks(None, 1000)) as chunks,
+            closing(snapshot.chunks(ALL_KEYS, 1000)) as chunks,
         ):
             read += next(chunks).num_rows
             kill_others(maria, "concat")
@@ -513,7 +514,7 @@ def test_two_roles_with_what_they_need(maria: Lane) -> None:
         writer.score(predictions, request_of(), rows=4)
         assert writer.view() == {id_: id_ / 2 for id_ in range(10)}
         with source.snapshot(sign(), None, None) as snapshot:  # it may end its own query
-            next(snapshot.chunks(None, 1))
+            next(snapshot.chunks(ALL_KEYS, 1))
         with pytest.raises(StatementFailed, match=r"denied|doesn't exist"):
             writer.source(table="t", schema="lanes").check(sign())
         with pytest.raises(StatementFailed, match="denied"):

@@ -26,6 +26,7 @@ from nightshift.adapters.backends.postgres_copy import (
     encoded,
 )
 from nightshift.adapters.backends.postgres_stream import can_stream, copied_out
+from nightshift.adapters.source.columns import KeyRange
 
 TYPES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "boolean": (pa.bool_(), st.booleans()),
@@ -251,9 +252,9 @@ def test_an_encrypted_connection_is_read_through_its_driver(
     inputs = sign({"n": "int32", "x": "float32", "at": "date"})
     source = fast.source(table="t")
     with source.snapshot(inputs, None, None) as snapshot:
-        streamed = list(snapshot.chunks((7,), 300))
+        streamed = list(snapshot.chunks(KeyRange((7,)), 300))
         monkeypatch.setattr("nightshift.adapters.backends.postgres.can_stream", lambda _: False)
-        others = list(snapshot.chunks((7,), 300))
+        others = list(snapshot.chunks(KeyRange((7,)), 300))
     assert [chunk.num_rows for chunk in streamed] == [300, 300, 300, 93]
     assert streamed == others
 

@@ -18,6 +18,7 @@ from nightshift.adapters.database import watchdog
 from nightshift.adapters.database.engine import open_engine, translated
 from nightshift.adapters.errors import DatabaseUnavailable, OwnershipLost, PartitionBusy
 from nightshift.adapters.ledger.ledger import Ledger
+from nightshift.adapters.source.columns import ALL_KEYS
 from waiting import eventually
 
 BOUNDS = "SELECT setting FROM pg_settings WHERE name IN ('lock_timeout', '{}') ORDER BY name"
@@ -144,7 +145,7 @@ def test_a_source_that_stands_still_amid_the_rows_is_given_up(
     inputs = sign({"x": "string" if kind == "text" else "float64"})
     with (
         source.snapshot(inputs, None, None) as snapshot,
-        closing(snapshot.chunks(None, 999)) as rows,
+        closing(snapshot.chunks(ALL_KEYS, 999)) as rows,
     ):
         next(rows)
         with watched(fast.engine), stopped(fast), pytest.raises(DatabaseUnavailable):

@@ -198,7 +198,7 @@ def test_partitions_side_by_side_do_not_wait_for_one_another(lane: Lane) -> None
         for number in range(20):
             run = ledger.begin(request_of(str(number)), f"elsewhere:1:{number}")
             snapshot = predictions.source.snapshot(sign(), None, None)
-            assert reading.enter_context(snapshot).count(None) == 3
+            assert reading.enter_context(snapshot).count() == 3
             predictions.write(run, 0, chunk)
 
 

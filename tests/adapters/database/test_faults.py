@@ -28,6 +28,7 @@ from nightshift.adapters.errors import (
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.ledger import new_owner
 from nightshift.adapters.ledger.runs import Run
+from nightshift.adapters.source.columns import ALL_KEYS
 from nightshift.adapters.target.predictions import Predictions
 from wire import Wire
 
@@ -151,13 +152,13 @@ def test_a_server_that_is_gone(wired: Lane, wire: Wire, fast: Lane) -> None:
     run = ledger.begin(request_of(), new_owner())
     chunk = pa.table({"id": [0], "prediction": [0.0]})
     with source.snapshot(sign(), None, None) as snapshot:
-        begun = snapshot.chunks(None, 1)
+        begun = snapshot.chunks(ALL_KEYS, 1)
         next(begun)
         wire.stop()
         steps: list[Callable[[], object]] = [
             lambda: list(begun),
-            lambda: snapshot.count(None),
-            lambda: list(snapshot.chunks(None, 4)),
+            lambda: snapshot.count(),
+            lambda: list(snapshot.chunks(ALL_KEYS, 4)),
             lambda: predictions.write(run, 0, chunk),
             lambda: ledger.begin(request_of(), new_owner()),
             lambda: ledger.score(run),
@@ -226,13 +227,13 @@ def test_a_backend_ended_while_reading(fast: Lane, what: str) -> None:
         nonlocal read
         with (
             fast.source(table="t").snapshot(sign({"x": "string"}), None, None) as snapshot,
-            closing(snapshot.chunks(None, 10_000)) as chunks,
+            closing(snapshot.chunks(ALL_KEYS, 10_000)) as chunks,
         ):
             read += next(chunks).num_rows
             assert fast.rows(OTHERS.format(what)) == [(True,)]
             for chunk in chunks:
                 read += chunk.num_rows
-            snapshot.count(None)
+            snapshot.count()
 
     with pytest.raises(DatabaseUnavailable):
         score()
@@ -245,7 +246,7 @@ def test_a_backend_ended_after_all_is_read(postgres_lane: Lane) -> None:
     lane = postgres_lane
     lane.numbers("t", ROWS)
     with lane.source(table="t").snapshot(sign(), None, None) as snapshot:
-        read = sum(chunk.num_rows for chunk in snapshot.chunks(None, 4))
+        read = sum(chunk.num_rows for chunk in snapshot.chunks(ALL_KEYS, 4))
         assert set(lane.rows(OTHERS.format(""))) == {(True,)}  # the COPY's may still be there
     assert read == ROWS
     assert lane.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
@@ -260,7 +261,7 @@ def test_a_backend_ended_while_reading_row_by_row(generic: Lane) -> None:
     def score() -> None:
         with (
             generic.source(table="t").snapshot(sign({"x": "string"}), None, None) as snapshot,
-            closing(snapshot.chunks(None, 1000)) as chunks,
+            closing(snapshot.chunks(ALL_KEYS, 1000)) as chunks,
         ):
             next(chunks)
             assert generic.rows(OTHERS.format("FETCH")) == [(True,)]
@@ -431,7 +432,7 @@ def test_a_reader_does_not_stop_the_writer(lane: Lane) -> None:
     with (
         predictions.ledger.kept_alive(run),
         predictions.source.snapshot(sign(), None, None) as snapshot,
-        closing(snapshot.chunks(None, 4)) as chunks,
+        closing(snapshot.chunks(ALL_KEYS, 4)) as chunks,
     ):
         for number, chunk in enumerate(chunks):
             lane.write(predictions, run, number, chunk)

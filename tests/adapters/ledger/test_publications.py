@@ -20,6 +20,7 @@ from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.intervals import Interval, beside, carve
 from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.runs import RunRequest, RunState
+from nightshift.adapters.source.columns import ALL_KEYS
 from nightshift.adapters.target.predictions import Predictions
 
 # The ledger is one and the same in both lanes of PostgreSQL.
@@ -221,7 +222,7 @@ def test_nothing_is_seen_before_it_is_published(lane: Lane) -> None:
     ledger = predictions.ledger
     run = ledger.begin(cell_of(None, 1), "elsewhere:1:a")
     with predictions.source.snapshot(sign(), None, None) as snapshot:
-        for number, chunk in enumerate(snapshot.chunks(None, 4)):
+        for number, chunk in enumerate(snapshot.chunks(ALL_KEYS, 4)):
             lane.write(predictions, run, number, chunk)
             assert lane.view() == {}
     with pytest.raises(OwnershipLost):

@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from lanes import Lane, sign
+from nightshift.adapters.source.columns import ALL_KEYS, KeyRange
 from nightshift.adapters.source.snapshot import StreamedSnapshot
 from nightshift.adapters.source.source import Source
 from waiting import eventually
@@ -31,12 +32,12 @@ def test_what_others_do_is_not_seen(lane: Lane) -> None:
     lane.numbers("t", 50, step=2)
     source = lane.source(table="t")
     with source.snapshot(sign(), None, None) as snapshot:
-        assert snapshot.count(None) == 50
+        assert snapshot.count() == 50
         disturb(lane)
-        assert snapshot.count(None) == 50
-        assert snapshot.count((49,)) == 25
-        assert rows_of(list(snapshot.chunks(None, 7))) == before
-        assert rows_of(list(snapshot.chunks((49,), 7))) == {
+        assert snapshot.count() == 50
+        assert snapshot.count(KeyRange((49,))) == 25
+        assert rows_of(list(snapshot.chunks(ALL_KEYS, 7))) == before
+        assert rows_of(list(snapshot.chunks(KeyRange((49,)), 7))) == {
             k: v for k, v in before.items() if k > 49
         }
     after = rows_of(lane.read(source))
@@ -48,8 +49,8 @@ def test_nor_between_chunks(lane: Lane) -> None:
     lane.numbers("t", 50, step=2)
     source = lane.source(table="t")
     with source.snapshot(sign(), None, None) as snapshot:
-        expected = snapshot.count(None)
-        chunks = snapshot.chunks(None, 10)
+        expected = snapshot.count()
+        chunks = snapshot.chunks(ALL_KEYS, 10)
         read = [next(chunks)]
         disturb(lane)
         read.extend(chunks)
@@ -61,7 +62,7 @@ def test_a_table_dropped_meanwhile_is_read_to_its_end_or_not_at_all(fast: Lane) 
     """A writer that wants the whole table waits for the reader."""
     fast.numbers("t", 50)
     with fast.source(table="t").snapshot(sign(), None, None) as snapshot:
-        chunks = snapshot.chunks(None, 10)
+        chunks = snapshot.chunks(ALL_KEYS, 10)
         read = [next(chunks)]
         with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
             fast.execute("SET LOCAL lock_timeout = '100ms'", "TRUNCATE t")
@@ -73,15 +74,18 @@ def test_a_query_sees_one_moment_too(fast: Lane) -> None:
     fast.numbers("t", 50, step=2)
     source = fast.source(query="SELECT id, (SELECT sum(x) FROM t) AS x FROM t WHERE id >= 0")
     with source.snapshot(sign(), None, None) as snapshot:
-        assert snapshot.count(None) == 50
+        assert snapshot.count() == 50
         disturb(fast)
-        read = rows_of(list(snapshot.chunks(None, 7)))
+        read = rows_of(list(snapshot.chunks(ALL_KEYS, 7)))
     assert read == {2 * number: 1225 / 2 * 2 for number in range(50)}
 
 
 def break_off(source: Source, error: Exception | None = None) -> None:
     """Read one chunk, and fail."""
-    with source.snapshot(sign(), None, None) as snapshot, closing(snapshot.chunks(None, 1)) as all_:
+    with (
+        source.snapshot(sign(), None, None) as snapshot,
+        closing(snapshot.chunks(ALL_KEYS, 1)) as all_,
+    ):
         next(all_)
         raise error or ZeroDivisionError
 
@@ -91,7 +95,7 @@ def test_a_half_read_snapshot_leaves_nothing_open(lane: Lane) -> None:
     source = lane.source(table="t")
     for _ in range(3):
         with source.snapshot(sign(), None, None) as snapshot:
-            next(snapshot.chunks(None, 10))
+            next(snapshot.chunks(ALL_KEYS, 10))
         with pytest.raises(ZeroDivisionError):
             break_off(source)
     assert lane.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
@@ -109,8 +113,8 @@ def test_a_server_that_ends_idle_transactions_does_not_end_the_snapshot(fast: La
     with fast.source(table="t").snapshot(sign(), None, None) as snapshot:
         with fast.engine.connect() as other:
             other.exec_driver_sql("SELECT pg_sleep(0.2)")
-        assert snapshot.count(None) == 50
-        assert len(rows_of(list(snapshot.chunks(None, 7)))) == 50
+        assert snapshot.count() == 50
+        assert len(rows_of(list(snapshot.chunks(ALL_KEYS, 7)))) == 50
 
 
 def test_a_snapshot_cannot_write(lane: Lane) -> None:
