@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 
 
-def add_to(app: typer.Typer) -> None:
-    """Make these commands of `nightshift`."""
-    for command in (doctor, metrics):
-        app.command()(command)
-
-
 def doctor(as_json: AsJson = False) -> None:
     """Check what a run needs: database, store, keys, jobs, Prefect, versions, abandoned runs.
 

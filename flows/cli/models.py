@@ -15,14 +15,7 @@ Force = Annotated[
     bool, typer.Option(help="Even if jobs that use the alias could not run, or ask for agreement.")
 ]
 
-models = typer.Typer(invoke_without_command=True)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make these commands of `nightshift`."""
-    for command in (promote, rollback):
-        app.command()(command)
-    app.add_typer(models, name="models")
+models = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
 
 
 def promote(

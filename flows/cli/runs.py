@@ -1,25 +1,23 @@
-"""The commands of a run's afterlife: release, history, explain, evaluate, clean."""
+"""Runs and what readers see of them: runs, report, evaluate, history, release, clean."""
 
+import sys
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nightshift.flows.cli import terminal
-from nightshift.flows.cli.terminal import AsJson
+from nightshift.flows.cli.terminal import AsJson, JobName
 
-JobName = Annotated[str, typer.Argument(help="The job: the name of its file in config/jobs.")]
+if TYPE_CHECKING:
+    from nightshift.adapters.ledger.ledger import Ledger
+
 Reason = Annotated[str, typer.Option(help="Why, in a sentence; it is kept with who and when.")]
 PartitionOption = Annotated[
     str | None, typer.Option(help="A day like 2013-10-01, or `all`; left out, every one.")
 ]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make these commands of `nightshift`."""
-    for command in (release, history, explain, rejects, evaluate, clean):
-        app.command()(command)
 
 
 def release(
@@ -104,131 +102,6 @@ def history(job: JobName, partition: PartitionOption = None, as_json: AsJson = F
         ],
         empty="Nothing was published there yet.",
     )
-
-
-def explain(
-    job: JobName,
-    key: Annotated[
-        list[str], typer.Option(help="The row's key; once for each of its columns, in order.")
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """Tell where a row's prediction came from: run, model, chunk and flow run.
-
-    Example: `nightshift explain flight_delays --key 123`
-    """
-    from nightshift.adapters.errors import ConfigurationError
-    from nightshift.adapters.history.lineage import origins
-    from nightshift.adapters.history.run_history import History
-    from nightshift.flows.config.job import load_job
-    from nightshift.flows.config.resources import open_ledger
-    from nightshift.flows.config.settings import load_settings
-
-    spec = load_job(job)
-    columns = spec.source.key
-    if len(key) != len(columns):
-        remedy = f"Give {len(columns)}, in this order: {', '.join(columns)}."
-        raise ConfigurationError("explain", "--key", f"{len(key)} values were given", remedy)
-    with open_ledger(load_settings()) as ledger:
-        found = origins(History(ledger), job, spec.target.table, columns, key)
-    if as_json:
-        terminal.print_json([asdict(origin) for origin in found])
-        return
-    if not found:
-        terminal.console.print(f"No run of {job} has a row with the key {', '.join(key)}.")
-        raise typer.Exit(1)
-    for origin in found:
-        run, seen = origin.run, "readers see it" if origin.visible else "readers do not see it"
-        head = f"run {run.run_id}, {run.partition}, {run.state}"
-        if run.role != "champion":
-            head += f", {run.role}"
-        terminal.console.print(f"[bold]{terminal.escaped(head)}[/]: {seen}")
-        lines: dict[str, Any] = {
-            **(origin.values or {"no prediction": origin.error}),
-            "model": f"{run.model_name}@{run.model_version}",
-            "chunk": origin.chunk,
-            "committed (UTC)": origin.committed_at and f"{origin.committed_at:%Y-%m-%d %H:%M:%S}",
-            "flow run": run.flow_run_id,
-            "inputs": origin.inputs or "not kept; a row's inputs are kept only if it is rejected",
-        }
-        for name, value in lines.items():
-            if value is not None:
-                terminal.console.print(terminal.escaped(f"  {name}: {value}"))
-
-
-def rejects(
-    job: JobName,
-    run: Annotated[int | None, typer.Option(help="The run; else the job's newest.")] = None,
-    again: Annotated[
-        bool, typer.Option("--replay", help="Score only these rows again, and merge them in.")
-    ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 50,
-    as_json: AsJson = False,
-) -> None:
-    """List the rows that got no prediction, and why; or score only those again.
-
-    Replayed, rows are scored as they are in the source now, with the run's model version; those
-    that have a prediction now are merged into the run, up to 200 of them in a transaction. A row
-    by which a check of the predictions would fail (`between`, `labels`, `missing`, ...) stays out.
-
-    Example: `nightshift rejects flight_delays --replay`
-    """
-    from nightshift.adapters.errors import RunUnknown
-    from nightshift.adapters.history.run_history import History
-    from nightshift.adapters.ledger.runs import CHAMPION, RunState
-    from nightshift.flows.cli.notify import announce_shown
-    from nightshift.flows.config.job import load_job
-    from nightshift.flows.config.resources import open_ledger, open_resources
-    from nightshift.flows.config.settings import load_settings
-    from nightshift.flows.replay import replay
-
-    settings, spec = load_settings(), load_job(job)
-    with open_ledger(settings) as ledger:
-        history = History(ledger)
-        if run is None:  # a challenger's run, which is begun later, has no rejects
-            champions = (line for line in history.runs(job) if line.role == CHAMPION)
-            newest = next(champions, None)
-        else:
-            newest = history.run(run)
-        if newest is None or newest.job != job:
-            raise RunUnknown(run or 0)
-        found = history.rejects(newest.run_id, limit)
-    if again:
-        with open_resources(settings, spec) as desk:
-            done = replay(settings, desk, newest.run_id)
-            if done.merged and newest.state == RunState.PUBLISHED:
-                announce_shown(settings, History(desk.ledger), newest.run_id)
-        if as_json:
-            terminal.print_json(asdict(done))
-        else:
-            _say_replayed(done, newest.state == RunState.QUARANTINED)
-        if done.failed:
-            raise typer.Exit(1)
-        return
-    if as_json:
-        terminal.print_json([asdict(reject) for reject in found])
-        return
-    terminal.print_table(
-        ["key", "kind", "error", "inputs"],
-        [[reject.key, reject.kind, reject.error, reject.inputs] for reject in found],
-        empty=f"Run {newest.run_id} has a prediction for every row.",
-    )
-    if found:
-        told = f"{newest.rejected:,} rows of run {newest.run_id}, {newest.partition}"
-        terminal.console.print(f"\n{told}, have no prediction")
-
-
-def _say_replayed(done: Any, quarantined: bool) -> None:
-    terminal.console.print(f"Merged [bold]{done.merged:,} rows[/] into run {done.run_id}")
-    if done.gone:
-        terminal.console.print(f"  {done.gone:,} are no longer in the source")
-    for key, error in done.errors[:20]:
-        terminal.console.print(terminal.escaped(f"  still none for {key}: {error}"))
-    if done.failed > 20:
-        terminal.console.print(f"  and {done.failed - 20:,} more")
-    if quarantined and not done.failed:
-        release_it = f'`nightshift release {done.run_id} --reason "..."` publishes it'
-        terminal.console.print(f"  The run is quarantined; {release_it}")
 
 
 def evaluate(job: JobName, partition: PartitionOption = None, as_json: AsJson = False) -> None:
@@ -340,3 +213,147 @@ def _day(instant: datetime, zone: Any) -> str:
     if instant in (BEGINNING, END):
         return ""
     return f"{instant.astimezone(zone):%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+
+
+def runs(
+    job: Annotated[str | None, typer.Argument(help="Only this job's runs.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest runs: what was scored with what, and how it ended.
+
+    A run begins when its model is loaded and its tables are found. What failed before that is
+    listed below them if a Prefect server is known: that of `nightshift up`, or PREFECT_API_URL.
+
+    Example: `nightshift runs flight_delays --limit 5`
+    """
+    from nightshift.adapters.database.engine import open_engine
+    from nightshift.adapters.history.run_history import History
+    from nightshift.adapters.ledger.ledger import Ledger
+    from nightshift.flows.config.job import load_job
+    from nightshift.flows.config.settings import load_settings
+
+    settings = load_settings()
+    engine = open_engine(settings.target_url())
+    try:
+        ledger = Ledger(engine, settings.database.schema_)
+        # More than are shown: an attempt is no run of its own if an older one has taken it in.
+        records = History(ledger).runs(job, max(limit, 1000)) if ledger.exists() else []
+    finally:
+        engine.dispose()
+    ids = {record.flow_run_id for record in records if record.flow_run_id}
+    records = records[:limit]
+    if as_json:
+        terminal.print_json([asdict(record) for record in records])
+        return
+    if job is not None and not records:
+        load_job(job)  # the error that lists the jobs, if this is none
+    columns: dict[str, list[Any]] = {
+        "run": [record.run_id for record in records],
+        "job": [record.job for record in records],
+        "partition": [record.partition for record in records],
+        "model": [f"{record.model_name}@{record.model_version}" for record in records],
+        "role": [record.role for record in records],
+        "state": [record.state for record in records],
+        "rows": [record.rows for record in records],
+        "rejected": [record.rejected for record in records],
+        "started (UTC)": [f"{record.started_at:%Y-%m-%d %H:%M}" for record in records],
+        "seconds": [_seconds(record.started_at, record.scored_at) for record in records],
+        "error": [record.error for record in records],
+    }
+    if not any(columns["rejected"]):
+        del columns["rejected"]
+    if len(set(columns["role"])) < 2:
+        del columns["role"]
+    rows = list(zip(*columns.values(), strict=True))
+    terminal.print_table(list(columns), rows, "No runs yet. `nightshift run JOB` makes one.")
+    _tell_attempts(settings.state_dir, job, limit, ids)
+
+
+def _seconds(start: datetime, end: datetime | None) -> float | None:
+    return None if end is None else (end - start).total_seconds()
+
+
+def _tell_attempts(state_dir: Path, job: str | None, limit: int, runs: set[str]) -> None:
+    """What failed before there was a run, if there is a Prefect server to ask."""
+    from nightshift.flows.orchestrator.server import tells_events
+
+    if not tells_events(state_dir):
+        return
+    from nightshift.flows.orchestrator.failed_runs import failed_attempts
+
+    attempts = failed_attempts(job, limit, runs)
+    if attempts:
+        terminal.say("\nFailed before there was a run:")
+        terminal.print_table(
+            ["job", "flow run", "state", "started (UTC)", "error"],
+            [
+                [
+                    attempt.job,
+                    attempt.name,
+                    attempt.state.lower(),
+                    f"{attempt.started_at:%Y-%m-%d %H:%M}" if attempt.started_at else None,
+                    attempt.reason,
+                ]
+                for attempt in attempts
+            ],
+            empty="",
+        )
+
+
+def report(
+    run: Annotated[
+        str, typer.Argument(help="The run's number, or a job's name for its newest run.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The file to write; `-` prints it. Else in the state folder."),
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Write a run's report: verdict, counts, checks, distributions, drift, rejects.
+
+    Made from the ledger, at any time after, for a run in any state.
+
+    Example: `nightshift report flight_delays --open`
+    """
+    from nightshift.flows.config.resources import open_ledger
+    from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.report.files import facts_about, html, keep
+    from nightshift.flows.report.verdict import verdict
+
+    settings = load_settings()
+    with open_ledger(settings) as ledger:
+        facts, notes = facts_about(ledger, settings, _number(ledger, run))
+    page = html(facts, notes, settings)
+    if output == Path("-"):
+        sys.stdout.write(page)
+        return
+    if output is None:
+        path = keep(page, settings, facts.found.run.run_id)
+    else:
+        path = output.absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    told = verdict(facts.found, facts.audit)
+    head = f"Run {facts.found.run.run_id}, {facts.found.run.job} {facts.found.run.partition}"
+    terminal.console.print(terminal.escaped(f"{head}: {told.word}. {told.reason}".strip()))
+    terminal.console.print(terminal.escaped(str(path)))
+    if open_:
+        typer.launch(path.as_uri())
+
+
+def _number(ledger: "Ledger", run: str) -> int:
+    """The run of that number, or the newest one of that job."""
+    from nightshift.adapters.errors import ConfigurationError
+    from nightshift.adapters.history.run_details import newest_run
+    from nightshift.flows.config.job import load_job
+
+    if run.isdecimal():
+        return int(run)
+    found = newest_run(ledger, run)
+    if found is None:
+        load_job(run)  # the error that lists the jobs, if this is none
+        problem, remedy = f"job {run!r} has no run yet", f"`nightshift run {run}` makes one."
+        raise ConfigurationError("report", "RUN", problem, remedy)
+    return found

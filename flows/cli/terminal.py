@@ -1,9 +1,10 @@
 """How the command line speaks: tables, a progress bar, errors, JSON."""
 
 import json
+import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, time
 from decimal import Decimal
@@ -26,7 +27,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from nightshift.flows.text import in_a_line
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
+JobName = Annotated[str, typer.Argument(help="The job: the name of its file in config/jobs.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="A model in place of the job's: `name`, `name@alias` or `name@7`."),
+]
 
 # A file or a pipe has no width of its own: what a script reads is neither folded nor cut.
 console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
@@ -107,6 +115,11 @@ def say_aside(text: str) -> None:
     errors.print(Text(text))
 
 
+def say_error(text: str) -> None:
+    """One line that says what is wrong and what to do."""
+    errors.print(Text.assemble(("Error:", "bold red"), f" {text}"))
+
+
 def escaped(text: str) -> str:
     """Text in which square brackets are no markup."""
     return escape(text)
@@ -139,3 +152,29 @@ def _cell(value: Any) -> str:
     if isinstance(value, About):
         return f"~{int(value):,}"
     return f"{value:,}" if _is_number(value) else " ".join(str(value).split())
+
+
+class _Announcer(logging.Handler):
+    """Hears of retries from Prefect's log, which alone knows when the next one is."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        match record.args:
+            case (_, reason, int(number), int(most), str(when)) if "Retry" in str(record.msg):
+                seconds = when.removesuffix(" second(s) from now")
+                told = f"in {float(seconds):.1f} s" if seconds != when else "at once"
+                self._say(f"Trying again {told} ({number} of {most}): {in_a_line(str(reason))}")
+
+
+@contextmanager
+def announcing_retries(say: Callable[[str], None]) -> Iterator[None]:
+    """While in this context, each retry of a step is said, with its reason."""
+    announcer, log = _Announcer(say), logging.getLogger("prefect.task_runs")
+    log.addHandler(announcer)
+    try:
+        yield
+    finally:
+        log.removeHandler(announcer)

@@ -153,7 +153,7 @@ TREND = """
 
     import numpy as np
 
-    from nightshift.adapters import Model
+    from nightshift.adapters.models.model import Model
 
 
     class Trend(Model):

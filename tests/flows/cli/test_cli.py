@@ -5,21 +5,21 @@ import re
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from command import Nightshift
-from nightshift.flows.cli.main import app
+from nightshift.flows.cli.main import LazyCommand, app
 from project import Project
 
 
-def commands(app: typer.Typer, path: str = "") -> list[str]:
+def commands(group: TyperGroup, path: str = "") -> list[str]:
     """Every command, and every group that is one itself, as a person types it."""
-    found = [
-        f"{path}{command.name or command.callback.__name__}"  # type: ignore[union-attr]
-        for command in app.registered_commands
-    ]
-    for group in app.registered_groups:
-        assert group.typer_instance is not None
-        found += [f"{path}{group.name}", *commands(group.typer_instance, f"{path}{group.name} ")]
+    found = []
+    for name, entry in group.commands.items():
+        command = entry.load() if isinstance(entry, LazyCommand) else entry
+        found.append(f"{path}{name}")
+        if isinstance(command, TyperGroup):
+            found += commands(command, f"{path}{name} ")
     return sorted(found)
 
 
@@ -153,7 +153,7 @@ def test_a_folder_without_a_project(
     assert "elsewhere/nightshift.yaml: there is no such file" in error
 
 
-@pytest.mark.parametrize("command", commands(app))
+@pytest.mark.parametrize("command", commands(typer.main.get_command(app)))
 def test_every_command_teaches_with_an_example(command: str) -> None:
     from typer.testing import CliRunner
 

@@ -122,7 +122,7 @@ def test_no_text_breaks_a_table(texts: list[str]) -> None:
 
 @pytest.mark.parametrize("text", [*BRACKETS, "key:smile:", "x" * 500])
 def test_an_error_is_one_line_shown_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.errors.print(f"[bold red]Error:[/] {terminal.escaped(text)}")
+    terminal.say_error(text)
     captured = capsys.readouterr()
     assert captured.err == f"Error: {text}\n"
     assert captured.out == ""

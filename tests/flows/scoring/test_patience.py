@@ -6,7 +6,7 @@ import re
 import pytest
 
 from nightshift.adapters.errors import ModelNotFound, RunTimedOut, StoreUnavailable
-from nightshift.flows.cli.retries import announcing_retries
+from nightshift.flows.cli.terminal import announcing_retries
 from nightshift.flows.score import score
 from project import Project
 
