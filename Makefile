@@ -21,8 +21,10 @@ chaos: $(VENV)/.test ## Break everything on purpose, for 20 minutes or so, or a 
 bench: $(VENV)/.all $(VENV)/.test $(VENV)/bench/.done ## Compare with peers; sizes: make bench ARGS='--rows 500000'
 	@$(BIN)/python benchmarks/compare.py $(ARGS)
 
-lint: $(VENV)/.lint ## Check style and types
+lint: $(VENV)/.lint ## Check style, types, imports between packages, sizes and words
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
+	@.ci/house || true  # lists what is left
 
 $(VENV)/.%: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); the first time this takes a minute or two."
