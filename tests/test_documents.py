@@ -18,4 +18,3 @@ def test_each_test_that_security_names_is_there() -> None:
             missing.append(f"{file}::{name}")
     assert named > 25
     assert not missing
-
