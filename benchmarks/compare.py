@@ -89,9 +89,9 @@ def arena(folder: Path, rows: int, models: list[str]) -> Iterator[dict[str, Any]
     os.environ["NIGHTSHIFT_CONFIG"] = str(folder / "config" / "nightshift.yaml")
     os.environ["XDG_RUNTIME_DIR"] = os.environ.get("XDG_RUNTIME_DIR", str(folder))
     os.chdir(folder)
-    from nightshift.flows.config.resources import create_key
     from nightshift.flows.config.settings import load_settings
     from nightshift.flows.orchestrator.server import prefect_api
+    from nightshift.flows.register import create_key
 
     settings = load_settings()
     place = {"url": url, "data": folder / "postgres", "folder": str(folder), "port": port}

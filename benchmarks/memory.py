@@ -63,8 +63,9 @@ def prepare(folder: Path, sizes: list[int], columns: int) -> None:
 
     from nightshift.adapters.database.engine import open_engine
     from nightshift.adapters.libraries.sklearn import SklearnModel
-    from nightshift.flows.config.resources import create_key, open_store, publish
+    from nightshift.flows.config.resources import open_store
     from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.register import create_key, register
 
     jobs = folder / "config" / "jobs"
     jobs.mkdir(parents=True)
@@ -76,7 +77,7 @@ def prepare(folder: Path, sizes: list[int], columns: int) -> None:
     sample = pd.DataFrame(np.random.default_rng(0).random((1000, columns)), columns=names)
     model = SklearnModel(LinearRegression().fit(sample, sample.sum(axis="columns")))
     create_key(load_settings())
-    open_store(load_settings()).promote("sum", publish("sum", model, sample).version)
+    open_store(load_settings()).promote("sum", register("sum", model, sample).version)
     engine = open_engine(load_settings().target_url())
     for size in sizes:
         table = f"rows_{size}"

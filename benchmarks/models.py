@@ -23,8 +23,9 @@ TOLERANCE = {"network": 1e-4, "xgboost": 1e-6}
 
 def train(name: str, sample: pd.DataFrame, folder: Path) -> None:
     """Fit the model, write it as its library does, and publish it in the project."""
-    from nightshift.flows.config.resources import open_store, publish
+    from nightshift.flows.config.resources import open_store
     from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.register import register
 
     numbers = sample.select_dtypes("float").fillna(0).to_numpy()
     target = numbers[:, :5].sum(axis=1) + numbers[:, 5] * numbers[:, 6]
@@ -36,7 +37,7 @@ def train(name: str, sample: pd.DataFrame, folder: Path) -> None:
         sample = sample.astype("float32")
     else:
         joblib.dump(model, folder / f"{name}.joblib")
-    version = publish(name, adapter, sample).version
+    version = register(name, adapter, sample).version
     open_store(load_settings()).promote(name, version)
 
 

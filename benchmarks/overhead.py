@@ -64,8 +64,9 @@ def _fill(days: int) -> None:
 
     from nightshift.adapters.database.engine import open_engine
     from nightshift.adapters.libraries.sklearn import SklearnModel
-    from nightshift.flows.config.resources import create_key, open_store, publish
+    from nightshift.flows.config.resources import open_store
     from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.register import create_key, register
 
     settings = load_settings()
     engine = open_engine(settings.target_url())
@@ -82,7 +83,7 @@ def _fill(days: int) -> None:
     engine.dispose()
     create_key(settings)
     frame = pd.DataFrame({"x": [0.0, 1.0, 2.0]})
-    publish("linear", SklearnModel(LinearRegression().fit(frame, frame["x"])), frame)
+    register("linear", SklearnModel(LinearRegression().fit(frame, frame["x"])), frame)
     open_store(settings).promote("linear", 1)
 
 

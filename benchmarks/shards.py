@@ -42,9 +42,10 @@ def compare(folder: Path, rows: int, processes: int, rounds: int) -> None:
     from sklearn.ensemble import RandomForestRegressor
 
     from nightshift.adapters.libraries.sklearn import SklearnModel
-    from nightshift.flows.config.resources import open_store, publish
+    from nightshift.flows.config.resources import open_store
     from nightshift.flows.config.settings import load_settings
     from nightshift.flows.orchestrator.server import prefect_api
+    from nightshift.flows.register import register
 
     prepare(folder, [rows], columns=20)
     sample = pd.DataFrame(
@@ -53,7 +54,7 @@ def compare(folder: Path, rows: int, processes: int, rounds: int) -> None:
     forest = RandomForestRegressor(500, n_jobs=1, random_state=0)
     model = SklearnModel(forest.fit(sample, sample.sum(axis="columns")))
     settings = load_settings()
-    open_store(settings).promote("forest", publish("forest", model, sample[:1000]).version)
+    open_store(settings).promote("forest", register("forest", model, sample[:1000]).version)
     for shards in (1, processes):
         text = JOB.format(rows=rows, name=f"in_{shards}", shards=shards)
         (folder / "config" / "jobs" / f"in_{shards}.yaml").write_text(text)

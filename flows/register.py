@@ -1,12 +1,72 @@
-"""What a version must have shown as a challenger before an alias may name it."""
+"""Registering model versions, and what a version must show before an alias may name it."""
 
-from nightshift.adapters.errors import AgreementTooLow, ConfigurationError
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nightshift.adapters.errors import AgreementTooLow, ConfigurationError, NightshiftError
 from nightshift.adapters.history.comparisons import ComparedRun, newest_comparison
-from nightshift.adapters.store.model_store import Manifest
+from nightshift.adapters.models.model import Model
+from nightshift.adapters.store.model_store import CHAMPION, Manifest
+from nightshift.adapters.store.trust_policy import SigningKey
 from nightshift.flows.config.job import Job, job_names, load_job
-from nightshift.flows.config.resources import NOTHING_YET, open_ledger, uses_alias
-from nightshift.flows.config.settings import Settings
+from nightshift.flows.config.resources import NOTHING_YET, open_ledger, open_resources, open_store
+from nightshift.flows.config.settings import Settings, load_settings
 from nightshift.flows.scoring.challenger.comparison import Comparison
+
+
+def register(
+    name: str, model: Model, sample: pd.DataFrame, sign_key: Path | None = None, **details: Any
+) -> Manifest:
+    """Register a model as the next version of `name` in this project's store, signed with its key.
+
+    `sign_key` is a private key file, used in place of trust.sign_key. `details` are those of
+    `ModelStore.publish`: metrics, description, trained_through.
+    """
+    settings = load_settings()
+    key = sign_key or settings.sign_key()
+    signing = None if key is None else SigningKey.load(key)
+    return open_store(settings).publish(name, model, sample, sign_with=signing, **details)
+
+
+def create_key(settings: Settings) -> Path:
+    """Create this machine's key pair at trust.sign_key; returns the path of the public key."""
+    path = settings.sign_key()
+    if path is None:
+        problem, remedy = "it is not set", "Name a file for the private key there."
+        raise ConfigurationError("nightshift.yaml", "trust.sign_key", problem, remedy)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    key = SigningKey.create()
+    key.save(path)
+    public = path.with_suffix(".pub")
+    public.write_text(key.public + "\n", encoding="utf-8")
+    return public
+
+
+def broken_jobs(settings: Settings, manifest: Manifest, alias: str) -> dict[str, str]:
+    """The jobs that use the alias and could not run with this version: name -> why not."""
+    broken = {}
+    for name in job_names():
+        try:
+            job = load_job(name)
+        except ConfigurationError:
+            continue  # it could not run with any version, and says so itself
+        if not uses_alias(job, manifest.name, alias):
+            continue
+        try:
+            with open_resources(settings, job) as desk:
+                desk.source.check(manifest.signature)
+                desk.predictions(manifest.signature).check()
+        except NightshiftError as error:
+            broken[name] = str(error)
+    return broken
+
+
+def uses_alias(job: Job, name: str, alias: str) -> bool:
+    """Whether the job scores with the version that this alias of the model names."""
+    by_default = job.model == name and alias == CHAMPION
+    return by_default or job.model == f"{name}@{alias}"
 
 
 def require_agreement(settings: Settings, manifest: Manifest, alias: str) -> None:

@@ -15,7 +15,7 @@ from nightshift.adapters.target.predictions import Predictions
 from nightshift.adapters.target.replayed_rows import merge
 from nightshift.flows.checks.evidence import failing_outputs, profile_of
 from nightshift.flows.config.quantities import Budget
-from nightshift.flows.config.resources import JobResources, person
+from nightshift.flows.config.resources import JobResources, current_user
 from nightshift.flows.config.settings import Settings
 from nightshift.flows.scoring.loaded_model import LoadedModel, opened
 from nightshift.flows.scoring.prediction.predictor import Limits, Predictor, Scored
@@ -125,7 +125,7 @@ class _Merging:
                 before = Profile() if text is None else Profile.from_json(text)
                 return before.merged(part).to_json()
 
-            merge(self.predictions, self.run.run_id, rows, rejects, person(), profiled)
+            merge(self.predictions, self.run.run_id, rows, rejects, current_user(), profiled)
             self.done.merged += len(rejects)
             self.whole, self.failing = whole, failing
 

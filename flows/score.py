@@ -38,7 +38,7 @@ from nightshift.adapters.target.predictions import Predictions
 from nightshift.flows.checks.audit import require_checks
 from nightshift.flows.checks.evidence import audited
 from nightshift.flows.config.job import Job, load_job
-from nightshift.flows.config.resources import JobResources, open_resources, person
+from nightshift.flows.config.resources import JobResources, current_user, open_resources
 from nightshift.flows.config.settings import Settings, load_settings
 from nightshift.flows.orchestrator.cancellation import Watch
 from nightshift.flows.orchestrator.events import emit_published, emit_quarantined
@@ -324,7 +324,7 @@ def audit(cell: Partition, run: Run, result: ScoreResult) -> ScoreResult:
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
 def publish(desk: JobResources, run: Run, result: ScoreResult) -> None:
     """Make this run's predictions the ones that readers see."""
-    desk.ledger.publish(run, person())
+    desk.ledger.publish(run, current_user())
     emit_published(result)
     get_run_logger().info("Published %s rows in %s", f"{result.written:,}", result.target)
 

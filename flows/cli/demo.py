@@ -18,9 +18,10 @@ from nightshift.adapters.errors import ConfigurationError, NightshiftError
 from nightshift.adapters.store.model_store import Manifest, ModelStore
 from nightshift.flows.cli import terminal
 from nightshift.flows.config.job import load_job
-from nightshift.flows.config.resources import create_key, open_store, publish
+from nightshift.flows.config.resources import open_store
 from nightshift.flows.config.settings import Settings, load_settings
 from nightshift.flows.orchestrator.server import prefect_api
+from nightshift.flows.register import create_key, register
 
 JOB, MODEL, DAY = "flight_delays", "arrival_delay", "2013-10-01"
 ROWS = 336_776
@@ -191,7 +192,7 @@ def _published(store: ModelStore, engine: sa.Engine) -> tuple[Manifest, str]:
     # Cancelled flights are not in it, but they will be scored, so the sample shows one.
     sample = pd.concat([training[INPUTS], training[INPUTS].head(1).assign(dep_delay=np.nan)])
     estimator = _pipeline().fit(training[INPUTS], training["arr_delay"])
-    manifest = publish(
+    manifest = register(
         MODEL,
         SklearnModel(estimator),
         sample.reset_index(drop=True),

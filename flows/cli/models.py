@@ -225,9 +225,9 @@ def move_alias(name: str, version: int, alias: str, force: bool) -> Any:
     Raises JobsBroken, AgreementTooLow, or what loading the model raises; with `force` only what the
     store itself does.
     """
-    from nightshift.flows.config.resources import broken_jobs, open_store
+    from nightshift.flows.config.resources import open_store
     from nightshift.flows.config.settings import load_settings
-    from nightshift.flows.register import require_agreement
+    from nightshift.flows.register import broken_jobs, require_agreement
 
     settings = load_settings()
     store = open_store(settings)

@@ -59,8 +59,8 @@ def publish(
     """
     from nightshift.adapters.models.registry import adapter_for_file
     from nightshift.adapters.store.manifest import checked_name
-    from nightshift.flows.config import resources
     from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.register import register as register_model
 
     if alias is not None:
         checked_name(alias, "alias")
@@ -71,7 +71,7 @@ def publish(
     if as_ is not None:
         model = _converted(as_, model, frame)
     through = None if trained_through is None else trained_through.date()
-    manifest = resources.publish(
+    manifest = register_model(
         name,
         model,
         frame,
@@ -183,8 +183,8 @@ def create(as_json: AsJson = False) -> None:
 
     Example: `nightshift keys create`
     """
-    from nightshift.flows.config.resources import create_key
     from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.register import create_key
 
     public = create_key(load_settings())
     text = public.read_text(encoding="utf-8").strip()

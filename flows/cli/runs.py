@@ -32,12 +32,12 @@ def release(
     from nightshift.adapters.history.run_history import History
     from nightshift.adapters.ledger.pointer import Pointer
     from nightshift.flows.cli.notify import announce_shown
-    from nightshift.flows.config.resources import open_ledger, person
+    from nightshift.flows.config.resources import current_user, open_ledger
     from nightshift.flows.config.settings import load_settings
 
     settings = load_settings()
     with open_ledger(settings) as ledger:
-        moved = Pointer(ledger).release(run, person(), reason)
+        moved = Pointer(ledger).release(run, current_user(), reason)
         _say_moved(moved, f"Released run {run}", as_json)
         announce_shown(settings, History(ledger), run)
 
@@ -49,7 +49,7 @@ def roll_back(job: str, partition: str, to: int | None, reason: str | None, as_j
     from nightshift.adapters.ledger.pointer import Pointer
     from nightshift.flows.cli.notify import announce_shown
     from nightshift.flows.config.job import load_job
-    from nightshift.flows.config.resources import open_ledger, person
+    from nightshift.flows.config.resources import current_user, open_ledger
     from nightshift.flows.config.settings import load_settings
 
     if not reason:
@@ -59,7 +59,7 @@ def roll_back(job: str, partition: str, to: int | None, reason: str | None, as_j
     settings = load_settings()
     with open_ledger(settings) as ledger:
         moved = Pointer(ledger).rollback(
-            job, cell.label, cell.start, cell.end, person(), reason, to
+            job, cell.label, cell.start, cell.end, current_user(), reason, to
         )
         _say_moved(moved, f"Rolled {job} {cell.label} back to run {moved.run_id}", as_json)
         announce_shown(settings, History(ledger), moved.run_id, cell.label)

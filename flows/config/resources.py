@@ -3,31 +3,24 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import sqlalchemy as sa
 
 from nightshift.adapters.backends.registry import predictions_lane, source_lane
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.database.watchdog import watch
-from nightshift.adapters.errors import ConfigurationError, NightshiftError
+from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.ledger.ledger import Ledger
-from nightshift.adapters.models.model import Model
 from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.store.model_store import (
-    CHAMPION,
-    Manifest,
     ModelStore,
     StoreOptions,
     somebody,
 )
-from nightshift.adapters.store.trust_policy import SigningKey
 from nightshift.adapters.target.predictions import Predictions
 from nightshift.flows.config.job import Job, job_names, load_job
-from nightshift.flows.config.settings import Settings, load_settings
+from nightshift.flows.config.settings import Settings
 
 NOTHING_YET = "the ledger"
 """The place of the error that says that there is no ledger."""
@@ -88,8 +81,8 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
         engine.dispose()
 
 
-def person() -> str:
-    """Who is at work here, for the ledger: user@host."""
+def current_user() -> str:
+    """user@host, as the ledger records it."""
     return f"{somebody()}@{socket.gethostname()}"
 
 
@@ -116,53 +109,6 @@ def open_store(settings: Settings) -> ModelStore:
     return ModelStore(settings.store_url(), options, settings.trust_policy())
 
 
-def publish(
-    name: str, model: Model, sample: pd.DataFrame, sign_key: Path | None = None, **details: Any
-) -> Manifest:
-    """Put a model into this project's store as its next version, signed with its key.
-
-    `sign_key` is a private key file in place of trust.sign_key; `details` are those of
-    `ModelStore.publish`: metrics, description, trained_through.
-    """
-    settings = load_settings()
-    key = sign_key or settings.sign_key()
-    signing = None if key is None else SigningKey.load(key)
-    return open_store(settings).publish(name, model, sample, sign_with=signing, **details)
-
-
-def create_key(settings: Settings) -> Path:
-    """Make this machine's key pair, where the settings say; the path of the public half."""
-    path = settings.sign_key()
-    if path is None:
-        problem, remedy = "it is not set", "Name a file for the private key there."
-        raise ConfigurationError("nightshift.yaml", "trust.sign_key", problem, remedy)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    key = SigningKey.create()
-    key.save(path)
-    public = path.with_suffix(".pub")
-    public.write_text(key.public + "\n", encoding="utf-8")
-    return public
-
-
-def broken_jobs(settings: Settings, manifest: Manifest, alias: str) -> dict[str, str]:
-    """The jobs that use the alias and could not run with this version: name -> why not."""
-    broken = {}
-    for name in job_names():
-        try:
-            job = load_job(name)
-        except ConfigurationError:
-            continue  # it could not run with any version, and says so itself
-        if not uses_alias(job, manifest.name, alias):
-            continue
-        try:
-            with open_resources(settings, job) as desk:
-                desk.source.check(manifest.signature)
-                desk.predictions(manifest.signature).check()
-        except NightshiftError as error:
-            broken[name] = str(error)
-    return broken
-
-
 def any_job_waits() -> bool:
     """Whether a job asks to be told of events."""
     for name in job_names():
@@ -170,9 +116,3 @@ def any_job_waits() -> bool:
             if load_job(name).on is not None:
                 return True
     return False
-
-
-def uses_alias(job: Job, name: str, alias: str) -> bool:
-    """Whether the job scores with the version that this alias of the model names."""
-    by_default = job.model == name and alias == CHAMPION
-    return by_default or job.model == f"{name}@{alias}"

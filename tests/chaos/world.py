@@ -22,8 +22,8 @@ from tests.chaos.night import JOB, PATIENCE, PUBLISHED, Night
 
 from nightshift.adapters.database.embedded import start_embedded
 from nightshift.adapters.database.engine import open_engine
-from nightshift.flows.config.resources import create_key
 from nightshift.flows.config.settings import load_settings
+from nightshift.flows.register import create_key
 from project import MODEL_CODE, Project
 from wire import Wire
 

@@ -23,9 +23,9 @@ from sklearn.linear_model import LogisticRegression
 
 from command import Nightshift, Printed
 from nightshift.flows.cli.main import main
-from nightshift.flows.config.resources import create_key
 from nightshift.flows.config.settings import load_settings
 from nightshift.flows.orchestrator.server import prefect_api
+from nightshift.flows.register import create_key
 from project import MODEL_CODE, Project
 from watched import Hanging
 

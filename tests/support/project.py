@@ -12,8 +12,9 @@ import yaml
 
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.store.model_store import Manifest, ModelStore
-from nightshift.flows.config.resources import open_store, publish
+from nightshift.flows.config.resources import open_store
 from nightshift.flows.config.settings import load_settings
+from nightshift.flows.register import register
 
 JOB = {
     "model": "doubler@champion",
@@ -126,7 +127,7 @@ class Project:
         sample = pd.DataFrame({"x": [1.0, np.nan, 3.0]})
         model: Model = SklearnModel(Doubler(**settings).fit(sample))
         nullable = sample.dropna() if settings.get("behaviour") == "nan" else sample
-        manifest = publish("doubler", model, nullable, trained_through=trained_through)
+        manifest = register("doubler", model, nullable, trained_through=trained_through)
         self.store.promote("doubler", manifest.version)
         return manifest
 

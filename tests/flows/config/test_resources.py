@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from nightshift.flows.config.resources import person
+from nightshift.flows.config.resources import current_user
 
 
 @pytest.mark.parametrize("error", [KeyError, OSError])  # before Python 3.13, and from it on
@@ -14,4 +14,4 @@ def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch, error: type[Exce
         raise error("getpwuid(): uid not found: 1000690000")
 
     monkeypatch.setattr(getpass, "getuser", getuser)
-    assert person() == f"unknown@{socket.gethostname()}"
+    assert current_user() == f"unknown@{socket.gethostname()}"

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 from nightshift.adapters.libraries.sklearn import SklearnModel
 from nightshift.flows.cli.main import app
-from nightshift.flows.config.resources import publish
 from nightshift.flows.orchestrator.events import RUN_QUARANTINED
 from nightshift.flows.orchestrator.server import send_the_rest
+from nightshift.flows.register import register
 from nightshift.flows.score import score
 from project import Project
 from served import post
@@ -221,7 +221,7 @@ def prepared(
     project.write_job(**{**shape, **job})
     sample = fares(nullable=nullable)
     target = sample["distance"].fillna(500) / 10 + sample["carrier"].str[1].astype(int)
-    manifest = publish("fares", SklearnModel(module.Fares().fit(sample, target)), sample)
+    manifest = register("fares", SklearnModel(module.Fares().fit(sample, target)), sample)
     project.store.promote("fares", manifest.version)
     return Nights(project, module)
 
@@ -308,7 +308,7 @@ def test_a_new_version_that_was_constant_from_the_start(nights: Nights) -> None:
     nights.good()
     sample = fares()
     blunt = nights.model.Fares().fit(sample, np.full(len(sample), 21.0))
-    nights.project.store.promote("fares", publish("fares", SklearnModel(blunt), sample).version)
+    nights.project.store.promote("fares", register("fares", SklearnModel(blunt), sample).version)
     nights.quarantined("prediction prediction: 100 % of 2,000 rows are 21")
 
 

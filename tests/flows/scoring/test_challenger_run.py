@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from nightshift.adapters.errors import PredictionFailed
 from nightshift.adapters.libraries.sklearn import SklearnModel
 from nightshift.flows.cli.main import app
-from nightshift.flows.config.resources import publish
+from nightshift.flows.register import register
 from nightshift.flows.score import score
 from nightshift.flows.scoring.challenger.comparison import Comparison
 from project import Project
@@ -65,7 +65,7 @@ def rivals(project: Project, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def challenge(project: Project, module: Any, sample: pd.DataFrame = SAMPLE, **job: Any) -> None:
     """Publish a challenger that reads the sample's columns, and name it in the job file."""
-    manifest = publish("rival", SklearnModel(module.Rival().fit(sample)), sample)
+    manifest = register("rival", SklearnModel(module.Rival().fit(sample)), sample)
     project.store.promote("rival", manifest.version, "challenger")
     project.write_job(challenger="rival@challenger", **job)
 
@@ -247,7 +247,7 @@ def test_a_challenger_that_cannot_be_had(
         if way == "no such alias":
             project.write_job(challenger="rival@stranger")
         if way == "other outputs":
-            manifest = publish("rival", SklearnModel(_two_outputs()), SAMPLE.dropna())
+            manifest = register("rival", SklearnModel(_two_outputs()), SAMPLE.dropna())
             project.store.promote("rival", manifest.version, "challenger")
         if way == "no code":
             (project.folder / "rivals.py").unlink()
