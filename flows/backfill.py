@@ -33,7 +33,7 @@ from nightshift.adapters.ledger.backfills import (
     WAITING,
     Backfill,
     Backfills,
-    Facts,
+    PartitionStatus,
     Step,
     estimate_rows,
 )
@@ -123,14 +123,14 @@ def backfill(
     with open_resources(settings, spec) as desk:
         backfills, manifest = Backfills(desk.ledger), _resolved(settings, model or spec.model)
         version, owner, run_id = (manifest.name, manifest.version), new_owner(), flow_run.id
-        going_on, facts = None, Facts()
+        going_on, facts = None, PartitionStatus()
         if not dry_run or desk.ledger.exists():
             desk.ledger.create()
             going_on = backfills.unfinished(job, parameters, version)
             if going_on is not None and not dry_run:
                 going_on = backfills.take_over(going_on, owner, run_id)
             if going_on is None:
-                facts = backfills.facts(job, cells[0].start, cells[-1].end)
+                facts = backfills.read_status(job, cells[0].start, cells[-1].end)
         if going_on is not None:
             steps = list(going_on.steps)
         else:
@@ -152,8 +152,8 @@ def backfill(
                 with prepared(settings, spec, manifest.reference) as common:
                     common = replace(
                         common,
-                        unless_done_since=plan.planned_at,
-                        unless_moved=reprocess != "all",
+                        unless_published_since=plan.planned_at,
+                        unless_changed=reprocess != "all",
                         alone=False,
                     )
                     runner = _Runner(settings, common, plan, backfills, allow_leakage)
@@ -184,7 +184,7 @@ def _resolved(settings: Settings, reference: str) -> Manifest:
 def _planned(
     desk: JobResources,
     cells: list[Partition],
-    facts: Facts,
+    facts: PartitionStatus,
     reprocess: Reprocess,
     manifest: Manifest,
     order: Order,

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from nightshift.adapters.errors import AgreementTooLow, ConfigurationError, NightshiftError
-from nightshift.adapters.history.comparisons import ComparedRun, newest_comparison
+from nightshift.adapters.history.comparisons import ComparedRun, read_newest_comparison
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.store.model_store import CHAMPION, Manifest
 from nightshift.adapters.store.trust_policy import SigningKey
@@ -95,7 +95,7 @@ def require_agreement(settings: Settings, manifest: Manifest, alias: str) -> Non
 def _compared(settings: Settings, job: Job, manifest: Manifest) -> ComparedRun | None:
     try:
         with open_ledger(settings) as ledger:
-            return newest_comparison(ledger, job.name, manifest.name, manifest.version)
+            return read_newest_comparison(ledger, job.name, manifest.name, manifest.version)
     except ConfigurationError as error:
         if error.place == NOTHING_YET:
             return None

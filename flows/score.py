@@ -156,13 +156,13 @@ def _score_partition(
     scoring = _retried(score_rows, settings, job).with_options(timeout_seconds=seconds)
     try:
         run, result = scoring(cell, new_owner())
-        with _failing(desk, run), desk.ledger.kept_alive(run):
+        with _failing(desk, run), desk.ledger.keep_alive(run):
             result = _retried(audit, settings, job)(cell, run, result)
             _retried(publish, settings, job)(desk, run, result)
     except TaskRunTimeoutError as error:
         raise RunTimedOut(job.name, cell.label, seconds or 0.0) from error
     except (PartitionBusy, OwnershipLost) as error:
-        if common.unless_done_since is None:
+        if common.unless_published_since is None:
             raise
         raise Held(str(error)) from error
     show_result(result, job.source_spec())
@@ -223,14 +223,14 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
     in_snapshot: tuple[int, ...] = ()
     try:
         with ExitStack() as held:
-            held.enter_context(ledger.kept_alive(run))
+            held.enter_context(ledger.keep_alive(run))
             opened_at = source.snapshot(manifest.signature, cell.start, cell.end)
             snapshot = held.enter_context(opened_at)
             behind = chunk_rows(desk.job, manifest.signature), manifest.signature.input_names
             if not unchanged(ledger, source, snapshot, run.run_id, *behind):
                 log.info("Rows have changed behind its last chunk, so a new run begins")
                 run = ledger.begin(request, owner, resume=False)
-                held.enter_context(ledger.kept_alive(run))
+                held.enter_context(ledger.keep_alive(run))
             if run.state != RunState.SCORED:
                 expected = remaining(source, snapshot, ledger.shards(run.run_id))
                 rival = held.enter_context(_beside(common, cell, run))
@@ -375,8 +375,8 @@ def _request(
         fingerprint=hashlib.sha256(text.encode()).hexdigest(),
         role=role,
         flow_run_id=flow_run.id,
-        unless_done_since=common.unless_done_since if role == CHAMPION else None,
-        unless_moved=common.unless_moved,
+        unless_published_since=common.unless_published_since if role == CHAMPION else None,
+        unless_changed=common.unless_changed,
     )
 
 

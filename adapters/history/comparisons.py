@@ -22,7 +22,9 @@ class ComparedRun:
     """JSON of how it compares."""
 
 
-def newest_comparison(ledger: Ledger, job: str, model: str, version: int) -> ComparedRun | None:
+def read_newest_comparison(
+    ledger: Ledger, job: str, model: str, version: int
+) -> ComparedRun | None:
     """The last run in which this version of the model was the job's challenger, if there is one."""
     runs = ledger.tables.runs
     names = list(ComparedRun.__dataclass_fields__)

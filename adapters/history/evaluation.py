@@ -15,7 +15,7 @@ from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, RunState
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Evaluation:
     """How one run's predictions compare with what happened. Numbers have the first three metrics,
     classes the last: booleans, texts, and what the caller says is one. Whole numbers, which may
     be either, have all four.
@@ -40,7 +40,7 @@ class Outcome:
     """Share of classes that were right."""
 
 
-def outcomes(
+def evaluate_predictions(
     history: History,
     job: str,
     target: str,
@@ -49,7 +49,7 @@ def outcomes(
     column: str,
     output: str | None,
     is_class: Callable[[str], bool] = lambda _: False,
-) -> list[Outcome]:
+) -> list[Evaluation]:
     """One line per partition and model version, of its newest run that readers saw, or of its
     newest as a challenger, if it is kept.
 
@@ -103,7 +103,7 @@ def outcomes(
         about = {line["run_id"]: line for line in lines.mappings()}
     return sorted(
         (
-            Outcome(
+            Evaluation(
                 model=f"{line['model_name']}@{line['model_version']}",
                 role=line["role"],
                 partition=line["partition"],

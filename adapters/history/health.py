@@ -43,7 +43,7 @@ class Contact:
 
 
 @dataclass(frozen=True)
-class Abandoned:
+class AbandonedRun:
     """A run that says it is running, and whose owner gives no sign of life."""
 
     run_id: int
@@ -94,7 +94,7 @@ def contact(engine: sa.Engine) -> Contact:
         )
 
 
-def unwritable(ledger: Ledger) -> list[str]:
+def find_write_problems(ledger: Ledger) -> list[str]:
     """What keeps this role from keeping predictions there: sentences, each with what mends it.
 
     Asks PostgreSQL, MariaDB, MySQL, and the folders of SQLite and DuckDB; of others nothing is
@@ -182,7 +182,7 @@ def _mysql_grantee(connection: sa.Connection) -> str:
     return f"'{user}'@'{host}'"
 
 
-def ledger_gaps(ledger: Ledger) -> list[str]:
+def find_missing_columns(ledger: Ledger) -> list[str]:
     """Tables and columns that this version works with and the ledger lacks: `table.column`.
 
     A ledger that was not made yet has none: the first run makes it.
@@ -202,7 +202,7 @@ def ledger_gaps(ledger: Ledger) -> list[str]:
     return gaps
 
 
-def abandoned(ledger: Ledger) -> list[Abandoned]:
+def find_abandoned_runs(ledger: Ledger) -> list[AbandonedRun]:
     """Runs, also scored ones, whose owner is dead, or silent for longer than the lease; the longest
     silent first. A challenger's run ends once it is scored.
     """
@@ -236,7 +236,7 @@ def abandoned(ledger: Ledger) -> list[Abandoned]:
     for run_id, job, partition, owner, beat, written in running:
         silent = (now - max(beat, written or beat)).total_seconds()
         if silent > ledger.lease or is_dead(owner):
-            found.append(Abandoned(run_id, job, partition, owner, silent))
+            found.append(AbandonedRun(run_id, job, partition, owner, silent))
     return sorted(found, key=lambda run: -run.silent)
 
 

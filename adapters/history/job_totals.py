@@ -31,7 +31,7 @@ class JobTotals:
     """Seconds since the last sign of the running run that is silent for longest."""
 
 
-def totals(ledger: Ledger) -> list[JobTotals]:
+def read_job_totals(ledger: Ledger) -> list[JobTotals]:
     """The totals of each job, by name; empty where nothing was ever scored."""
     if not ledger.exists():
         return []

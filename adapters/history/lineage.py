@@ -16,7 +16,7 @@ from nightshift.adapters.source.columns import encode_key
 
 
 @dataclass(frozen=True)
-class Origin:
+class Lineage:
     """One prediction of a row, and who made it."""
 
     run: RunRecord
@@ -32,9 +32,9 @@ class Origin:
     """Of a rejected row, what the model was given, as JSON; of others it is not kept."""
 
 
-def origins(
+def trace_row(
     history: History, job: str, target: str, key: Sequence[str], texts: Sequence[str]
-) -> list[Origin]:
+) -> list[Lineage]:
     """Every prediction of one row that is kept, newest run first.
 
     `texts` are the values of the key columns as a person writes them.
@@ -59,13 +59,13 @@ def origins(
         rejected = refused.all()
     hidden = {"run_id", *key, PARTITION_TIME}
     made = [
-        Origin(run, run.run_id in visible, values, chunk, at, None, None)
+        Lineage(run, run.run_id in visible, values, chunk, at, None, None)
         for row, (chunk, at) in zip(found, chunks, strict=True)
         if (run := history.run(row["run_id"])) is not None
         for values in [{name: value for name, value in row.items() if name not in hidden}]
     ]
     made += [
-        Origin(run, False, None, row["chunk"], None, row["error"], row["inputs"])
+        Lineage(run, False, None, row["chunk"], None, row["error"], row["inputs"])
         for row in rejected
         if (run := history.run(row["run_id"])) is not None
     ]

@@ -12,7 +12,7 @@ from nightshift.adapters.database.engine import open_reader, translated
 from nightshift.adapters.errors import RunUnknown
 from nightshift.adapters.history.run_history import History, RunRecord
 from nightshift.adapters.ledger.ledger import Ledger
-from nightshift.adapters.ledger.pointer import Move
+from nightshift.adapters.ledger.pointer import PublicationChange
 from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, RunState
 
 _MOST_KINDS = 10
@@ -34,7 +34,7 @@ class RejectsOfKind:
 
 
 @dataclass(frozen=True)
-class Shown:
+class VisibleRun:
     """A run whose rows readers see, and the range of the source's time where they do."""
 
     run_id: int
@@ -47,7 +47,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Dossier:
+class RunDetails:
     """One run: how it ended, and what it is to be compared with."""
 
     run: RunRecord
@@ -76,9 +76,9 @@ class Dossier:
     before: RunRecord | None
     """The run that readers saw in its range, or in some of it, before it was published; or, if it
     was not, when its last row was scored."""
-    shown: Sequence[Shown]
+    shown: Sequence[VisibleRun]
     """What readers see in its partition's range now; at most 20 runs."""
-    moves: Sequence[Move]
+    changes: Sequence[PublicationChange]
     """Who made it what they see, when and why; newest first."""
     sql: str
     """What shows its rows: in the readers' view, or beside it."""
@@ -95,9 +95,9 @@ def newest_run(ledger: Ledger, job: str) -> int | None:
         return found
 
 
-def dossier(
+def read_run_details(
     ledger: Ledger, run_id: int, usual: Callable[[str | None], bool] = lambda _: True
-) -> Dossier:
+) -> RunDetails:
     """What there is of the run; of a challenger's, that of the champion beside which it ran.
 
     `usual` says by the JSON of an earlier run's audit whether a run is compared with that one.
@@ -111,19 +111,23 @@ def dossier(
         challenger = reader.challenger_of(row)
         chunks, first, last = reader.commits(run_id)
         profiles, timings = reader.documents(run_id)
-        shown, moves, target = reader.shown(row), reader.moves(run_id), reader.target(row["job"])
-        before_id = reader.seen_before(row, moves)
+        shown, changes, target = (
+            reader.shown(row),
+            reader.changes(run_id),
+            reader.target(row["job"]),
+        )
+        before_id = reader.seen_before(row, changes)
         record = history.run(run_id)
         if record is None:
             raise RunUnknown(run_id)
         rejects = reader.rejects(run_id) if record.rejected else []
     start: datetime = row["partition_start"]
-    former = history.former(record.job, record.partition, start, run_id, usual)
+    former = history.earlier_run(record.job, record.partition, start, run_id, usual)
     earlier = None if former is None else history.run(former.run_id)
     before = earlier
     if former is None or before_id != former.run_id:
         before = None if before_id is None else history.run(before_id)
-    return Dossier(
+    return RunDetails(
         run=record,
         start=start,
         end=row["partition_end"],
@@ -140,7 +144,7 @@ def dossier(
         earlier_profiles=() if former is None else former.profiles,
         before=before,
         shown=shown,
-        moves=moves,
+        changes=changes,
         sql=_sql(ledger, target, record),
         cleaned=row["cleaned_at"] is not None,
     )
@@ -227,7 +231,7 @@ class _Reader:
             )
         return found
 
-    def shown(self, run: sa.RowMapping) -> list[Shown]:
+    def shown(self, run: sa.RowMapping) -> list[VisibleRun]:
         published, runs = self.tables.published, self.tables.runs
         overlapping = (
             sa.select(published, runs)
@@ -239,7 +243,7 @@ class _Reader:
             .limit(_MOST_SHOWN)
         )
         return [
-            Shown(
+            VisibleRun(
                 row[published.c.run_id],
                 row[runs.c.partition],
                 f"{row[runs.c.model_name]}@{row[runs.c.model_version]}",
@@ -250,30 +254,33 @@ class _Reader:
             for row in self._rows(overlapping)
         ]
 
-    def moves(self, run_id: int) -> list[Move]:
-        moves, runs = self.tables.moves, self.tables.runs
+    def changes(self, run_id: int) -> list[PublicationChange]:
+        changes, runs = self.tables.changes, self.tables.runs
         statement = (
-            sa.select(moves, runs.c.model_name, runs.c.model_version)
-            .join(runs, runs.c.run_id == moves.c.run_id)
-            .where(moves.c.run_id == run_id)
-            .order_by(moves.c.move_id.desc())
+            sa.select(changes, runs.c.model_name, runs.c.model_version)
+            .join(runs, runs.c.run_id == changes.c.run_id)
+            .where(changes.c.run_id == run_id)
+            .order_by(changes.c.change_id.desc())
         )
-        names = list(Move.__dataclass_fields__)
-        return [Move(**{name: row[name] for name in names}) for row in self._rows(statement)]
+        names = list(PublicationChange.__dataclass_fields__)
+        return [
+            PublicationChange(**{name: row[name] for name in names})
+            for row in self._rows(statement)
+        ]
 
-    def seen_before(self, run: sa.RowMapping, own: Sequence[Move]) -> int | None:
-        moves = self.tables.moves
+    def seen_before(self, run: sa.RowMapping, own: Sequence[PublicationChange]) -> int | None:
+        changes = self.tables.changes
         earlier = (
-            sa.select(moves.c.run_id)
-            .where(moves.c.job == run["job"], moves.c.run_id != run["run_id"])
-            .where(moves.c.range_start < run["partition_end"])
-            .where(moves.c.range_end > run["partition_start"])
-            .order_by(moves.c.move_id.desc())
+            sa.select(changes.c.run_id)
+            .where(changes.c.job == run["job"], changes.c.run_id != run["run_id"])
+            .where(changes.c.range_start < run["partition_end"])
+            .where(changes.c.range_end > run["partition_start"])
+            .order_by(changes.c.change_id.desc())
             .limit(1)
         )
-        until = own[-1].moved_at if own else run["scored_at"]
+        until = own[-1].changed_at if own else run["scored_at"]
         if until is not None:
-            earlier = earlier.where(moves.c.moved_at <= until)
+            earlier = earlier.where(changes.c.changed_at <= until)
         found: int | None = self.connection.scalar(earlier)
         return found
 

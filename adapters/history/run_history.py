@@ -37,7 +37,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class Former:
+class EarlierRun:
     """A run that was published before: what a later one is compared with."""
 
     run_id: int
@@ -90,14 +90,14 @@ class History:
             name: str | None = connection.scalar(sa.select(jobs.c.target).where(jobs.c.job == job))
             return name
 
-    def former(
+    def earlier_run(
         self,
         job: str,
         partition: str,
         start: datetime,
         before: int,
         usual: Callable[[str | None], bool],
-    ) -> Former | None:
+    ) -> EarlierRun | None:
         """What was published before the run `before` began: of the same partition, or else of the
         nearest one that came before it in time. What the audit found odd (`usual` is asked about
         its JSON) does not count, unless somebody has released it.
@@ -125,7 +125,7 @@ class History:
                 return None
             of_it = sa.select(shards).where(shards.c.run_id == row["run_id"])
             parts = connection.execute(of_it).mappings().all()
-        return Former(
+        return EarlierRun(
             row["run_id"],
             row["partition"],
             row["model_name"],
@@ -185,8 +185,8 @@ class History:
 
     def _released(self) -> "sa.Exists":
         """Whether a person has released the run from quarantine."""
-        moves, runs = self.tables.moves, self.tables.runs
-        return sa.exists().where(moves.c.run_id == runs.c.run_id, moves.c.action == RELEASE)
+        changes, runs = self.tables.changes, self.tables.runs
+        return sa.exists().where(changes.c.run_id == runs.c.run_id, changes.c.action == RELEASE)
 
     def rejects(
         self, run_id: int, limit: int, after: RejectRecord | None = None

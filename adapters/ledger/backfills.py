@@ -43,10 +43,10 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Facts:
+class PartitionStatus:
     """What the ledger knows about a range of a job's partitions."""
 
-    pieces: tuple[PublishedRange, ...] = ()
+    ranges: tuple[PublishedRange, ...] = ()
     """In order, none overlapping another."""
     failures: Mapping[str, Failure] | None = None
     """By the partition's label."""
@@ -125,7 +125,9 @@ class Backfills:
 
     # --- what a plan is made from ---------------------------------------------------------------
 
-    def facts(self, job: str, start: datetime | None, end: datetime | None) -> Facts:
+    def read_status(
+        self, job: str, start: datetime | None, end: datetime | None
+    ) -> PartitionStatus:
         """What is published and what has failed between the two instants. None is no bound."""
         start, end = start or BEGINNING, end or END
         runs, published = self.ledger.tables.runs, self.ledger.tables.published
@@ -161,7 +163,7 @@ class Backfills:
                 known = failures.get(row.partition)
                 if known is None or known.at <= row.at:
                     failures[row.partition] = Failure(row.reason, row.at)
-        return Facts(seen, failures, at)
+        return PartitionStatus(seen, failures, at)
 
     def _failed_steps(self, job: str, start: datetime, end: datetime) -> "sa.Select[Any]":
         """Steps that failed, perhaps before there was a run, and were not tried again since."""

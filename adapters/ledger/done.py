@@ -15,15 +15,19 @@ def refuse_done(
     connection: sa.Connection, tables: LedgerTables, request: RunRequest, since: datetime
 ) -> None:
     """Raise AlreadyPublished or Quarantined, as the request says, within its transaction."""
-    runs, moves = tables.runs, tables.moves
+    runs, changes = tables.runs, tables.changes
     mine = (runs.c.job == request.job) & (runs.c.partition == request.partition)
-    if request.unless_moved:
+    if request.unless_changed:
         found = (
-            sa.select(moves.c.run_id)
-            .where(moves.c.job == request.job, moves.c.action != REPLAY, moves.c.moved_at > since)
-            .where(moves.c.range_start < (request.end or END))
-            .where(moves.c.range_end > (request.start or BEGINNING))
-            .order_by(moves.c.move_id.desc())
+            sa.select(changes.c.run_id)
+            .where(
+                changes.c.job == request.job,
+                changes.c.action != REPLAY,
+                changes.c.changed_at > since,
+            )
+            .where(changes.c.range_start < (request.end or END))
+            .where(changes.c.range_end > (request.start or BEGINNING))
+            .order_by(changes.c.change_id.desc())
         )
     else:
         found = (

@@ -14,12 +14,12 @@ class Interval:
     run_id: int
 
 
-def carve(published: Sequence[Interval], new: Interval) -> list[Interval]:
+def replace_range(published: Sequence[Interval], new: Interval) -> list[Interval]:
     """The published intervals after `new` has taken its range from those that overlap it."""
     return sorted([new, *(piece for old in published for piece in _outside(old, new))])
 
 
-def beside(new: Interval, others: Iterable[Interval]) -> list[Interval]:
+def subtract_ranges(new: Interval, others: Iterable[Interval]) -> list[Interval]:
     """What is left of `new` outside the others, which may be nothing."""
     left = [new]
     for other in others:
@@ -27,13 +27,15 @@ def beside(new: Interval, others: Iterable[Interval]) -> list[Interval]:
     return left
 
 
-def succession(moves: Iterable[tuple[Interval, bool]], start: datetime, end: datetime) -> list[int]:
+def rollback_stack(
+    changes: Iterable[tuple[Interval, bool]], start: datetime, end: datetime
+) -> list[int]:
     """The runs that readers of [start, end) were shown, one over the other, without those that a
-    person has rolled back from. Each of the moves, oldest first, is what was shown, and whether
+    person has rolled back from. Each of the changes, oldest first, is what was shown, and whether
     that was a rollback.
     """
     runs: list[int] = []
-    for shown, back in moves:
+    for shown, back in changes:
         if shown.run_id not in runs:
             runs.append(shown.run_id)
         elif back and shown.start <= start and end <= shown.end:

@@ -29,8 +29,8 @@ from nightshift.adapters.errors import (
 )
 from nightshift.adapters.ledger import migrations
 from nightshift.adapters.ledger.done import refuse_done
-from nightshift.adapters.ledger.intervals import Interval, beside
-from nightshift.adapters.ledger.publications import PUBLISH, move, newer
+from nightshift.adapters.ledger.intervals import Interval, subtract_ranges
+from nightshift.adapters.ledger.publications import PUBLISH, newer_ranges, publish_range
 from nightshift.adapters.ledger.runs import CHAMPION, RejectedRow, Run, RunRequest, RunState
 from nightshift.adapters.ledger.schema import LedgerTables
 from nightshift.adapters.ledger.shards import Shard, shards_of, split, together
@@ -121,8 +121,8 @@ class Ledger:
         self._register(connection, request.job, request.target)
         self.lock(connection, request.job)
         now = self.now(connection)
-        if request.unless_done_since is not None:
-            refuse_done(connection, self.tables, request, request.unless_done_since)
+        if request.unless_published_since is not None:
+            refuse_done(connection, self.tables, request, request.unless_published_since)
         mine = (runs.c.job == request.job) & (runs.c.partition == request.partition)
         mine &= runs.c.role == request.role
         last = connection.scalar(sa.select(sa.func.max(runs.c.run_id)).where(mine))
@@ -154,7 +154,7 @@ class Ledger:
                 connection.execute(abandoned.values(state=RunState.FAILED, error=reason))
             if row["run_id"] == last and row["fingerprint"] == request.fingerprint:
                 range_ = Interval(row["partition_start"], row["partition_end"], last)
-                if not newer(connection, self.tables, request.job, range_):
+                if not newer_ranges(connection, self.tables, request.job, range_):
                     resumable = row
         if resume and resumable is not None:
             return self._take_over(connection, resumable, owner, now, request.flow_run_id)
@@ -204,14 +204,14 @@ class Ledger:
         rows: int,
         rejects: Sequence[RejectedRow] = (),
         profile: str | None = None,
-        digest: str | None = None,
+        checksum: str | None = None,
     ) -> None:
         """Enter a chunk within the transaction that writes its rows. Raises OwnershipLost.
 
         Comes first in it: the shard's row stays locked until the commit, so an owner that was
         replaced meanwhile either committed before the new one looked, or fails here. A chunk
         out of its turn fails too: the committed ones are always the first ones, without a gap.
-        `profile` is that of all the shard's rows so far, `digest` of the chunk as it was read.
+        `profile` is that of all the shard's rows so far, `checksum` of the chunk as it was read.
         """
         now = self.now(connection)
         shards = self.tables.shards
@@ -239,7 +239,7 @@ class Ledger:
                 last_key=keys[1],
                 rows=rows,
                 rejected=len(rejects),
-                digest=digest,
+                checksum=checksum,
                 committed_at=now,
             )
         )
@@ -315,14 +315,14 @@ class Ledger:
         with translated(self.engine, "to look at a run"), open_reader(self.engine) as connection:
             return shards_of(connection, self.tables, run_id, RunState.RUNNING)
 
-    def digests(self, run_id: int) -> dict[int, list[str | None]]:
+    def checksums(self, run_id: int) -> dict[int, list[str | None]]:
         """What each shard's chunks were made of, in their order."""
         chunks = self.tables.chunks
-        statement = sa.select(chunks.c.shard, chunks.c.digest).where(chunks.c.run_id == run_id)
+        statement = sa.select(chunks.c.shard, chunks.c.checksum).where(chunks.c.run_id == run_id)
         found: dict[int, list[str | None]] = {}
         with translated(self.engine, "to look at a run"), open_reader(self.engine) as connection:
-            for shard, digest in connection.execute(statement.order_by(*chunks.primary_key)):
-                found.setdefault(shard, []).append(digest)
+            for shard, checksum in connection.execute(statement.order_by(*chunks.primary_key)):
+                found.setdefault(shard, []).append(checksum)
         return found
 
     def take(self, run: Run, shard: int, owner: str) -> Shard:
@@ -402,8 +402,8 @@ class Ledger:
                 return
             now = self.now(connection)
             whole = Interval(row["partition_start"], row["partition_end"], run.run_id)
-            later = newer(connection, self.tables, job, whole)
-            shown = beside(whole, later)
+            later = newer_ranges(connection, self.tables, job, whole)
+            shown = subtract_ranges(whole, later)
             ended = (
                 {"state": RunState.PUBLISHED, "published_at": now}
                 if shown
@@ -411,13 +411,15 @@ class Ledger:
             )
             self._update_owned(connection, run, RunState.SCORED, **ended)
             for piece in shown:
-                move(connection, self.tables, job, piece, PUBLISH, now, by or run.owner, None)
+                publish_range(
+                    connection, self.tables, job, piece, PUBLISH, now, by or run.owner, None
+                )
         if not shown:
             outrun = max(seen.run_id for seen in later)
             raise AlreadyPublished(job, row["partition"], outrun)
 
     @contextmanager
-    def kept_alive(self, run: Run) -> Iterator[None]:
+    def keep_alive(self, run: Run) -> Iterator[None]:
         """Renew the run's heartbeat in the background, however long a chunk or the audit takes."""
         stopped = threading.Event()
 

@@ -1,7 +1,7 @@
 """The pointer: which run readers see for each range of a source's time, and who moved it there.
 
 A run's rows are never changed; to publish, to release from quarantine and to roll back are one
-small transaction that moves the pointer, and each leaves a line in `nightshift_moves`.
+small transaction that moves the pointer, and each is recorded in `nightshift_publication_changes`.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,21 @@ import sqlalchemy as sa
 from nightshift.adapters.database.engine import open_reader, translated
 from nightshift.adapters.database.times import BEGINNING, END
 from nightshift.adapters.errors import NothingToRollBackTo, RunNotQuarantined, RunUnknown
-from nightshift.adapters.ledger.intervals import Interval, succession
+from nightshift.adapters.ledger.intervals import Interval, rollback_stack
 from nightshift.adapters.ledger.ledger import Ledger
-from nightshift.adapters.ledger.publications import RELEASE, ROLLBACK, move, newer, visible
+from nightshift.adapters.ledger.publications import (
+    RELEASE,
+    ROLLBACK,
+    newer_ranges,
+    publish_range,
+    published_ranges,
+)
 from nightshift.adapters.ledger.runs import CHAMPION, RunState
 
 
 @dataclass(frozen=True)
-class Move:
-    """One move of the pointer: from then on, readers saw this run's rows in this range."""
+class PublicationChange:
+    """One change of what readers see: from then on, readers saw this run's rows in this range."""
 
     job: str
     range_start: datetime
@@ -28,8 +34,8 @@ class Move:
     run_id: int
     action: str
     """`publish`, `release` or `rollback`."""
-    moved_at: datetime
-    moved_by: str
+    changed_at: datetime
+    changed_by: str
     reason: str | None
     model_name: str
     model_version: int
@@ -41,7 +47,7 @@ class Pointer:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.engine, self.tables = ledger, ledger.engine, ledger.tables
 
-    def release(self, run_id: int, by: str, reason: str) -> Move:
+    def release(self, run_id: int, by: str, reason: str) -> PublicationChange:
         """Publish a quarantined run. Released already, it changes nothing.
 
         Raises RunUnknown, RunNotQuarantined: also if a later run has taken its place, or if
@@ -57,7 +63,9 @@ class Pointer:
                 raise RunNotQuarantined(run_id, f"it is {row['state']}")
             if row["cleaned_at"] is not None:
                 raise RunNotQuarantined(run_id, "`nightshift clean` has deleted its predictions")
-            later = [seen.run_id for seen in newer(connection, self.tables, row["job"], interval)]
+            later = [
+                seen.run_id for seen in newer_ranges(connection, self.tables, row["job"], interval)
+            ]
             if later:
                 raise RunNotQuarantined(run_id, f"the later run {max(later)} has been published")
             now = self.ledger.now(connection)
@@ -66,8 +74,8 @@ class Pointer:
                 .where(runs.c.run_id == run_id)
                 .values(state=RunState.PUBLISHED, published_at=now)
             )
-            move(connection, self.tables, row["job"], interval, RELEASE, now, by, reason)
-        return self.moves(row["job"], interval.start, interval.end)[0]
+            publish_range(connection, self.tables, row["job"], interval, RELEASE, now, by, reason)
+        return self.changes(row["job"], interval.start, interval.end)[0]
 
     def rollback(
         self,
@@ -78,7 +86,7 @@ class Pointer:
         by: str,
         reason: str,
         to: int | None = None,
-    ) -> Move:
+    ) -> PublicationChange:
         """Show an earlier run's rows between the two instants again.
 
         Without `to`, it is what readers saw before what they see now, so that each rollback goes
@@ -92,7 +100,7 @@ class Pointer:
             now = self.ledger.now(connection)
             shown = {
                 seen.run_id
-                for seen in visible(connection, self.tables, job)
+                for seen in published_ranges(connection, self.tables, job)
                 if seen.start < end and start < seen.end
             }
             covering = (
@@ -109,42 +117,42 @@ class Pointer:
             if wanted is None:
                 raise NothingToRollBackTo(job, partition, to, tuple(map(str, there)))
             interval = Interval(start, end, wanted)
-            move(connection, self.tables, job, interval, ROLLBACK, now, by, reason)
-        return self.moves(job, start, end)[0]
+            publish_range(connection, self.tables, job, interval, ROLLBACK, now, by, reason)
+        return self.changes(job, start, end)[0]
 
-    def moves(
+    def changes(
         self, job: str, start: datetime | None = None, end: datetime | None = None
-    ) -> list[Move]:
-        """The moves that concern a range, newest first. None is no bound."""
-        moves, runs = self.tables.moves, self.tables.runs
+    ) -> list[PublicationChange]:
+        """The changes that concern a range, newest first. None is no bound."""
+        changes, runs = self.tables.changes, self.tables.runs
         statement = (
-            sa.select(moves, runs.c.model_name, runs.c.model_version)
-            .join(runs, runs.c.run_id == moves.c.run_id)
-            .where(moves.c.job == job)
-            .where(moves.c.range_start < (end or END), moves.c.range_end > (start or BEGINNING))
-            .order_by(moves.c.move_id.desc())
+            sa.select(changes, runs.c.model_name, runs.c.model_version)
+            .join(runs, runs.c.run_id == changes.c.run_id)
+            .where(changes.c.job == job)
+            .where(changes.c.range_start < (end or END), changes.c.range_end > (start or BEGINNING))
+            .order_by(changes.c.change_id.desc())
         )
-        names = list(Move.__dataclass_fields__)
-        with translated(self.engine, "to list moves"), open_reader(self.engine) as connection:
+        names = list(PublicationChange.__dataclass_fields__)
+        with translated(self.engine, "to list changes"), open_reader(self.engine) as connection:
             found = connection.execute(statement).mappings()
-            return [Move(**{name: row[name] for name in names}) for row in found]
+            return [PublicationChange(**{name: row[name] for name in names}) for row in found]
 
     def _shown_before(
         self, connection: sa.Connection, job: str, start: datetime, end: datetime, shown: set[int]
     ) -> list[int]:
         """What readers of the range saw before the runs that they are shown now, latest first."""
-        moves = self.tables.moves
+        changes = self.tables.changes
         statement = (
-            sa.select(moves)
-            .where(moves.c.job == job)
-            .where(moves.c.range_start < end, moves.c.range_end > start)
-            .order_by(moves.c.move_id)
+            sa.select(changes)
+            .where(changes.c.job == job)
+            .where(changes.c.range_start < end, changes.c.range_end > start)
+            .order_by(changes.c.change_id)
         )
         lines = [
             (Interval(line["range_start"], line["range_end"], line["run_id"]), line["action"])
             for line in connection.execute(statement).mappings()
         ]
-        runs = succession([(seen, action == ROLLBACK) for seen, action in lines], start, end)
+        runs = rollback_stack([(seen, action == ROLLBACK) for seen, action in lines], start, end)
         now = max((place for place, run in enumerate(runs) if run in shown), default=0)
         return runs[:now][::-1]
 

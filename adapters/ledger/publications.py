@@ -4,14 +4,14 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from nightshift.adapters.ledger.intervals import Interval, carve
+from nightshift.adapters.ledger.intervals import Interval, replace_range
 from nightshift.adapters.ledger.runs import RunState
 from nightshift.adapters.ledger.schema import LedgerTables
 
 PUBLISH, RELEASE, ROLLBACK, REPLAY = "publish", "release", "rollback", "replay"
 
 
-def visible(connection: sa.Connection, tables: LedgerTables, job: str) -> list[Interval]:
+def published_ranges(connection: sa.Connection, tables: LedgerTables, job: str) -> list[Interval]:
     """Which run readers see, for each range."""
     published = tables.published
     statement = sa.select(published).where(published.c.job == job)
@@ -21,18 +21,18 @@ def visible(connection: sa.Connection, tables: LedgerTables, job: str) -> list[I
     ]
 
 
-def newer(
+def newer_ranges(
     connection: sa.Connection, tables: LedgerTables, job: str, than: Interval
 ) -> list[Interval]:
     """What readers see of this interval from runs that have begun, and read the source, later."""
     return [
         seen
-        for seen in visible(connection, tables, job)
+        for seen in published_ranges(connection, tables, job)
         if seen.run_id > than.run_id and seen.start < than.end and than.start < seen.end
     ]
 
 
-def move(
+def publish_range(
     connection: sa.Connection,
     tables: LedgerTables,
     job: str,
@@ -44,8 +44,8 @@ def move(
 ) -> None:
     """Have readers see the run in its range. Runs that they no longer see are superseded."""
     published, runs = tables.published, tables.runs
-    before = visible(connection, tables, job)
-    after = carve(before, new)
+    before = published_ranges(connection, tables, job)
+    after = replace_range(before, new)
     for gone in set(before) - set(after):
         connection.execute(
             sa.delete(published).where(
@@ -61,10 +61,10 @@ def move(
     hidden = {line.run_id for line in before} - {line.run_id for line in after}
     for state, changed in ((RunState.SUPERSEDED, hidden), (RunState.PUBLISHED, {new.run_id})):
         connection.execute(sa.update(runs).where(runs.c.run_id.in_(changed)).values(state=state))
-    remember(connection, tables, job, new, action, now, by, reason)
+    record_change(connection, tables, job, new, action, now, by, reason)
 
 
-def remember(
+def record_change(
     connection: sa.Connection,
     tables: LedgerTables,
     job: str,
@@ -76,14 +76,14 @@ def remember(
 ) -> None:
     """Leave a line about what became of what readers see."""
     connection.execute(
-        sa.insert(tables.moves).values(
+        sa.insert(tables.changes).values(
             job=job,
             range_start=seen.start,
             range_end=seen.end,
             run_id=seen.run_id,
             action=action,
-            moved_at=now,
-            moved_by=by,
+            changed_at=now,
+            changed_by=by,
             reason=reason,
         )
     )

@@ -39,10 +39,10 @@ class RunRequest:
     role: str = CHAMPION
     """A challenger's runs are scored beside the champion's and never published."""
     flow_run_id: str | None = None
-    unless_done_since: datetime | None = None
+    unless_published_since: datetime | None = None
     """Do not begin if, since then, the same model version was published for the partition, or a run
     with the same fingerprint was quarantined."""
-    unless_moved: bool = False
+    unless_changed: bool = False
     """And neither if readers have seen anything new of the partition since then, of any model."""
 
 

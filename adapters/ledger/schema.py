@@ -96,7 +96,7 @@ class LedgerTables:
             sa.Column("last_key", _TEXT, nullable=False),
             sa.Column("rows", sa.BigInteger, nullable=False),
             sa.Column("rejected", sa.BigInteger, nullable=False),
-            sa.Column("digest", _NAME),  # of its rows, as they were read
+            sa.Column("checksum", _NAME),  # of its rows, as they were read
             sa.Column("committed_at", Instant, nullable=False),
         )
         # Rows that got no prediction, with what they held.
@@ -124,17 +124,17 @@ class LedgerTables:
             sa.Index("ix_nightshift_published_run", "run_id"),
         )
         # Each time the pointer moved: who moved it, when and why.
-        self.moves = sa.Table(
-            "nightshift_moves",
+        self.changes = sa.Table(
+            "nightshift_publication_changes",
             self.metadata,
-            sa.Column("move_id", _RUN_ID, primary_key=True, autoincrement=True),
+            sa.Column("change_id", _RUN_ID, primary_key=True, autoincrement=True),
             sa.Column("job", _NAME, sa.ForeignKey(self.jobs.c.job), nullable=False, index=True),
             sa.Column("range_start", Instant, nullable=False),
             sa.Column("range_end", Instant, nullable=False),
             sa.Column("run_id", _RUN_ID, sa.ForeignKey(self.runs.c.run_id), nullable=False),
             sa.Column("action", _NAME, nullable=False),
-            sa.Column("moved_at", Instant, nullable=False),
-            sa.Column("moved_by", _NAME, nullable=False),
+            sa.Column("changed_at", Instant, nullable=False),
+            sa.Column("changed_by", _NAME, nullable=False),
             sa.Column("reason", _TEXT),
         )
 

@@ -111,13 +111,13 @@ class Predictions:
         rejects: Sequence[RejectedRow] = (),
         profile: str | None = None,
         keys: tuple[Key, Key] | None = None,
-        digest: str | None = None,
+        checksum: str | None = None,
     ) -> None:
         """Write one chunk, in one transaction with its ledger entry: all of it or nothing.
 
         `rows` has the key columns, `partition_time` where the job has a time column, and the
         outputs, in key order; `keys` are the first and the last of the chunk as it was read, if
-        some of its rows are among the rejects; `digest` is of its rows as they were read.
+        some of its rows are among the rejects; `checksum` is of its rows as they were read.
         Raises OwnershipLost, KeyNotUnique, ValueUnstorable, DatabaseUnavailable.
         """
         self._refuse_unstorable(rows)
@@ -127,7 +127,7 @@ class Predictions:
             try:
                 with self.engine.begin() as connection:
                     self.ledger.record_chunk(
-                        connection, run, chunk, texts, rows.num_rows, rejects, profile, digest
+                        connection, run, chunk, texts, rows.num_rows, rejects, profile, checksum
                     )
                     self.insert(connection, run.run_id, rows)
             except Exception as error:

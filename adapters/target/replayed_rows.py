@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from nightshift.adapters.database.engine import translated
 from nightshift.adapters.errors import RunNotReplayable, RunUnknown
 from nightshift.adapters.history.run_history import RejectRecord
-from nightshift.adapters.ledger.publications import REPLAY, remember, visible
+from nightshift.adapters.ledger.publications import REPLAY, published_ranges, record_change
 from nightshift.adapters.ledger.runs import RunState
 from nightshift.adapters.target.predictions import Predictions
 
@@ -75,7 +75,7 @@ def merge(
         connection.execute(sa.update(shards).where(one).values(profile=profiled(text)))
         predictions.insert(connection, run_id, rows)
         now = ledger.now(connection)
-        for interval in visible(connection, tables, row["job"]):
+        for interval in published_ranges(connection, tables, row["job"]):
             if interval.run_id == run_id:
                 reason = f"{rows.num_rows:,} rows that had been rejected"
-                remember(connection, tables, row["job"], interval, REPLAY, now, by, reason)
+                record_change(connection, tables, row["job"], interval, REPLAY, now, by, reason)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from nightshift.adapters.database.engine import translated
 from nightshift.adapters.database.times import BEGINNING, END
-from nightshift.adapters.history.run_history import Former, History
+from nightshift.adapters.history.run_history import EarlierRun, History
 from nightshift.adapters.ledger.runs import Run
 from nightshift.adapters.ledger.shards import Shard
 from nightshift.adapters.profiles.profile import Profile
@@ -36,7 +36,7 @@ def audited(
     rejected, read = sum(shard.progress.rejected for shard in shards), sum(snapshot)
     history, start = History(desk.ledger), cell.start or BEGINNING
     name, label = desk.job.name, cell.label
-    last = history.former(name, label, start, run.run_id, usual)
+    last = history.earlier_run(name, label, start, run.run_id, usual)
     previous = history.previous_audit(name, label, start, run.run_id)
     volumes = history.volumes(name, start, run.run_id)
     evidence = Evidence(
@@ -136,6 +136,6 @@ def _together(texts: Sequence[str]) -> Profile:
     return profile
 
 
-def _is_same(last: Former, served: LoadedModel) -> bool:
+def _is_same(last: EarlierRun, served: LoadedModel) -> bool:
     manifest = served.manifest
     return (last.model_name, last.model_version) == (manifest.name, manifest.version)

@@ -68,7 +68,7 @@ def explain(
     Example: `nightshift explain flight_delays --key 123`
     """
     from nightshift.adapters.errors import ConfigurationError
-    from nightshift.adapters.history.lineage import origins
+    from nightshift.adapters.history.lineage import trace_row
     from nightshift.adapters.history.run_history import History
     from nightshift.flows.config.job import load_job
     from nightshift.flows.config.resources import open_ledger
@@ -80,7 +80,7 @@ def explain(
         remedy = f"Give {len(columns)}, in this order: {', '.join(columns)}."
         raise ConfigurationError("explain", "--key", f"{len(key)} values were given", remedy)
     with open_ledger(load_settings()) as ledger:
-        found = origins(History(ledger), job, spec.target.table, columns, key)
+        found = trace_row(History(ledger), job, spec.target.table, columns, key)
     if as_json:
         terminal.print_json([asdict(origin) for origin in found])
         return

@@ -81,24 +81,24 @@ def history(job: JobName, partition: PartitionOption = None, as_json: AsJson = F
         cell = spec.partition_of(partition)
         start, end = cell.start, cell.end
     with open_ledger(load_settings()) as ledger:
-        moves = Pointer(ledger).moves(job, start, end)
+        changes = Pointer(ledger).changes(job, start, end)
     if as_json:
-        terminal.print_json([asdict(move) for move in moves])
+        terminal.print_json([asdict(change) for change in changes])
         return
     terminal.print_table(
         ["since (UTC)", "from", "to", "run", "model", "by", "what", "why"],
         [
             [
-                f"{move.moved_at:%Y-%m-%d %H:%M:%S}",
-                _day(move.range_start, spec.zone),
-                _day(move.range_end, spec.zone),
-                move.run_id,
-                f"{move.model_name}@{move.model_version}",
-                move.moved_by,
-                move.action,
-                move.reason,
+                f"{change.changed_at:%Y-%m-%d %H:%M:%S}",
+                _day(change.range_start, spec.zone),
+                _day(change.range_end, spec.zone),
+                change.run_id,
+                f"{change.model_name}@{change.model_version}",
+                change.changed_by,
+                change.action,
+                change.reason,
             ]
-            for move in moves
+            for change in changes
         ],
         empty="Nothing was published there yet.",
     )
@@ -120,7 +120,7 @@ def evaluate(job: JobName, partition: PartitionOption = None, as_json: AsJson = 
     import sqlalchemy as sa
 
     from nightshift.adapters.errors import ConfigurationError
-    from nightshift.adapters.history.evaluation import outcomes
+    from nightshift.adapters.history.evaluation import evaluate_predictions
     from nightshift.adapters.history.run_history import History
     from nightshift.flows.config.job import load_job
     from nightshift.flows.config.resources import open_ledger
@@ -132,7 +132,7 @@ def evaluate(job: JobName, partition: PartitionOption = None, as_json: AsJson = 
         raise ConfigurationError(f"job {job!r}", "actuals", "it is not set", remedy)
     table = sa.table(spec.actuals.table, schema=spec.actuals.schema_)
     with open_ledger(settings) as ledger:
-        found = outcomes(
+        found = evaluate_predictions(
             History(ledger),
             job,
             spec.target.table,
@@ -203,7 +203,9 @@ def _say_moved(moved: Any, text: str, as_json: bool) -> None:
         terminal.print_json(asdict(moved))
         return
     terminal.console.print(f"{text}: readers see {moved.model_name}@{moved.model_version}")
-    terminal.console.print(f"  entered as {moved.moved_by}, {moved.moved_at:%Y-%m-%d %H:%M:%S} UTC")
+    terminal.console.print(
+        f"  entered as {moved.changed_by}, {moved.changed_at:%Y-%m-%d %H:%M:%S} UTC"
+    )
 
 
 def _day(instant: datetime, zone: Any) -> str:

@@ -223,15 +223,15 @@ def _target(settings: Settings) -> Findings:
             told = f"the role {contact.user!r} is a superuser: nothing could be refused to it"
             yield Finding("database", "warn", told, "docs/security.md has a role with less.")
         ledger = Ledger(engine, settings.database.schema_, settings.database.lease)
-        for problem in health.unwritable(ledger):
+        for problem in health.find_write_problems(ledger):
             told, _, remedy = problem.partition("; ")
             yield Finding("database", "fail", told, f"{remedy}.")
-        gaps = health.ledger_gaps(ledger)
+        gaps = health.find_missing_columns(ledger)
         if gaps:
             told = f"somebody has changed the ledger's tables: they lack {', '.join(gaps)}"
             remedy = "Restore them from a backup: a migration adds only what a new version brings."
             yield Finding("database", "fail", told, remedy)
-        for run in health.abandoned(ledger):
+        for run in health.find_abandoned_runs(ledger):
             told = f"run {run.run_id} ({run.job} {run.partition}) was abandoned by {run.owner}: "
             told += f"no sign of life for {_span(run.silent)}"
             remedy = f"It goes on with: nightshift run {run.job} --partition {run.partition}"

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import ConfigurationError, NightshiftError
-from nightshift.adapters.history.job_totals import JobTotals, totals
+from nightshift.adapters.history.job_totals import JobTotals, read_job_totals
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import RunState
 from nightshift.flows.config.settings import Settings
@@ -34,7 +34,7 @@ class LedgerCollector(Collector):
         """`nightshift_up` is 0, and the only metric, while the ledger cannot be read."""
         jobs: list[JobTotals] | None = None
         with suppress(NightshiftError):
-            jobs = totals(self._ledger)
+            jobs = read_job_totals(self._ledger)
         up = GaugeMetricFamily("nightshift_up", "Whether the ledger could be read: 1 or 0.")
         up.add_metric([], 0 if jobs is None else 1)
         yield up

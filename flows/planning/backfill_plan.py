@@ -5,7 +5,13 @@ from datetime import datetime
 from typing import Literal
 
 from nightshift.adapters.database.times import BEGINNING, END
-from nightshift.adapters.ledger.backfills import SKIPPED, WAITING, Facts, PublishedRange, Step
+from nightshift.adapters.ledger.backfills import (
+    SKIPPED,
+    WAITING,
+    PartitionStatus,
+    PublishedRange,
+    Step,
+)
 from nightshift.flows.planning.partitions import Partition
 
 Reprocess = Literal["missing", "failed", "stale_model", "all"]
@@ -14,7 +20,7 @@ Order = Literal["oldest_first", "newest_first"]
 
 def plan_steps(
     cells: Iterable[Partition],
-    facts: Facts,
+    facts: PartitionStatus,
     reprocess: Reprocess,
     model: tuple[str, int],
     due: Callable[[Partition], datetime],
@@ -37,9 +43,13 @@ def plan_steps(
 
 
 def _need(
-    cell: Partition, facts: Facts, reprocess: Reprocess, model: tuple[str, int], due: datetime
+    cell: Partition,
+    facts: PartitionStatus,
+    reprocess: Reprocess,
+    model: tuple[str, int],
+    due: datetime,
 ) -> tuple[bool, str]:
-    pieces = _pieces_of(cell, facts.pieces)
+    pieces = _pieces_of(cell, facts.ranges)
     missing = _missing(cell, pieces, due)
     published = _published(pieces)
     if reprocess == "all":

@@ -15,7 +15,7 @@ from prefect.artifacts import (
 )
 from prefect.context import FlowRunContext, SyncClientContext
 
-from nightshift.adapters.history.run_details import dossier
+from nightshift.adapters.history.run_details import read_run_details
 from nightshift.adapters.ledger.runs import RunState
 from nightshift.adapters.source.source import SourceSpec
 from nightshift.flows.checks.evidence import usual
@@ -130,7 +130,7 @@ def _show(run_id: int, source: SourceSpec, sql: str, only: str | None = None) ->
     """The run is what it is, whether it can be shown or not."""
     try:
         common = at_work()
-        found = dossier(common.desk.ledger, run_id, usual)
+        found = read_run_details(common.desk.ledger, run_id, usual)
         if only is not None and found.run.state != only:
             return
         sql = sql if found.run.state == RunState.PUBLISHED else found.sql

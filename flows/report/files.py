@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nightshift.adapters.errors import NightshiftError
-from nightshift.adapters.history.run_details import dossier
+from nightshift.adapters.history.run_details import read_run_details
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.flows.checks.evidence import usual
@@ -21,7 +21,7 @@ _NAME = re.compile(r"run-(\d+)\.html").fullmatch
 
 def facts_about(ledger: Ledger, settings: Settings, run_id: int) -> tuple[Facts, list[str]]:
     """All that is known of the run, and what could not be had. Raises RunUnknown."""
-    found = dossier(ledger, run_id, usual)
+    found = read_run_details(ledger, run_id, usual)
     training, problem = _training(settings, found.run.model_name, found.run.model_version)
     return facts_of(found, training), problem
 

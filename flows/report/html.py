@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 
-from nightshift.adapters.history.run_details import Dossier
+from nightshift.adapters.history.run_details import RunDetails
 from nightshift.adapters.ledger.publications import PUBLISH
 from nightshift.adapters.profiles.profile import ColumnProfile, Profile
 from nightshift.flows.checks.results import Audit, CheckResult
@@ -35,7 +35,7 @@ _MOST_PASSED = 100
 class Facts:
     """What the ledger's documents say, read."""
 
-    found: Dossier
+    found: RunDetails
     audit: Audit | None
     inputs: Sequence[Feature]
     outputs: Sequence[Feature]
@@ -45,7 +45,7 @@ class Facts:
     """What could not be read, and why."""
 
 
-def facts_of(found: Dossier, training: Profile | None) -> Facts:
+def facts_of(found: RunDetails, training: Profile | None) -> Facts:
     """Read a run's documents; what another version has written otherwise is left out, and told.
 
     `training` is the profile of the sample that its model was published with.
@@ -156,7 +156,7 @@ def moved(feature: Feature) -> str:
 # --- sections -----------------------------------------------------------------------------------
 
 
-def _before(found: Dossier) -> dict[str, str]:
+def _before(found: RunDetails) -> dict[str, str]:
     """What readers had of the partition before."""
     run, before = found.run, found.before
     if before is None:
@@ -299,10 +299,10 @@ def _stages(facts: Facts) -> dict[str, str] | None:
     return {"caption": caption, "picture": draw_ranking(bars, "Time by stage")}
 
 
-def _phases(found: Dossier) -> dict[str, float]:
+def _phases(found: RunDetails) -> dict[str, float]:
     """What the ledger's times tell of any run."""
     run = found.run
-    published = run.published_at if {m.action for m in found.moves} == {PUBLISH} else None
+    published = run.published_at if {m.action for m in found.changes} == {PUBLISH} else None
     instants = {
         "until the first chunk": (run.started_at, found.first_commit),
         "chunks": (found.first_commit, found.last_commit),
@@ -316,7 +316,7 @@ def _phases(found: Dossier) -> dict[str, float]:
     }
 
 
-def _links(found: Dossier, with_flow_run: bool) -> list[tuple[str, str]]:
+def _links(found: RunDetails, with_flow_run: bool) -> list[tuple[str, str]]:
     run = found.run
     lines = {
         "chunks": f"{found.chunks:,}",
@@ -328,7 +328,7 @@ def _links(found: Dossier, with_flow_run: bool) -> list[tuple[str, str]]:
     return [(name, value) for name, value in lines.items() if value]
 
 
-def _earlier(found: Dossier) -> str:
+def _earlier(found: RunDetails) -> str:
     run = found.earlier
     assert run is not None  # noqa: S101 - asked for where there is one
     return f"run {run.run_id} of {run.partition} by {model_of(run)}, {run.rows:,} rows"

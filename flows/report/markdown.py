@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from nightshift.adapters.history.run_details import Dossier
+from nightshift.adapters.history.run_details import RunDetails
 from nightshift.adapters.history.run_history import RunRecord
 from nightshift.flows.checks.results import Audit, CheckResult
 from nightshift.flows.report.column_drift import Feature
@@ -19,7 +19,7 @@ _MARKUP = re.compile(r"([\\`*_\[\]|~$])")
 
 
 def summary(
-    found: Dossier,
+    found: RunDetails,
     audit: Audit | None,
     source: str,
     sql: str,
@@ -64,7 +64,7 @@ def _picture(output: Feature) -> list[str]:
     ]
 
 
-def _counts(found: Dossier, source: str) -> list[str]:
+def _counts(found: RunDetails, source: str) -> list[str]:
     """Before and after: what readers had of the partition, and what the run has."""
     run, before = found.run, found.before
 
@@ -107,7 +107,7 @@ def _time(run: RunRecord) -> str:
     return f"{duration(seconds)}, {rate:,.0f} rows/s"
 
 
-def _challenger(found: Dossier) -> list[str]:
+def _challenger(found: RunDetails) -> list[str]:
     if found.challenger is None or found.comparison is None:
         return []
     compared, model = Comparison.from_json(found.comparison), literal(model_of(found.challenger))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from nightshift.adapters.history.run_details import Dossier
+from nightshift.adapters.history.run_details import RunDetails
 from nightshift.adapters.history.run_history import RunRecord
 from nightshift.adapters.ledger.publications import PUBLISH, RELEASE, REPLAY
 from nightshift.adapters.ledger.runs import RunState
@@ -28,7 +28,7 @@ class Verdict:
     """What a person may do about it."""
 
 
-def verdict(found: Dossier, audit: Audit | None) -> Verdict:
+def verdict(found: RunDetails, audit: Audit | None) -> Verdict:
     """Of a run in any state; `audit` is None if none was made."""
     run = found.run
     if run.state == RunState.PUBLISHED:
@@ -54,19 +54,19 @@ def model_of(run: RunRecord) -> str:
     return f"{run.model_name}@{run.model_version}"
 
 
-def _published(found: Dossier, audit: Audit | None) -> Verdict:
+def _published(found: RunDetails, audit: Audit | None) -> Verdict:
     run, before = found.run, found.before
-    last = next((move for move in found.moves if move.action != REPLAY), None)
+    last = next((change for change in found.changes if change.action != REPLAY), None)
     moved = last is not None and last.action != PUBLISH
     if last is not None and moved:
         word = "Released" if last.action == RELEASE else "Rolled back to"
-        reason = f"By {last.moved_by}: {last.reason or 'no reason was given'}"
+        reason = f"By {last.changed_by}: {last.reason or 'no reason was given'}"
         if audit is not None and audit.reason:
             reason += f". It had been quarantined: {audit.reason}"
     else:
         word, reason = "Published", _warned(audit)
     part = " in a part of its range" if any(s.run_id != run.run_id for s in found.shown) else ""
-    since = moment(last.moved_at if last else run.published_at)
+    since = moment(last.changed_at if last else run.published_at)
     readers = f"Readers see its {run.rows:,} rows{part} since {since}."
     if before is not None and before.partition == run.partition and not moved:
         readers += f" Before: {before.rows:,} rows of run {before.run_id} ({model_of(before)})."
@@ -80,13 +80,13 @@ def _warned(audit: Audit | None) -> str:
     return audit.warnings[0].text + (f" (and {more} more)" if more else "")
 
 
-def _unchanged(found: Dossier) -> str:
+def _unchanged(found: RunDetails) -> str:
     if not found.shown:
         return "Readers see nothing of this partition yet."
     return f"Readers go on seeing {_shown(found)}."
 
 
-def _shown(found: Dossier) -> str:
+def _shown(found: RunDetails) -> str:
     if not found.shown:
         return "nothing of this partition"
     first, more = found.shown[0], len({shown.run_id for shown in found.shown}) - 1
@@ -94,7 +94,7 @@ def _shown(found: Dossier) -> str:
     return f"{text}, and {more} more" if more else text
 
 
-def _commands(found: Dossier) -> tuple[str, ...]:
+def _commands(found: RunDetails) -> tuple[str, ...]:
     run = found.run
     again = f"nightshift run {run.job} --partition {run.partition}"
     newer = any(shown.run_id > run.run_id for shown in found.shown)

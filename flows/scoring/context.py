@@ -20,9 +20,9 @@ class RunContext:
     predictions: Predictions
     served: LoadedModel
     challenger: LoadedModel | None = None
-    unless_done_since: datetime | None = None
+    unless_published_since: datetime | None = None
     """For a backfill: leave alone what somebody else has done after it was planned."""
-    unless_moved: bool = False
+    unless_changed: bool = False
     """And what readers have seen anything new of since."""
     alone: bool = True
     """Whether it is for one run; a backfill has a picture of all its partitions instead."""

@@ -24,10 +24,10 @@ def unchanged(
     ever. So a run that goes on is, in the end, as if it had read all its rows from this snapshot.
     `chunk_rows` is the size of the run's chunks, `inputs` is what its model is given.
     """
-    digests = ledger.digests(run_id)
+    checksums = ledger.checksums(run_id)
     kept = source.kept_columns
     for shard in ledger.shards(run_id):
-        written = digests.get(shard.progress.shard, [])
+        written = checksums.get(shard.progress.shard, [])
         through = shard.through if shard.done else shard.progress.last_key
         if not written and not shard.done:
             continue

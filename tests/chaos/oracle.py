@@ -154,7 +154,9 @@ def _ledger_problems(stage: Stage) -> Iterator[str]:
         yield f"{published} are published, and the pointer shows {shown}"
     if any(before.range_end > after.range_start for before, after in pairwise(shown)):
         yield f"ranges overlap: {shown}"
-    moved = Counter(row[0] for row in stage.sql("SELECT run_id FROM nightshift_moves"))
+    moved = Counter(
+        row[0] for row in stage.sql("SELECT run_id FROM nightshift_publication_changes")
+    )
     once = "SELECT run_id FROM nightshift_runs WHERE published_at IS NOT NULL"
     were = [row[0] for row in stage.sql(once)]
     if moved != Counter(were):

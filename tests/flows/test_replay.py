@@ -78,7 +78,9 @@ def test_some_may_be_rejected_and_are_merged_later(
     project.sql("DELETE FROM orders WHERE id = 700")
     done = CliRunner().invoke(app, ["rejects", "orders", "--replay"])
     assert (done.exit_code, "1 are no longer in the source" in done.output) == (0, True)
-    moves = project.sql("SELECT action, reason FROM nightshift_moves ORDER BY move_id")
+    moves = project.sql(
+        "SELECT action, reason FROM nightshift_publication_changes ORDER BY change_id"
+    )
     assert [move.action for move in moves] == ["publish", "replay"]
     assert moves[1].reason == "1 rows that had been rejected"
 

@@ -74,7 +74,7 @@ class ChallengerRun:
             if rival is None:
                 yield None
                 return
-            with rival.ledger.kept_alive(rival.run):
+            with rival.ledger.keep_alive(rival.run):
                 try:
                     yield rival
                 except BaseException:

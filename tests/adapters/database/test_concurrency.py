@@ -125,8 +125,8 @@ def test_one_of_many_processes_gets_the_run(place: str, request: pytest.FixtureR
 
 
 _LEDGER = (
-    "schema_version", "backfill_partitions", "backfills", "moves", "published", "rejects",
-    "chunks", "shards", "runs", "jobs",
+    "schema_version", "backfill_partitions", "backfills", "publication_changes", "published",
+    "rejects", "chunks", "shards", "runs", "jobs",
 )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def check_all(lane: Lane) -> None:
 
 
 def clear(lane: Lane) -> None:
-    names = ("published", "moves", "rejects", "chunks", "shards", "runs", "jobs")
+    names = ("published", "publication_changes", "rejects", "chunks", "shards", "runs", "jobs")
     tables = (f"nightshift_{name}" for name in names)
     lane.execute(*(f"DELETE FROM {name}" for name in (*tables, "scores_runs")))
 
@@ -198,7 +198,7 @@ def test_a_heartbeat_outlives_an_absence(wired: Lane, wire: Wire, fast: Lane) ->
             assert time.monotonic() < end
             time.sleep(0.02)
 
-    with ledger.kept_alive(run):
+    with ledger.keep_alive(run):
         renewed()
         wire.cut = lambda number, data: "before"
         wire.hang_up()
@@ -430,7 +430,7 @@ def test_a_reader_does_not_stop_the_writer(lane: Lane) -> None:
     predictions.create()
     run = predictions.ledger.begin(request_of(), new_owner())
     with (
-        predictions.ledger.kept_alive(run),
+        predictions.ledger.keep_alive(run),
         predictions.source.snapshot(sign(), None, None) as snapshot,
         closing(snapshot.chunks(ALL_KEYS, 4)) as chunks,
     ):

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from lanes import Lane, request_of
 from nightshift.adapters.errors import KeyNotUnique
-from nightshift.adapters.history.evaluation import Outcome, outcomes
+from nightshift.adapters.history.evaluation import Evaluation, evaluate_predictions
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.target.predictions import Predictions
 
@@ -25,13 +25,13 @@ def scored(lane: Lane, kind: str, model: Any) -> Predictions:
 
 def compared(
     lane: Lane, predictions: Predictions, kind: Any, values: list[Any], **told: Any
-) -> list[Outcome]:
+) -> list[Evaluation]:
     """With what happened: `values` of the ids 0, 1, ..."""
     columns = [sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("real", kind)]
     rows = [{"id": number, "real": value} for number, value in enumerate(values)]
     actuals = lane.table("happened", columns, rows)
     history = History(predictions.ledger)
-    return outcomes(history, "job", "scores", ("id",), actuals, "real", None, **told)
+    return evaluate_predictions(history, "job", "scores", ("id",), actuals, "real", None, **told)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_what_happened_to_a_row_twice_is_refused(lane: Lane) -> None:
     rows = [{"id": 1, "real": 1.0}, {"id": 2, "real": None}, {"id": 2, "real": 2.0}]
     actuals = lane.table("happened", columns, rows)
     history = History(predictions.ledger)
-    (found,) = outcomes(history, "job", "scores", ("id",), actuals, "real", None)
+    (found,) = evaluate_predictions(history, "job", "scores", ("id",), actuals, "real", None)
     assert found.rows == 2  # what is not known yet does not count
     lane.insert(actuals, [{"id": 2, "real": 2.5}])
     with pytest.raises(KeyNotUnique, match=r"table 'happened'.*\(2\) is there more than once"):
-        outcomes(history, "job", "scores", ("id",), actuals, "real", None)
+        evaluate_predictions(history, "job", "scores", ("id",), actuals, "real", None)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from lanes import Lane, request_of
 from nightshift.adapters.errors import RunUnknown
-from nightshift.adapters.history.run_details import dossier, newest_run
+from nightshift.adapters.history.run_details import newest_run, read_run_details
 from nightshift.adapters.ledger.ledger import new_owner
 from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.publications import RELEASE
@@ -48,7 +48,7 @@ def test_a_published_run_and_the_one_that_took_its_place(
 ) -> None:
     ledger = predictions.ledger
     first = lane.score(predictions, cell(0, 1), rows=4)
-    alone = dossier(ledger, first.run_id)
+    alone = read_run_details(ledger, first.run_id)
     assert (alone.run.state, alone.run.rows, alone.chunks) == (RunState.PUBLISHED, 10, 3)
     assert (alone.earlier, alone.before, alone.challenger, alone.audit) == (None, None, None, None)
     assert alone.first_commit is not None
@@ -59,12 +59,12 @@ def test_a_published_run_and_the_one_that_took_its_place(
     second = lane.score(predictions, cell(0, 2))
     assert newest_run(ledger, "job") == second.run_id
     assert newest_run(ledger, "another") is None
-    found = dossier(ledger, second.run_id)
+    found = read_run_details(ledger, second.run_id)
     assert found.before is not None
     assert found.earlier is not None
     assert (found.before.run_id, found.before.rows) == (first.run_id, 10)
     assert found.earlier.run_id == first.run_id
-    again = dossier(ledger, first.run_id)
+    again = read_run_details(ledger, first.run_id)
     assert again.run.state == RunState.SUPERSEDED
     assert [(shown.run_id, shown.model) for shown in again.shown] == [(second.run_id, "model@2")]
     assert again.before is None
@@ -79,7 +79,7 @@ def test_a_quarantined_run_beside_what_readers_see(lane: Lane, predictions: Pred
     run = lane.score(predictions, cell(1, 2), lambda row: row["x"] + 100, publish=False)
     ledger.note(run, audit='{"verdict": "fail"}')
     ledger.quarantine(run, "the predictions have moved")
-    found = dossier(ledger, run.run_id)
+    found = read_run_details(ledger, run.run_id)
     assert (found.run.state, found.run.error) == (
         RunState.QUARANTINED,
         "the predictions have moved",
@@ -87,11 +87,11 @@ def test_a_quarantined_run_beside_what_readers_see(lane: Lane, predictions: Pred
     assert found.audit == '{"verdict": "fail"}'
     assert [shown.run_id for shown in found.shown] == [everything.run_id]
     assert found.before is not None
-    assert (found.before.partition, found.moves) == ("all", [])
+    assert (found.before.partition, found.changes) == ("all", [])
     assert len(lane.rows(found.sql)) == 10
     Pointer(ledger).release(run.run_id, "a person", "it is right")
-    (move,) = dossier(ledger, run.run_id).moves
-    assert (move.action, move.moved_by, move.reason) == (RELEASE, "a person", "it is right")
+    (change,) = read_run_details(ledger, run.run_id).changes
+    assert (change.action, change.changed_by, change.reason) == (RELEASE, "a person", "it is right")
 
 
 def test_rejects_by_kind_each_with_its_first(lane: Lane, predictions: Predictions) -> None:
@@ -106,7 +106,7 @@ def test_rejects_by_kind_each_with_its_first(lane: Lane, predictions: Prediction
     rows = rows.append_column("prediction", pa.array([1.0] * 7))
     predictions.write(run, 0, rows, rejects, '{"rows": 7}', ((0,), (9,)))
     ledger.fail(run, "too many")
-    found = dossier(ledger, run.run_id)
+    found = read_run_details(ledger, run.run_id)
     assert (found.run.state, found.run.rows, found.run.rejected) == (RunState.FAILED, 7, 3)
     assert [(kind.kind, kind.rows, kind.key, kind.error) for kind in found.rejects] == [
         ("NaN", 2, "[1]", "error 1"),
@@ -127,7 +127,7 @@ def test_the_challenger_of_a_run_is_the_one_beside_it(lane: Lane, predictions: P
         runs.append((champion.run_id, rival.run_id))
     for version, (champion_id, rival_id) in enumerate(runs, start=1):
         for asked in (champion_id, rival_id):
-            found = dossier(ledger, asked)
+            found = read_run_details(ledger, asked)
             assert found.run.run_id == champion_id
             assert found.challenger is not None
             assert found.challenger.run_id == rival_id
@@ -137,4 +137,4 @@ def test_the_challenger_of_a_run_is_the_one_beside_it(lane: Lane, predictions: P
 
 def test_an_unknown_run(predictions: Predictions) -> None:
     with pytest.raises(RunUnknown, match="no run 77"):
-        dossier(predictions.ledger, 77)
+        read_run_details(predictions.ledger, 77)

@@ -91,7 +91,7 @@ def test_the_last_published_run_to_compare_with(lane: Lane, predictions: Predict
     history = History(predictions.ledger)
 
     def former(day: int) -> int | None:
-        found = history.former("job", str(day), MONDAY + day * DAY, 1000, usual)
+        found = history.earlier_run("job", str(day), MONDAY + day * DAY, 1000, usual)
         return found and found.run_id
 
     assert former(0) is None

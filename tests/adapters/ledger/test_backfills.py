@@ -43,7 +43,7 @@ def planned(ledger: Ledger, request: RunRequest, moved: bool) -> RunRequest:
     """The same, as a backfill asks for it that is planned now."""
     with ledger.engine.begin() as connection:
         now = ledger.now(connection)
-    return replace(request, unless_done_since=now, unless_moved=moved)
+    return replace(request, unless_published_since=now, unless_changed=moved)
 
 
 @pytest.mark.parametrize("moved", [True, False])

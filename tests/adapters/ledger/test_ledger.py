@@ -420,7 +420,7 @@ def heartbeat(lane: Lane) -> Any:
 @contextmanager
 def alive(ledger: Ledger, run: Run) -> Iterator[None]:
     """Kept alive, and without a thread left over."""
-    with ledger.kept_alive(run):
+    with ledger.keep_alive(run):
         yield
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("heartbeat")]
 

@@ -4,7 +4,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.migrations import HEAD, VERSIONS, bring_up_to_date, version
 
 LANES = ("fast", "lite")  # of PostgreSQL, the ledger is the same in both
-RELEASES = Path(__file__).parent / "releases"
 WORKERS = 6
 
 
@@ -134,34 +132,6 @@ def test_the_head_is_the_last_version() -> None:
     assert numbers == [f"{n:04}" for n in range(len(numbers), 0, -1)]
 
 
-# --- from each release --------------------------------------------------------------------------
-
-DUMPS = sorted(RELEASES.glob("*.sql"))
-
-
-@pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
-def test_from_a_release(dump: Path, request: pytest.FixtureRequest) -> None:
-    """Its ledger becomes what is declared today, and what was published is still seen."""
-    release, _, name = dump.stem.rpartition("-")
-    lane: Lane = request.getfixturevalue({"postgresql": "fast", "sqlite": "lite"}[name])
-    wanted = declared(lane)
-    lane.execute(*statements(dump))
-    lane.ledger().create()
-    assert described(lane) == wanted, release
-    assert version(lane.engine, None) == HEAD
-    assert lane.view() == {1: 0.5, 2: 1.0}
-    ledger = lane.ledger()
-    again = ledger.begin(request_of(), "elsewhere:1:a")
-    assert again.run_id == 2
-    ledger.fail(again, "enough")
-
-
-def statements(dump: Path) -> Sequence[str]:
-    text = dump.read_text(encoding="utf-8").replace("%", "%%")
-    lines = [line for line in text.splitlines() if not line.startswith("--")]
-    return [part.strip() for part in "\n".join(lines).split(";\n") if part.strip()]
-
-
 # --- versions to come ---------------------------------------------------------------------------
 
 _NEXT = '''
@@ -265,7 +235,7 @@ def test_another_worker_that_does_not_end(lane: Lane, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("lane", ["maria"], indirect=True)
-@pytest.mark.parametrize("left_out", ["nightshift_moves", "nightshift_chunks"])
+@pytest.mark.parametrize("left_out", ["nightshift_publication_changes", "nightshift_chunks"])
 def test_a_worker_killed_while_it_made_the_ledger(lane: Lane, left_out: str) -> None:
     """On a database that keeps half of it."""
     lane.ledger().create()

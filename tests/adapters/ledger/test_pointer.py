@@ -14,8 +14,8 @@ from nightshift.adapters.errors import (
     RunUnknown,
     TableNotFound,
 )
-from nightshift.adapters.history.evaluation import outcomes
-from nightshift.adapters.history.lineage import origins
+from nightshift.adapters.history.evaluation import evaluate_predictions
+from nightshift.adapters.history.lineage import trace_row
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.runs import CHALLENGER, RejectedRow, Run, RunRequest, RunState
@@ -78,9 +78,9 @@ def test_a_release_shows_it_and_is_remembered(lane: Lane, predictions: Predictio
     moved = Pointer(predictions.ledger).release(run.run_id, "ann@host", "it was right")
     assert lane.view() == {i: i + 100.0 for i in range(10)}
     assert states(predictions) == [RunState.SUPERSEDED, RunState.PUBLISHED]
-    assert (moved.run_id, moved.action, moved.moved_by) == (run.run_id, "release", "ann@host")
+    assert (moved.run_id, moved.action, moved.changed_by) == (run.run_id, "release", "ann@host")
     assert (moved.reason, moved.model_version) == ("it was right", 2)
-    assert [move.action for move in Pointer(predictions.ledger).moves("job")] == [
+    assert [change.action for change in Pointer(predictions.ledger).changes("job")] == [
         "release",
         "publish",
     ]
@@ -168,7 +168,14 @@ def test_rollbacks_go_back_step_by_step(lane: Lane, predictions: Predictions) ->
     with pytest.raises(NothingToRollBackTo, match="to run 4"):
         back(to=4)
     assert lane.view() == {i: i + 3.0 for i in range(10)} | other
-    assert [move.run_id for move in pointer.moves("job", ONE, ONE + DAY)] == [3, 1, 2, 3, 2, 1]
+    assert [change.run_id for change in pointer.changes("job", ONE, ONE + DAY)] == [
+        3,
+        1,
+        2,
+        3,
+        2,
+        1,
+    ]
 
 
 def test_a_day_goes_back_to_the_run_of_the_whole_table(
@@ -257,7 +264,7 @@ def test_where_a_row_came_from(lane: Lane, predictions: Predictions) -> None:
     reject = RejectedRow("[5]", "ValueError", "cannot take it", '{"x": 5.0}')
     empty = pa.table({"id": [4], "partition_time": [ONE], "prediction": [4.0]})
     predictions.write(run, 0, empty, [reject], keys=((0,), (9,)))
-    found = origins(History(predictions.ledger), "job", "scores", ("id",), ("5",))
+    found = trace_row(History(predictions.ledger), "job", "scores", ("id",), ("5",))
     assert [(o.run.run_id, o.visible, o.values, o.chunk, o.error) for o in found] == [
         (3, False, None, 0, "cannot take it"),
         (2, True, {"prediction": 6.0}, 1, None),
@@ -265,7 +272,7 @@ def test_where_a_row_came_from(lane: Lane, predictions: Predictions) -> None:
     ]
     assert found[0].inputs == '{"x": 5.0}'
     assert found[1].committed_at is not None
-    assert origins(History(predictions.ledger), "job", "scores", ("id",), ("12345",)) == []
+    assert trace_row(History(predictions.ledger), "job", "scores", ("id",), ("12345",)) == []
     assert History(predictions.ledger).runs()[0].rejected == 1
 
 
@@ -285,7 +292,7 @@ def test_predictions_and_what_happened(lane: Lane, predictions: Predictions) -> 
     known = [{"id": i, "real": None if i > 3 else float(i)} for i in range(10)]
     actuals = lane.table("happened", columns, known)
     history = History(ledger)
-    found = outcomes(history, "job", "scores", ("id",), actuals, "real", None)
+    found = evaluate_predictions(history, "job", "scores", ("id",), actuals, "real", None)
     assert [(o.model, o.role, o.rows, o.mae, o.bias) for o in found] == [
         ("model@3", "challenger", 2, 3.0, 0.0),
         ("model@1", "champion", 4, 9.0, 9.0),
@@ -293,6 +300,6 @@ def test_predictions_and_what_happened(lane: Lane, predictions: Predictions) -> 
     ]
     assert found[0].rmse == pytest.approx(3.0)
     with pytest.raises(TableNotFound):
-        outcomes(history, "job", "scores", ("id",), sa.table("no"), "real", None)
+        evaluate_predictions(history, "job", "scores", ("id",), sa.table("no"), "real", None)
     with pytest.raises(ColumnNotFound):
-        outcomes(history, "job", "scores", ("id",), actuals, "unreal", None)
+        evaluate_predictions(history, "job", "scores", ("id",), actuals, "unreal", None)

@@ -17,7 +17,7 @@ from lanes import Lane, request_of, sign
 from nightshift.adapters.database.times import BEGINNING, END
 from nightshift.adapters.errors import AlreadyPublished, OwnershipLost, StatementFailed
 from nightshift.adapters.history.run_history import History
-from nightshift.adapters.ledger.intervals import Interval, beside, carve
+from nightshift.adapters.ledger.intervals import Interval, replace_range, subtract_ranges
 from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.runs import RunRequest, RunState
 from nightshift.adapters.source.columns import ALL_KEYS
@@ -52,10 +52,10 @@ def test_each_moment_is_the_last_run_s(published: list[tuple[int, int]]) -> None
     oracle: dict[int, int] = {}
     for run_id, (start, end) in enumerate(published):
         new = interval(start, end, run_id)
-        lines = carve(lines, new)
+        lines = replace_range(lines, new)
         oracle |= dict.fromkeys(range(start, end), run_id)
         assert new in lines
-        assert carve(lines, new) == lines  # twice is once
+        assert replace_range(lines, new) == lines  # twice is once
     assert {day: who(lines, day) for day in range(22)} == {
         day: [oracle[day]] if day in oracle else [] for day in range(22)
     }
@@ -71,8 +71,8 @@ def test_each_moment_is_the_newest_run_s_whatever_the_order(
     lines: list[Interval] = []
     for run_id in order:
         new = interval(*ranges[run_id], run_id)
-        for piece in beside(new, [line for line in lines if line.run_id > run_id]):
-            lines = carve(lines, piece)
+        for piece in subtract_ranges(new, [line for line in lines if line.run_id > run_id]):
+            lines = replace_range(lines, piece)
     for day in range(22):
         covering = [run_id for run_id, (start, end) in enumerate(ranges) if start <= day < end]
         assert who(lines, day) == covering[-1:]
@@ -81,8 +81,8 @@ def test_each_moment_is_the_newest_run_s_whatever_the_order(
 def test_the_whole_table_around_a_day() -> None:
     whole, day = Interval(BEGINNING, END, 1), interval(3, 4, 2)
     around = [Interval(BEGINNING, day.start, 1), day, Interval(day.end, END, 1)]
-    assert carve([whole], day) == around
-    assert carve(around, whole) == [whole]
+    assert replace_range([whole], day) == around
+    assert replace_range(around, whole) == [whole]
 
 
 # --- what readers see ---------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_the_view_is_as_a_dict_would_be(
     if not sa.inspect(lane.engine).has_table("t"):
         days_of(lane)
     lane.ledger().create()
-    ledger_tables = ("published", "moves", "chunks", "shards", "runs", "jobs")
+    ledger_tables = ("published", "changes", "chunks", "shards", "runs", "jobs")
     lane.execute(*(f"DELETE FROM nightshift_{name}" for name in ledger_tables))
     predictions = lane.predictions(lane.source(table="t", time_column="at"))
     predictions.create()
@@ -164,7 +164,7 @@ def test_an_older_run_is_published_around_what_is_newer(lane: Lane) -> None:
     assert lane.view() == {
         10 * day + row: 2 if day in {1, 2} else 1 for day in range(DAYS) for row in range(3)
     }
-    moved = [(move.run_id, move.range_start) for move in Pointer(ledger).moves("job")]
+    moved = [(change.run_id, change.range_start) for change in Pointer(ledger).changes("job")]
     assert moved == [(1, FIRST + 3 * DAY), (1, BEGINNING), (2, FIRST + DAY)]
     lane.score(predictions, cell_of(None, 3), lambda row: 3)
     assert set(lane.view().values()) == {3}

@@ -94,7 +94,7 @@ def test_rows_that_a_run_is_done_with(lane: Lane, kind: str) -> None:
         rows = chunk.select(source.kept_columns)
         scored = rows.append_column("prediction", pa.array([0.5] * chunk.num_rows))
         seen = digest(rows, chunk.select(["x"]))
-        predictions.write(run, number, scored, digest=seen)
+        predictions.write(run, number, scored, checksum=seen)
 
     def may_go_on() -> bool:
         with source.snapshot(sign(), None, None) as snapshot:

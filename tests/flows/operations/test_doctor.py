@@ -214,7 +214,7 @@ def test_a_run_at_work_is_not_abandoned(healthy: Project) -> None:
     )
     assert wrong() == []
     ledger = Ledger(healthy.engine, lease=3600 * 24)
-    assert health.abandoned(ledger) == []
+    assert health.find_abandoned_runs(ledger) == []
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def silent() -> Iterator[int]:
 
 def test_an_sqlite_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path / 'missing' / 'x.db'}")
-    assert health.unwritable(Ledger(engine)) == [
+    assert health.find_write_problems(Ledger(engine)) == [
         f"the folder {tmp_path / 'missing'} is not there; make it"
     ]
     engine.dispose()

@@ -146,7 +146,9 @@ class Nights:
         assert set(self.readers()) == {row.id for row in rows}
         say("rollback", "orders", "--partition", "all", "--reason", "it was not")
         assert self.readers() == self.seen
-        moves = self.project.sql("SELECT action, reason FROM nightshift_moves ORDER BY move_id")
+        moves = self.project.sql(
+            "SELECT action, reason FROM nightshift_publication_changes ORDER BY change_id"
+        )
         assert [tuple(move) for move in moves[-2:]] == [
             ("release", "it is so"),
             ("rollback", "it was not"),

@@ -13,8 +13,8 @@ from nightshift.adapters.database.times import BEGINNING, END
 from nightshift.adapters.ledger.backfills import (
     SKIPPED,
     WAITING,
-    Facts,
     Failure,
+    PartitionStatus,
     PublishedRange,
     Step,
 )
@@ -48,7 +48,7 @@ def end_of(cell: Partition) -> datetime:
 
 
 def decide(
-    facts: Facts,
+    facts: PartitionStatus,
     reprocess: Reprocess = "missing",
     cells: Sequence[Partition] = (day(0),),
     now: datetime = LATER,
@@ -56,7 +56,7 @@ def decide(
     return plan_steps(cells, facts, reprocess, MODEL, end_of, now)
 
 
-def decision(facts: Facts, reprocess: Reprocess = "missing") -> tuple[str, str]:
+def decision(facts: PartitionStatus, reprocess: Reprocess = "missing") -> tuple[str, str]:
     (step,) = decide(facts, reprocess)
     return step.state, step.reason
 
@@ -65,15 +65,15 @@ def failed(reason: str, at: datetime = LATER) -> dict[str, Failure]:
     return {"2024-03-01": Failure(reason, at)}
 
 
-NOTHING = Facts()
-WHOLE = Facts((piece(0, 1, run_id=7),))
-HALF = Facts((piece(0, 0.5),))
-GAP = Facts((piece(0, 0.3), piece(0.6, 1)))
-STALE = Facts((piece(0, 0.5, model=("doubler", 1)), piece(0.5, 1)))
-EARLY = Facts((piece(0, 1, run_id=9, begun=FIRST + 0.5 * DAY),))
-FAILED = Facts((), failed("the model is away"))
-FAILED_THEN_DONE = Facts((piece(0, 1, published=LATER + DAY),), failed("once"))
-DONE_THEN_FAILED = Facts((piece(0, 1, published=LATER - DAY),), failed("again"))
+NOTHING = PartitionStatus()
+WHOLE = PartitionStatus((piece(0, 1, run_id=7),))
+HALF = PartitionStatus((piece(0, 0.5),))
+GAP = PartitionStatus((piece(0, 0.3), piece(0.6, 1)))
+STALE = PartitionStatus((piece(0, 0.5, model=("doubler", 1)), piece(0.5, 1)))
+EARLY = PartitionStatus((piece(0, 1, run_id=9, begun=FIRST + 0.5 * DAY),))
+FAILED = PartitionStatus((), failed("the model is away"))
+FAILED_THEN_DONE = PartitionStatus((piece(0, 1, published=LATER + DAY),), failed("once"))
+DONE_THEN_FAILED = PartitionStatus((piece(0, 1, published=LATER - DAY),), failed("again"))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ DONE_THEN_FAILED = Facts((piece(0, 1, published=LATER - DAY),), failed("again"))
     ],
 )
 def test_each_decision_and_its_reason(
-    facts: Facts, reprocess: Reprocess, state: str, reason: str
+    facts: PartitionStatus, reprocess: Reprocess, state: str, reason: str
 ) -> None:
     assert decision(facts, reprocess) == (state, reason)
 
@@ -120,7 +120,7 @@ def test_the_whole_table_is_missing_until_no_instant_is() -> None:
         ((piece(0, 1),), WAITING),
         ((PublishedRange(BEGINNING, END, 1, *MODEL, LATER, LATER),), SKIPPED),
     ]:
-        (step,) = decide(Facts(pieces), cells=[whole])
+        (step,) = decide(PartitionStatus(pieces), cells=[whole])
         assert step.state == state
 
 
@@ -139,7 +139,7 @@ def test_missing_is_what_the_published_pieces_do_not_cover(
     edges = [0, *sorted(cuts), 48]
     kept = [span for span in pairwise(edges) if span[0] < span[1] and data.draw(st.booleans())]
     covered = {hour for start, end in kept for hour in range(start, end)}
-    facts = Facts(tuple(piece(start / 24, end / 24) for start, end in kept))
+    facts = PartitionStatus(tuple(piece(start / 24, end / 24) for start, end in kept))
     steps = decide(facts, cells=[day(0), day(1)])
     for number, step in enumerate(steps):
         hours = set(range(24 * number, 24 * number + 24))

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightshift.adapters.history.run_details import Dossier, RejectsOfKind, Shown
+from nightshift.adapters.history.run_details import RejectsOfKind, RunDetails, VisibleRun
 from nightshift.adapters.history.run_history import RunRecord
-from nightshift.adapters.ledger.pointer import Move
+from nightshift.adapters.ledger.pointer import PublicationChange
 from nightshift.adapters.profiles.profile import ColumnProfile, Profile
 from nightshift.flows.checks.results import Audit, CheckResult
 from nightshift.flows.report.challenger import challenged, difference_bars
@@ -84,24 +84,26 @@ def run(state: str = "published", **changes: Any) -> RunRecord:
     return RunRecord(**{**fields, **changes})
 
 
-def record(state: str = "published", **changes: Any) -> Dossier:
+def record(state: str = "published", **changes: Any) -> RunDetails:
     own = changes.pop("run", run(state))
     fields = {
         "run": own, "start": BEGAN, "end": BEGAN, "chunks": 3,
         "first_commit": BEGAN + timedelta(seconds=1), "last_commit": BEGAN + timedelta(seconds=4),
         "profiles": (), "audit": None, "timings": (), "rejects": (), "challenger": None,
         "comparison": None, "earlier": None, "earlier_profiles": (), "before": None, "shown": (),
-        "moves": (), "sql": "SELECT * FROM scores WHERE run_id = 7 LIMIT 10;", "cleaned": False,
+        "changes": (), "sql": "SELECT * FROM scores WHERE run_id = 7 LIMIT 10;", "cleaned": False,
     }  # fmt: skip
-    return Dossier(**{**fields, **changes})
+    return RunDetails(**{**fields, **changes})
 
 
-def move(action: str, reason: str | None = None) -> Move:
-    return Move("orders", BEGAN, BEGAN, 7, action, BEGAN, "a person", reason, "doubler", 2)
+def change(action: str, reason: str | None = None) -> PublicationChange:
+    return PublicationChange(
+        "orders", BEGAN, BEGAN, 7, action, BEGAN, "a person", reason, "doubler", 2
+    )
 
 
-def shown(run_id: int) -> Shown:
-    return Shown(run_id, "2024-03-01", f"doubler@{run_id}", BEGAN, BEGAN, BEGAN)
+def shown(run_id: int) -> VisibleRun:
+    return VisibleRun(run_id, "2024-03-01", f"doubler@{run_id}", BEGAN, BEGAN, BEGAN)
 
 
 def column(values: Any) -> ColumnProfile:
@@ -277,15 +279,23 @@ FAILED = Audit.of([check("fail"), check("ok", "volume")])
 @pytest.mark.parametrize(
     ("found", "audit", "word", "tone", "reason", "readers"),
     [
-        (record(moves=[move("publish")]), None, "Published", "good", "", "see its 990 rows since"),
+        (
+            record(changes=[change("publish")]), None, "Published", "good", "",
+            "see its 990 rows since",
+        ),
         (record(), WARNED, "Published", "warn", "nulls is warn (and 1 more)", "its 990 rows"),
         (
-            record(moves=[move("release", "it is right")]), FAILED, "Released", "warn",
+            record(changes=[change("release", "it is right")]), FAILED, "Released", "warn",
             "By a person: it is right. It had been quarantined: nulls is fail", "990 rows",
         ),
-        (record(moves=[move("rollback", "worse")]), None, "Rolled back to", "warn", "worse", "990"),
-        (record(moves=[move("replay", "3 rows"), move("publish")]), None, "Published", "good", "",
-         "see its 990 rows since"),
+        (
+            record(changes=[change("rollback", "worse")]), None, "Rolled back to", "warn", "worse",
+            "990",
+        ),
+        (
+            record(changes=[change("replay", "3 rows"), change("publish")]), None, "Published",
+            "good", "", "see its 990 rows since",
+        ),
         (record("superseded", shown=[shown(8)]), None, "Superseded", "idle", "", "see run 8 ("),
         (record("quarantined", shown=[shown(3)]), FAILED, "Quarantined", "bad", "nulls is fail",
          "go on seeing run 3 (doubler@3), published 2024-03-02 03:00:00 UTC."),
@@ -296,7 +306,7 @@ FAILED = Audit.of([check("fail"), check("ok", "volume")])
     ],
 )  # fmt: skip
 def test_verdicts(
-    found: Dossier, audit: Audit | None, word: str, tone: str, reason: str, readers: str
+    found: RunDetails, audit: Audit | None, word: str, tone: str, reason: str, readers: str
 ) -> None:
     told = verdict(found, audit)
     assert (told.word, told.tone) == (word, tone)
@@ -321,7 +331,7 @@ def test_what_to_do_about_it() -> None:
 # --- the page -----------------------------------------------------------------------------------
 
 
-def everything(name: str, columns: int) -> tuple[Dossier, Profile]:
+def everything(name: str, columns: int) -> tuple[RunDetails, Profile]:
     """A run with all that a report can show, all of it named so."""
     moved, still = normal(3), normal(0)
     categories = words([f"{name}{i}" for i in range(300)], 3000)
@@ -446,7 +456,7 @@ def test_the_summary_says_the_verdict_first_and_escapes() -> None:
 
 def test_the_summary_of_a_quiet_night_is_short() -> None:
     before = run(run_id=5, rows=800, rejected=0)
-    found = record(run=run(rejected=0, rows=1000), before=before, moves=[move("publish")])
+    found = record(run=run(rejected=0, rows=1000), before=before, changes=[change("publish")])
     line, text = summary(found, Audit.of([check("ok")]), "table 'orders'", "SELECT 1;")
     assert line == "orders 2024-03-01: 1,000 rows published"
     assert "| rows written | 1,000 | 800 |" in text

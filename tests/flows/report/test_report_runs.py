@@ -15,7 +15,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 from typer.testing import CliRunner
 
 from nightshift.adapters.errors import ConfigurationError, PredictionFailed, Quarantined, RunUnknown
-from nightshift.adapters.history.run_details import dossier
+from nightshift.adapters.history.run_details import read_run_details
 from nightshift.flows.backfill import backfill
 from nightshift.flows.cli.main import app
 from nightshift.flows.config.job import load_job
@@ -172,7 +172,7 @@ def test_the_numbers_are_the_database_s(filled: Project) -> None:
     run = score("orders", DAY)
     settings = load_settings()
     with open_resources(settings, load_job("orders")) as desk:
-        found = dossier(desk.ledger, run.run_id)
+        found = read_run_details(desk.ledger, run.run_id)
     store = open_store(settings)
     facts = facts_of(found, store.reference(store.manifest("doubler", 1)))
     ((rows, nulls, low, high),) = filled.sql(

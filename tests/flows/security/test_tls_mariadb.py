@@ -14,7 +14,7 @@ from certificates import Certificates
 from mariadb import MISSING, SERVER, MariaDB
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import StatementFailed
-from nightshift.adapters.history.health import Contact, contact, unwritable
+from nightshift.adapters.history.health import Contact, contact, find_write_problems
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.flows.operations.doctor import examine
 from nightshift.flows.score import score
@@ -153,7 +153,7 @@ def test_the_doctor_tells_which_privileges_are_missing(
     project: Project, server: sa.URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = open_engine(server)
-    assert unwritable(Ledger(writer)) == []
+    assert find_write_problems(Ledger(writer)) == []
     writer.dispose()
     reader = server.set(username="reader").render_as_string(hide_password=False)
     monkeypatch.setenv("NIGHTSHIFT_DATABASE__URL", reader)

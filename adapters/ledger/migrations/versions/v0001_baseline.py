@@ -90,7 +90,7 @@ def _tables(schema: str | None) -> sa.MetaData:
         sa.Column("last_key", text, nullable=False),
         sa.Column("rows", sa.BigInteger, nullable=False),
         sa.Column("rejected", sa.BigInteger, nullable=False),
-        sa.Column("digest", name),
+        sa.Column("checksum", name),
         sa.Column("committed_at", Instant, nullable=False),
     )
     sa.Table(
@@ -115,16 +115,16 @@ def _tables(schema: str | None) -> sa.MetaData:
         sa.Index("ix_nightshift_published_run", "run_id"),
     )
     sa.Table(
-        "nightshift_moves",
+        "nightshift_publication_changes",
         metadata,
-        sa.Column("move_id", number, primary_key=True, autoincrement=True),
+        sa.Column("change_id", number, primary_key=True, autoincrement=True),
         sa.Column("job", name, sa.ForeignKey(jobs.c.job), nullable=False, index=True),
         sa.Column("range_start", Instant, nullable=False),
         sa.Column("range_end", Instant, nullable=False),
         sa.Column("run_id", number, sa.ForeignKey(runs.c.run_id), nullable=False),
         sa.Column("action", name, nullable=False),
-        sa.Column("moved_at", Instant, nullable=False),
-        sa.Column("moved_by", name, nullable=False),
+        sa.Column("changed_at", Instant, nullable=False),
+        sa.Column("changed_by", name, nullable=False),
         sa.Column("reason", text),
     )
     backfills = sa.Table(
