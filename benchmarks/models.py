@@ -1,4 +1,4 @@
-"""The models of the benchmark: trained once, kept as files for the peers, published for us."""
+"""The models of the benchmark: trained once, kept as files for the peers, registered for us."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ TOLERANCE = {"network": 1e-4, "xgboost": 1e-6}
 
 
 def train(name: str, sample: pd.DataFrame, folder: Path) -> None:
-    """Fit the model, write it as its library does, and publish it in the project."""
+    """Fit the model, write it as its library does, and register it in the project."""
     from nightshift.flows.config.resources import open_store
     from nightshift.flows.config.settings import load_settings
     from nightshift.flows.register import register

@@ -22,12 +22,12 @@ def register(
     """Register a model as the next version of `name` in this project's store, signed with its key.
 
     `sign_key` is a private key file, used in place of trust.sign_key. `details` are those of
-    `ModelStore.publish`: metrics, description, trained_through.
+    `ModelStore.register`: metrics, description, trained_through.
     """
     settings = load_settings()
     key = sign_key or settings.sign_key()
     signing = None if key is None else SigningKey.load(key)
-    return open_store(settings).publish(name, model, sample, sign_with=signing, **details)
+    return open_store(settings).register(name, model, sample, sign_with=signing, **details)
 
 
 def create_key(settings: Settings) -> Path:

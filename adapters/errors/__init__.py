@@ -14,8 +14,8 @@
     │   ├── PredictionTimedOut      predict_batch did not answer in time, and cannot be waited for
     │   ├── RejectsExceeded         more rows could not be scored than the job allows
     │   ├── InvalidPredictions      predict_batch returned the wrong number of rows, or no numbers
-    │   ├── GoldenRowsDiffer        the model predicts otherwise here than when it was published
-    │   ├── VersionSkew             other library versions here than when it was published
+    │   ├── GoldenRowsDiffer        the model predicts otherwise here than when it was registered
+    │   ├── VersionSkew             other library versions here than when it was registered
     │   ├── ModelUntrusted          the operator's trust policy does not let this model be opened
     │   ├── JobsBroken              jobs that use an alias could not run with this version
     │   ├── AgreementTooLow         as a challenger it agreed too little, or was never compared

@@ -116,7 +116,7 @@ class InvalidPredictions(ModelError):
     def __str__(self) -> str:
         return (
             f"predict_batch should have returned {self.expected}, but returned {self.found}. "
-            "Mend predict_batch and publish a new version."
+            "Mend predict_batch and register a new version."
         )
 
 
@@ -128,8 +128,8 @@ class GoldenRowsDiffer(ModelError):
     def __str__(self) -> str:
         changed = ", ".join(self.versions) or "the same library versions then and now"
         return (
-            f"{self.model} predicts otherwise here than when it was published: {self.problem}; "
-            f"{changed}. Nothing was scored. Install the versions of then, or publish it again."
+            f"{self.model} predicts otherwise here than when it was registered: {self.problem}; "
+            f"{changed}. Nothing was scored. Install the versions of then, or register it again."
         )
 
 
@@ -140,8 +140,8 @@ class VersionSkew(ModelError):
 
     def __str__(self) -> str:
         return (
-            f"{self.model} was published with other library versions: {', '.join(self.versions)}. "
-            "Install the versions of then, publish it again, or set trust.version_skew to 'warn'."
+            f"{self.model} was registered with other library versions: {', '.join(self.versions)}. "
+            "Install the versions of then, register it again, or set trust.version_skew to 'warn'."
         )
 
 

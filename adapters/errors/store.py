@@ -17,7 +17,7 @@ class ModelNotFound(StoreError):
         name, _, pointer = self.reference.partition("@")
         mine = [known for known in self.known if known.rpartition("@")[0] == name]
         mine = [known for known in mine if known.rpartition("@")[2].isdigit()]
-        remedy = "`nightshift models` lists what can be used; `nightshift publish` adds to it."
+        remedy = "`nightshift models` lists what can be used; `nightshift register` adds to it."
         if mine and not pointer.isdigit():
             version = mine[-1].rpartition("@")[2]
             remedy = f"`nightshift promote {name} {version}` lets an alias name a version."
@@ -89,7 +89,7 @@ class RecordInvalid(StoreError):
     def __str__(self) -> str:
         return (
             f"{self.place} cannot be understood: {self.problem}. "
-            "It was damaged, exchanged, or written by a newer Nightshift. Publish another version; "
+            "It was damaged, replaced, or written by a newer Nightshift. Register another version; "
             "if it is an alias, delete the file and promote again."
         )
 
@@ -102,5 +102,5 @@ class BlobCorrupt(StoreError):
     def __str__(self) -> str:
         return (
             f"{self.place} should have the SHA-256 digest {self.expected} but has {self.found}. "
-            "It was damaged or exchanged and was not opened. Publish the model again."
+            "It was damaged or exchanged and was not opened. Register the model again."
         )

@@ -27,7 +27,7 @@ from nightshift.adapters.models.signature import Features, Predictions
 class MLflowModel(ArchivedModel):
     """A model folder, as its files by relative name; take it with `from_file(place, settings)`,
     where the place is a folder with an `MLmodel` file, or `models:/name@alias` in the registry
-    that MLFLOW_TRACKING_URI points to. What is published is the folder itself, and what loads it
+    that MLFLOW_TRACKING_URI points to. What is registered is the folder itself, and what loads it
     needs the flavour's library, but no MLflow server.
 
     Values, labels or probabilities, (m,) or (m, k), are as the flavour's pyfunc gives them;

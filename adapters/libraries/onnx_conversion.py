@@ -52,7 +52,7 @@ def to_onnx(model: Model, sample: pd.DataFrame, tolerance: float = 1e-5) -> Onnx
             return converted
         problems.append(problem)
     problem = " | ".join(dict.fromkeys(problems)) or f"nothing converts the adapter {name!r}"
-    remedy = "Publish it in its own format."
+    remedy = "Register it in its own format."
     raise SerializationFailed(name, f"it cannot be kept as ONNX ({problem})", remedy)
 
 

@@ -59,7 +59,7 @@ class PyTorchModel(ArchivedModel):
     def _available(self) -> torch.device:
         gpu = torch.cuda.is_available()
         if self.device.startswith("cuda") and not gpu:
-            remedy = 'Use a machine that has one, or publish with device="auto".'
+            remedy = 'Use a machine that has one, or register with device="auto".'
             raise ConfigurationError(type(self).__name__, "device", "no GPU is there", remedy)
         automatic = "cuda" if gpu else "cpu"
         return torch.device(automatic if self.device == "auto" else self.device)

@@ -68,7 +68,7 @@ class SklearnModel(Model):
         classes = getattr(self.estimator, "classes_", ())
         if isinstance(classes, list):  # of arrays, one per output
             problem = "an estimator of several outputs has probabilities for each of them"
-            remedy = "Publish one estimator per output."
+            remedy = "Register one estimator per output."
             raise ConfigurationError(type(self).__name__, "output", problem, remedy)
         return positions(type(self).__name__, classes, self.classes)
 

@@ -21,7 +21,7 @@ from nightshift.adapters.models.model import Model
 
 SETTINGS = "settings.json"
 
-_FOREIGN = "Only what Nightshift packed is unpacked; publish the model again."
+_FOREIGN = "Only what Nightshift packed is unpacked; register the model again."
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 
@@ -149,7 +149,7 @@ class ArchivedModel(Model):
         """What `files` returned -> the trained thing. May raise anything."""
 
     def serialize(self) -> bytes:
-        remedy = "The library has to be able to save the model before it can be published."
+        remedy = "The library has to be able to save the model before it can be registered."
         with translated(type(self).__name__, "made", remedy):
             names = [field.name for field in fields(self)][1:]  # type: ignore[arg-type]
             settings = {name: getattr(self, name) for name in names}

@@ -38,7 +38,7 @@ def positions(model: str, labels: Sequence[Any], chosen: Sequence[Any] | None) -
     """
     known = list(labels)
     if not known:
-        remedy = 'Publish its values with output="predict".'
+        remedy = 'Register its values with output="predict".'
         raise ConfigurationError(model, "output", "the model gives no probabilities", remedy)
     if chosen is None:
         return list(range(len(known)))

@@ -80,7 +80,7 @@ class Model(ABC):
             raise SerializationFailed(cls.__name__, problem, remedy) from error
         if not isinstance(model, cls):
             problem = f"its bytes hold a {type(model).__name__}"
-            raise SerializationFailed(cls.__name__, problem, "Publish it with its own adapter.")
+            raise SerializationFailed(cls.__name__, problem, "Register it with its own adapter.")
         return model
 
     @classmethod
@@ -92,9 +92,9 @@ class Model(ABC):
     def from_file(cls, path: Path, settings: Mapping[str, object]) -> Self:
         """A file or folder that the library itself saved, and the adapter's settings -> a model.
 
-        For the publisher's own files: what is published later goes through `deserialize`. Raises
+        For files of the person who registers; what is registered is read by `deserialize`. Raises
         SerializationFailed, or ConfigurationError for a setting that the adapter does not have.
         """
         problem = f"it does not read files such as {path.name}"
-        remedy = "Publish the model from Python instead, or add `from_file` to its adapter."
+        remedy = "Register the model from Python instead, or add `from_file` to its adapter."
         raise SerializationFailed(cls.__name__, problem, remedy)

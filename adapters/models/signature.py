@@ -60,9 +60,9 @@ _UNFIT = (pa.ArrowException, OverflowError, UnicodeEncodeError)  # what pa.array
 
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
-_SAMPLE_REMEDY = "Convert the column in the sample (and in training) and publish again."
+_SAMPLE_REMEDY = "Convert the column in the sample (and in training) and register again."
 _NULL_REMEDY = (
-    "Publish the model with a sample that has missing values there, if it can handle them, "
+    "Register the model with a sample that has missing values there, if it can handle them, "
     "or fill them in a source query."
 )
 
@@ -244,7 +244,7 @@ class Signature(BaseModel):
         """What `predict_batch` returned for `rows` rows -> Arrow columns named as the outputs.
 
         Raises InvalidPredictions for a wrong number of rows or columns, another type than at
-        publish, or a missing value (None, NaN) where the sample's predictions had none. For zero
+        register, or a missing value (None, NaN) where the sample's predictions had none. For zero
         rows anything empty will do: not every library remembers the width of nothing.
         """
         try:

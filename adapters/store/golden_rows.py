@@ -1,6 +1,6 @@
 """Golden rows: a few real inputs with their predictions, and the libraries that made them.
 
-They are kept when a model is published and replayed whenever it is loaded, in one batch of the
+They are kept when a model is registered and replayed whenever it is loaded, in one batch of the
 same shape: an environment that predicts otherwise is told apart from one that merely is newer.
 """
 

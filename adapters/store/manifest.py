@@ -88,7 +88,7 @@ class Manifest(_Record):
     description: str
     trained_through: date | None
     token: str
-    """Unique, so that a publisher whose answer got lost can tell its own manifest."""
+    """Unique, so that a process that lost the answer to its write recognizes its own manifest."""
     profile: Blob | None = None
     """How the sample's columns and the predictions for them were distributed, as JSON: what a run
     is compared with. None in a manifest that was written before there were any."""

@@ -51,7 +51,7 @@ _Record = TypeVar("_Record", bound=BaseModel)
 
 
 class ModelStore:
-    """Publishes, finds and loads models.
+    """Registers, finds and loads models.
 
     Every method may raise StoreUnavailable (worth another try), StoreNotFound, StoreAccessDenied,
     and ConfigurationError for a name that cannot be one.
@@ -118,9 +118,9 @@ class ModelStore:
             raise self._not_found(f"{name}@{pointer or CHAMPION}", name)
         return self.manifest(name, alias.version)
 
-    # --- publishing ---
+    # --- registering ---
 
-    def publish(
+    def register(
         self,
         name: str,
         model: Model,
@@ -139,7 +139,7 @@ class ModelStore:
         that does not predict the sample, predicts it otherwise after a database's types or after
         its own bytes, or does not become bytes: PredictionFailed, InvalidPredictions,
         SignatureUndefined, SerializationFailed, AdapterNotFound. Raises StoreUnsafe where two
-        publishers could get the same number.
+        processes could get the same number.
         """
         checked_name(name)
         adapter = self._trust.name_of(model)
@@ -214,7 +214,7 @@ class ModelStore:
         return model
 
     def reference(self, manifest: Manifest) -> Profile:
-        """The profile of the sample that the model was published with.
+        """The profile of the sample that the model was registered with.
 
         Of a version from before there were profiles it has no rows, only the columns' kinds.
         Raises ModelUntrusted, BlobCorrupt, RecordInvalid, or what the registry raises.
@@ -337,7 +337,7 @@ class ModelStore:
         return ModelNotFound(self.url, reference, tuple(known or self.models()))
 
     def require_conditions(self) -> None:
-        """Raise StoreUnsafe where two publishers could get the same number. Asked once."""
+        """Raise StoreUnsafe where two processes could get the same number. Asked once."""
         if not self._conditions_hold:
             self._objects.require_conditions()
             self._conditions_hold = True
@@ -368,7 +368,7 @@ def _draft(fields: dict[str, object], version: int) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError("publish", field, first["msg"], "Correct the value.") from error
+        raise ConfigurationError("register", field, first["msg"], "Correct the value.") from error
     return Manifest.model_validate_json(draft.to_json())
 
 

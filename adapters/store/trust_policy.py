@@ -43,7 +43,7 @@ _warnings_caught = threading.Lock()  # catching warnings changes the whole proce
 
 
 class SigningKey:
-    """The private half of an Ed25519 key pair: whoever holds it can publish what is trusted."""
+    """The private half of an Ed25519 key pair: whoever holds it can register what is trusted."""
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
@@ -150,14 +150,14 @@ class TrustPolicy:
         if adapter.pickled and (self.pickle == "never" or (self.pickle == "signed" and not sealed)):
             problem = f"its format ({manifest.adapter}) is a pickle, which can run any code"
             problem += "" if self.pickle == "never" else ", and it is not signed"
-            remedy = "Publish it in a safe format" + (
+            remedy = "Register it in a safe format" + (
                 " (trust.pickle is 'never')."
                 if self.pickle == "never"
                 else ", or with --sign-key and a key of trust.keys in nightshift.yaml."
             )
             raise ModelUntrusted(manifest.reference, problem, remedy)
         if not sealed and not adapter.pickled and not self.unsigned:
-            remedy = "Publish it with --sign-key and a key of trust.keys in nightshift.yaml."
+            remedy = "Register it with --sign-key and a key of trust.keys in nightshift.yaml."
             raise ModelUntrusted(manifest.reference, "it is not signed", remedy)
         return adapter
 
@@ -199,9 +199,7 @@ class TrustPolicy:
         if seal.key not in trusted:
             known = f"those are {', '.join(trusted)}" if trusted else "there are none"
             problem = f"it is signed by the key {seal.key!r}, which is not in trust.keys ({known})"
-            remedy = (
-                "Add the publisher's public key to trust.keys in nightshift.yaml if you trust it."
-            )
+            remedy = "Add the signer's public key to trust.keys in nightshift.yaml if you trust it."
             raise ModelUntrusted(manifest.reference, problem, remedy)
         try:
             signature = base64.b64decode(seal.signature, validate=True)
@@ -209,7 +207,7 @@ class TrustPolicy:
             public.verify(signature, manifest.canonical())
         except (InvalidSignature, ValueError) as error:
             problem = f"its manifest is not what the key {seal.key} signed"
-            remedy = "It was changed after it was published; find out by whom, and publish again."
+            remedy = "It was changed after it was registered; find out by whom, and register again."
             raise ModelUntrusted(manifest.reference, problem, remedy) from error
         return True
 

@@ -1,4 +1,4 @@
-"""What a model has to show before it is published, and again whenever it is loaded."""
+"""What a model has to show before it is registered, and again whenever it is loaded."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ _SLICE = 50_000  # rows
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """A model that may be published: its bytes, golden rows that they predict, and the profile of
+    """A model that may be registered: its bytes, golden rows that they predict, and the profile of
     the whole sample.
     """
 
@@ -104,9 +104,9 @@ def _predict(model: Model, features: Features, place: str) -> Predictions:
 
 
 def _require_modules(model: Model) -> None:
-    """A pickle names what it is made of, and no worker can import the publisher's script."""
+    """A pickle names what it is made of, and no worker can import the script that registers it."""
     mains = {name for module, name in golden_rows.parts_of(model) if module == "__main__"}
     if model.pickled and mains:
-        problem = f"it uses {', '.join(sorted(mains))} of the script that publishes it"
+        problem = f"it uses {', '.join(sorted(mains))} of the script that registers it"
         remedy = "No worker can import that; move it to a module of its own."
         raise SerializationFailed(type(model).__name__, problem, remedy)

@@ -1,6 +1,6 @@
 """Drift: how far inputs and predictions have moved, and for how many nights. Pure.
 
-`drift` is the PSI against the reference, the sample that the model was published with; `jump` is
+`drift` is the PSI against the reference, the sample that the model was registered with; `jump` is
 the PSI against the last published run that was steady, unless the values are like the reference's:
 to come back is no jump. Both are effect sizes with a minimum of rows. The customary limits, 0.1
 and 0.25, are made for a whole portfolio; a single night strays more. Of the 365 days of flights in

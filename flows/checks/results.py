@@ -110,7 +110,7 @@ class Evidence:
     profile: Profile
     ranges: tuple[RangeCounts, ...]
     reference: Profile | None = None
-    """Of the sample that the model was published with."""
+    """Of the sample that the model was registered with."""
     last: Profile | None = None
     """Of the last published run before this partition (or before now) that was `steady`, or that a
     person released: after one odd night, ordinary ones would all look odd beside it."""

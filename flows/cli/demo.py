@@ -99,7 +99,7 @@ def main() -> None:
             if not _has_key(settings):
                 create_key(settings)
             with terminal.console.status("Training"):
-                manifest, news = _published(open_store(settings), engine)
+                manifest, news = _registered(open_store(settings), engine)
             say(f"[bold]2[/] {news}")
             ready()
             say(f"[bold]3[/] Scoring {DAY}, then the whole table, as Prefect flow runs")
@@ -179,8 +179,8 @@ def _flights() -> pd.DataFrame:
     return pd.DataFrame(flights)
 
 
-def _published(store: ModelStore, engine: sa.Engine) -> tuple[Manifest, str]:
-    """The champion, trained and published now unless it is there; what to say about it."""
+def _registered(store: ModelStore, engine: sa.Engine) -> tuple[Manifest, str]:
+    """The champion, trained and registered now unless it is there; what to say about it."""
     if MODEL in store.models() and "champion" in store.aliases(MODEL):
         with suppress(NightshiftError):  # what cannot be opened any more is trained anew
             manifest = store.resolve(f"{MODEL}@champion")
@@ -200,7 +200,7 @@ def _published(store: ModelStore, engine: sa.Engine) -> tuple[Manifest, str]:
         trained_through=date(2013, 9, 30),
     )
     store.promote(MODEL, manifest.version)
-    news = f"Trained on {len(training):,} flights before October, published as {MODEL}@"
+    news = f"Trained on {len(training):,} flights before October, registered as {MODEL}@"
     return manifest, f"{news}{manifest.version}, signed"
 
 

@@ -33,7 +33,7 @@ COMMANDS = {
     "runs": Entry("runs:runs", "List the latest runs; release one, roll one back.", EVERY_DAY),
     "report": Entry("runs:report", "Write a run's report as an HTML file.", EVERY_DAY),
     "evaluate": Entry("runs:evaluate", "Compare predictions with what happened.", EVERY_DAY),
-    "publish": Entry("register:publish", "Add a trained model to the store.", MODELS),
+    "register": Entry("register:register", "Add a trained model to the store.", MODELS),
     "promote": Entry("models:promote", "Move an alias to a version.", MODELS),
     "rollback": Entry("models:rollback", "Go back to a former version, or run.", MODELS),
     "models": Entry("models:models", "List models; show, compare, roll back.", MODELS),

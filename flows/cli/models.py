@@ -1,4 +1,4 @@
-"""The commands of a model's life after it is published: promote, rollback, models."""
+"""The commands of a model's life after it is registered: promote, rollback, models."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -107,7 +107,7 @@ def _list_models(as_json: bool) -> None:
         terminal.print_json(rows)
         return
     terminal.print_table(
-        ["model", "version", "aliases", "adapter", "kB", "published (UTC)", "by", "metrics"],
+        ["model", "version", "aliases", "adapter", "kB", "registered (UTC)", "by", "metrics"],
         [
             [
                 row["model"],
@@ -115,13 +115,13 @@ def _list_models(as_json: bool) -> None:
                 ", ".join(row["aliases"]),
                 row["adapter"] or "damaged",
                 row["size"] and -(-row["size"] // 1000),
-                row["published"],
+                row["registered"],
                 row["by"],
                 ", ".join(f"{key} {value:g}" for key, value in row["metrics"].items()),
             ]
             for row in rows
         ],
-        empty="The model store is empty. `nightshift publish` adds to it.",
+        empty="The model store is empty. `nightshift register` adds to it.",
     )
 
 
@@ -145,7 +145,7 @@ def _versions(store: Any, name: str) -> Iterator[dict[str, Any]]:
             "aliases": sorted(aliases.get(version, [])),
             "adapter": manifest and manifest.adapter,
             "size": manifest and manifest.blob.size,
-            "published": manifest and f"{manifest.created_at:%Y-%m-%d %H:%M}",
+            "registered": manifest and f"{manifest.created_at:%Y-%m-%d %H:%M}",
             "by": manifest and manifest.created_by,
             "signed": manifest and manifest.seal is not None,
             "metrics": manifest.metrics if manifest else {},
@@ -174,7 +174,7 @@ def show(
     say = terminal.console.print
     about = terminal.escaped(manifest.description)
     say(f"[bold]{manifest.reference}[/] ({manifest.adapter}) {about}")
-    say(f"  published  {manifest.created_at:%Y-%m-%d %H:%M} UTC by {manifest.created_by}")
+    say(f"  registered  {manifest.created_at:%Y-%m-%d %H:%M} UTC by {manifest.created_by}")
     say(f"  signed by  {manifest.seal.key if manifest.seal else 'nobody'}")
     say(f"  digest     {manifest.blob.digest}, {manifest.blob.size:,} bytes")
     say(f"  trained    through {manifest.trained_through or 'an unknown day'}")

@@ -1,4 +1,4 @@
-"""`nightshift publish`: from a file that an ML library saved to a version in the store."""
+"""`nightshift register`: from a file that an ML library saved to a version in the store."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,7 +15,7 @@ from nightshift.flows.cli.terminal import AsJson
 keys = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
 
 
-def publish(
+def register(
     path: Annotated[
         str, typer.Argument(help="The saved model: .joblib, .ubj, .onnx, ..., or models:/name@a.")
     ],
@@ -54,7 +54,7 @@ def publish(
     The signature is taken from the sample; some of its rows are kept, with their predictions,
     and replayed wherever the model is loaded.
 
-    Example: `nightshift publish model.joblib --name churn --sample train.parquet --promote
+    Example: `nightshift register model.joblib --name churn --sample train.parquet --promote
     champion`
     """
     from nightshift.adapters.models.registry import adapter_for_file
@@ -86,7 +86,7 @@ def publish(
         terminal.print_json(manifest.model_dump(mode="json"))
         return
     inputs, outputs = manifest.signature.input_names, manifest.signature.output_names
-    terminal.console.print(f"Published [bold]{name}@{manifest.version}[/] ({manifest.adapter})")
+    terminal.console.print(f"Registered [bold]{name}@{manifest.version}[/] ({manifest.adapter})")
     terminal.console.print(f"  reads   {', '.join(inputs)}\n  writes  {', '.join(outputs)}")
     terminal.console.print("  signed" if manifest.seal else "  not signed (trust.sign_key)")
     if alias is not None:
@@ -98,7 +98,7 @@ def _promote(name: str, version: int, alias: str) -> None:
         move_alias(name, version, alias, force=False)
     except NightshiftError:
         cure = f"nightshift promote {name} {version} --alias {alias}"
-        terminal.say_aside(f"Published {name}@{version}, not promoted. Once that can be: {cure}")
+        terminal.say_aside(f"Registered {name}@{version}, not promoted. Once that can be: {cure}")
         raise
 
 

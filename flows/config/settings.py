@@ -324,7 +324,7 @@ def _public_key(key: str) -> str:
         return Path(key).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         problem = f"the key {key} cannot be read ({error})"
-        remedy = "`nightshift keys create` makes one; or name the publisher's."
+        remedy = "`nightshift keys create` makes one; or name the signer's."
         raise ConfigurationError("nightshift.yaml", "trust.keys", problem, remedy) from error
 
 

@@ -180,10 +180,10 @@ def _keys(settings: Settings) -> Findings:
         yield Finding("keys", "ok", f"models of {len(trusted)} trusted key(s) may be opened")
     elif settings.trust.pickle == "signed":
         told = "no key is trusted: models whose format can run code cannot be opened"
-        yield Finding("keys", "warn", told, "Name the publisher's public key in trust.keys.")
+        yield Finding("keys", "warn", told, "Name the signer's public key in trust.keys.")
     path = settings.sign_key()
     if path is None or not path.is_file():
-        yield Finding("keys", "ok", "no private key: what is published here is not signed")
+        yield Finding("keys", "ok", "no private key: what is registered here is not signed")
         return
     if path.stat().st_mode & 0o077:
         yield Finding("keys", "warn", f"others may read {path}", f"chmod 600 {path}")
@@ -210,9 +210,11 @@ def _store(settings: Settings) -> Findings:
     try:
         store.require_conditions()
     except StoreAccessDenied:
-        yield Finding("store", "ok", "read only: this machine can score, and cannot publish")
+        yield Finding(
+            "store", "ok", "read only: this machine can score, and cannot register models"
+        )
     else:
-        yield Finding("store", "ok", "conditional writes hold: two publishers get two numbers")
+        yield Finding("store", "ok", "conditional writes hold: two registrations get two numbers")
 
 
 def _target(settings: Settings) -> Findings:

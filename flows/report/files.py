@@ -55,7 +55,7 @@ def flow_run_url(settings: Settings, flow_run_id: str | None) -> str | None:
 
 
 def _training(settings: Settings, name: str, version: int) -> tuple[Profile | None, list[str]]:
-    """The profile of the sample that the model was published with; without it, why."""
+    """The profile of the sample that the model was registered with; without it, why."""
     try:
         store = open_store(settings)
         return store.reference(store.manifest(name, version)), []

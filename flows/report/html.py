@@ -48,7 +48,7 @@ class Facts:
 def facts_of(found: RunDetails, training: Profile | None) -> Facts:
     """Read a run's documents; what another version has written otherwise is left out, and told.
 
-    `training` is the profile of the sample that its model was published with.
+    `training` is the profile of the sample that its model was registered with.
     """
     notes: list[str] = []
 

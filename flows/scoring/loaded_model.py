@@ -24,7 +24,7 @@ class BorrowedModel:
 class LoadedModel:
     """A version of a model, opened, for threads side by side.
 
-    `reference` is of the sample that it was published with.
+    `reference` is of the sample that it was registered with.
     """
 
     def __init__(

@@ -314,7 +314,7 @@ def _project(folder: Path, database: sa.URL) -> dict[str, str]:
 
 
 def _prepare(world: World) -> None:
-    """Publish once, change every row, publish a new version: the nights to come have work."""
+    """Publish once, change every row, register a new version: the nights to come have work."""
     folder = Path(world.environment["NIGHTSHIFT_CONFIG"]).parents[1]
     with world.postgres.administrator() as server:
         server.exec_driver_sql("CREATE DATABASE chaos")
@@ -324,14 +324,14 @@ def _prepare(world: World) -> None:
     create_key(load_settings())
     project.write_job()
     project.fill(ROWS, DAYS)
-    project.publish(seconds=0.05)
+    project.register(seconds=0.05)
     engine.dispose()
     first = Night({**world.environment, **QUICK}, "all").outcome()
     assert first.name == PUBLISHED, first
     computed = "SELECT id, 2 * x, {version} FROM orders WHERE {which}"
     first_scores = Counter(map(tuple, project.sql(computed.format(version=1, which="true"))))
     project.sql("UPDATE orders SET x = x + 1000")
-    project.publish(seconds=0.06)  # another blob
+    project.register(seconds=0.06)  # another blob
     world.previous = Counter(tuple(row) for row in project.sql(SEEN))
     assert world.previous == first_scores
     engine.dispose()

@@ -48,7 +48,7 @@ def days(project: Project) -> Project:
     """400 orders over four days, a hundred each, none scored."""
     project.fill(400, days=4)
     project.sql("ANALYZE orders")
-    project.publish()
+    project.register()
     return project
 
 
@@ -79,7 +79,7 @@ def test_a_dry_run_shows_the_very_list(days: Project) -> None:
 
 @pytest.mark.heavy
 def test_what_the_model_was_trained_on_is_skipped_unless_allowed(days: Project) -> None:
-    days.publish(trained_through=date(2024, 3, 2))
+    days.register(trained_through=date(2024, 3, 2))
     for dry_run in (True, False):
         result = backfill("orders", FIRST, LAST, dry_run=dry_run)
         assert [step.state == "skipped" for step in result.steps] == [True, True, False, False]
@@ -91,7 +91,7 @@ def test_what_the_model_was_trained_on_is_skipped_unless_allowed(days: Project) 
 @pytest.mark.heavy
 def test_reprocess(days: Project) -> None:
     score("orders", "2024-03-01")
-    days.publish()
+    days.register()
     score("orders", "2024-03-02")
 
     def plan(reprocess: Any) -> list[str]:
@@ -113,7 +113,7 @@ def test_one_that_fails_does_not_stop_the_others(
     days: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     days.sql("UPDATE orders SET x = -1 WHERE id BETWEEN 101 AND 200")
-    days.publish(behaviour="negative")
+    days.register(behaviour="negative")
     with pytest.raises(BackfillFailed) as failed:
         backfill("orders", FIRST, LAST)
     assert [partition for partition, _ in failed.value.failures] == ["2024-03-02"]
@@ -134,7 +134,7 @@ def test_ctrl_c_stops_all_that_are_side_by_side_within_a_chunk(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.fill(1600, days=4)
-    project.publish(seconds=0.3)
+    project.register(seconds=0.3)
     main = threading.get_ident()
 
     def interrupt() -> None:
@@ -158,7 +158,7 @@ def test_ctrl_c_stops_all_that_are_side_by_side_within_a_chunk(
 
 @pytest.mark.heavy
 def test_two_that_overlap_score_each_partition_once(days: Project) -> None:
-    days.publish(seconds=0.3)
+    days.register(seconds=0.3)
     results: list[BackfillResult] = []
     ranges = [(date(2024, 3, 1), date(2024, 3, 3)), (date(2024, 3, 2), date(2024, 3, 4))]
 
@@ -223,7 +223,7 @@ def test_what_was_published_after_the_plan_was_made_is_left_alone(
 ) -> None:
     leave(days, monkeypatch)
     days.sql("UPDATE orders SET x = x + 1")
-    days.publish()
+    days.register()
     score("orders", "2024-03-02")  # a night, with a newer model
     days.store.promote("doubler", 1)
     result = backfill("orders", FIRST, LAST)
@@ -247,7 +247,7 @@ def test_a_plan_that_is_not_gone_on_with(
 ) -> None:
     leave(days, monkeypatch, "2 days" if change == "two days" else "1 minute")
     if change == "another model":
-        days.publish()
+        days.register()
     if change == "somebody else":  # was faster
         monkeypatch.setattr("nightshift.flows.backfill.Backfills.take_over", lambda *_: None)
     result = backfill("orders", FIRST, LAST)
@@ -259,7 +259,7 @@ def test_a_plan_that_is_not_gone_on_with(
 
 @pytest.mark.heavy
 def test_killed_and_started_again_it_goes_on_with_its_plan(days: Project, prefect: str) -> None:
-    days.publish(seconds=1.0)
+    days.register(seconds=1.0)
     range_ = ["--from", "2024-03-01", "--to", "2024-03-04"]
     process = start(days, prefect, "backfill", "orders", *range_)
     eventually(lambda: _published(days) >= 1)
@@ -289,7 +289,7 @@ def test_the_command(
     days: Project, nightshift: Nightshift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     days.sql("UPDATE orders SET x = -1 WHERE id BETWEEN 101 AND 200")
-    days.publish(behaviour="negative")
+    days.register(behaviour="negative")
     command = ["backfill", "orders", "--from", "2024-03-01", "--to", "2024-03-04"]
     plan = json.loads(nightshift(*command, "--dry-run", "--json").stdout)
     assert [step["state"] for step in plan["partitions"]] == ["waiting"] * 4

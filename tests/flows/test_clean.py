@@ -24,7 +24,7 @@ NAME = "clean/tests"
 
 def nights(project: Project, count: int, **job: Any) -> None:
     project.fill(rows=100)
-    project.publish()
+    project.register()
     project.write_job(**{"keep": 2, "chunk_rows": 30, **job})
     for _ in range(count):
         score("orders", "all")

@@ -125,7 +125,7 @@ def _free_port() -> int:
 @pytest.fixture
 def stack(project: Project, database: sa.URL, s3: str) -> Iterator[Stack]:
     project.fill()
-    project.publish()
+    project.register()
     trusted = (project.folder / "keys" / "local.pub").read_text().strip()
     server = Path(str(database.query["host"])) / ".s.PGSQL.5432"
     with shipped_roles(project, database), EncryptedPostgres(server, None) as postgres:

@@ -51,7 +51,7 @@ def use(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
             _fill(source)
             project.engine = open_engine(target)
             opened.callback(project.engine.dispose)
-            project.publish()
+            project.register()
 
         yield set_up
 

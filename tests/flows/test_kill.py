@@ -42,7 +42,7 @@ def _await_chunks(project: Project, chunks: int, process: "subprocess.Popen[byte
 def test_kill_and_resume(project: Project, prefect: str, seed: int) -> None:
     chance = random.Random(seed)
     project.fill()
-    manifest = project.publish(seconds=0.05)
+    manifest = project.register(seconds=0.05)
     process = _start(project, prefect)
     _await_chunks(project, chance.randint(1, 8), process)
     time.sleep(chance.uniform(0, 0.1))
@@ -65,7 +65,7 @@ def test_kill_and_resume(project: Project, prefect: str, seed: int) -> None:
 @pytest.mark.heavy
 def test_ctrl_c_stops_within_a_chunk_and_resumes(project: Project, prefect: str) -> None:
     project.fill()
-    project.publish(seconds=0.3)
+    project.register(seconds=0.3)
     process = _start(project, prefect)
     _await_chunks(project, 2, process)
     process.send_signal(signal.SIGINT)

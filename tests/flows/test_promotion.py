@@ -13,8 +13,8 @@ pytestmark = pytest.mark.usefixtures("prefect")
 def gated(project: Project) -> Project:
     """Version 1 is the champion, version 2 the challenger, and 95 % of the rows must agree."""
     project.fill()
-    project.publish()
-    project.publish()
+    project.register()
+    project.register()
     project.store.promote("doubler", 1)
     project.store.promote("doubler", 2, "challenger")
     job_with(project, 0.95)
@@ -56,7 +56,7 @@ def test_what_differs_or_fails_is_refused_unless_forced(
     gated: Project, nightshift: Nightshift, behaviour: str
 ) -> None:
     score("orders", "2024-03-01")  # version 2 did agree, but its last run is what counts
-    gated.publish(behaviour=behaviour)
+    gated.register(behaviour=behaviour)
     gated.store.promote("doubler", 1)
     gated.store.promote("doubler", 3, "challenger")
     score("orders", "2024-03-01")
@@ -75,7 +75,7 @@ def test_what_differs_or_fails_is_refused_unless_forced(
 
 @pytest.mark.heavy
 def test_the_level_is_the_job_s(gated: Project, nightshift: Nightshift) -> None:
-    gated.publish(behaviour="lower")
+    gated.register(behaviour="lower")
     gated.store.promote("doubler", 1)
     gated.store.promote("doubler", 3, "challenger")
     score("orders", "2024-03-01")

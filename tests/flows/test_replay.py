@@ -25,7 +25,7 @@ def poison(project: Project, *ids: int) -> None:
     """Rows at which the model raises: those with negative numbers."""
     project.fill()
     project.sql("UPDATE orders SET x = id")
-    project.publish(behaviour="negative")
+    project.register(behaviour="negative")
     project.sql(f"UPDATE orders SET x = -id WHERE id IN ({', '.join(map(str, ids))})")
 
 

@@ -33,7 +33,7 @@ FIRST_DAY, SECOND_DAY = "id <= 500", "id > 500"
 
 def test_a_day_and_then_the_whole_table(project: Project) -> None:
     project.fill()
-    project.publish()
+    project.register()
     result = score("orders", "2024-03-01")
     assert (result.rows, result.model, result.resumed_rows) == (500, "doubler@1", 0)
     assert project.scores() == project.expected(FIRST_DAY)
@@ -44,7 +44,7 @@ def test_a_day_and_then_the_whole_table(project: Project) -> None:
 
 def test_a_day_again_replaces_that_day_only(project: Project) -> None:
     project.fill()
-    project.publish()
+    project.register()
     score("orders", "all")
     before = project.scores()
     project.sql("UPDATE orders SET x = x + 0.5")
@@ -57,7 +57,7 @@ def test_a_day_again_replaces_that_day_only(project: Project) -> None:
 
 def test_the_same_partition_twice_leaves_one_published_copy(project: Project) -> None:
     project.fill()
-    project.publish()
+    project.register()
     assert score("orders", "2024-03-01").run_id != score("orders", "2024-03-01").run_id
     assert project.scores() == project.expected(FIRST_DAY)
 
@@ -65,7 +65,7 @@ def test_the_same_partition_twice_leaves_one_published_copy(project: Project) ->
 @pytest.mark.parametrize("rows", [0, 1, 100, 101])
 def test_chunk_edges(project: Project, rows: int) -> None:
     project.fill(rows, days=1)
-    project.publish()
+    project.register()
     assert score("orders", "2024-03-01").rows == rows
     assert project.scores() == project.expected()
     chunks = project.sql("SELECT rows FROM nightshift_chunks ORDER BY chunk")
@@ -75,14 +75,14 @@ def test_chunk_edges(project: Project, rows: int) -> None:
 
 def test_an_empty_partition_is_a_success(project: Project) -> None:
     project.fill()
-    project.publish()
+    project.register()
     assert score("orders", "2031-01-01").rows == 0
     assert project.states() == [("2031-01-01", "published")]
 
 
 def test_a_query_with_the_partition_as_parameters(project: Project) -> None:
     project.fill()
-    project.publish()
+    project.register()
     query = """
         SELECT id, placed_at, x + 0 AS x FROM orders -- 100% of them
         WHERE placed_at >= :partition_start AND placed_at < :partition_end::timestamptz;"""
@@ -94,8 +94,8 @@ def test_a_query_with_the_partition_as_parameters(project: Project) -> None:
 
 def test_the_model_by_version_and_by_another_alias(project: Project) -> None:
     project.fill()
-    project.publish()
-    project.publish()
+    project.register()
+    project.register()
     project.store.promote("doubler", 1, "stable")
     assert score("orders", "all", "doubler@stable").model == "doubler@1"
     assert score("orders", "all").model == "doubler@2"
@@ -107,7 +107,7 @@ def test_a_failed_run_resumes_after_its_last_chunk(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.fill()
-    project.publish(behaviour="raise", after=3)
+    project.register(behaviour="raise", after=3)
     with pytest.raises(PredictionFailed, match=r"ValueError: cannot take it any more"):
         score("orders", "all")
     assert project.states() == [("all", "failed")]
@@ -132,7 +132,7 @@ def test_a_run_begins_anew_if_rows_have_changed_behind_it(
     project: Project, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     project.fill()
-    project.publish(behaviour="raise", after=3)
+    project.register(behaviour="raise", after=3)
     with pytest.raises(PredictionFailed):
         score("orders", "all")
     monkeypatch.setenv("DOUBLER_BEHAVES", "1")
@@ -159,7 +159,7 @@ def test_what_is_scored_already_is_audited_and_published(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.fill()
-    project.publish()
+    project.register()
     stopped_before_publishing(monkeypatch)
     assert project.states() == [("all", "failed")]
     result = score("orders", "all")
@@ -179,7 +179,7 @@ def test_what_was_scored_is_not_published_if_the_source_has_changed(
     project: Project, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     project.fill()
-    project.publish()
+    project.register()
     stopped_before_publishing(monkeypatch)
     project.sql(change)
     assert score("orders", "all").run_id == 2
@@ -188,17 +188,17 @@ def test_what_was_scored_is_not_published_if_the_source_has_changed(
 
 def test_another_model_does_not_resume_the_failed_run(project: Project) -> None:
     project.fill()
-    project.publish(behaviour="raise", after=3)
+    project.register(behaviour="raise", after=3)
     with pytest.raises(PredictionFailed):
         score("orders", "all")
-    project.publish()
+    project.register()
     assert score("orders", "all").resumed_rows == 0
     assert project.scores() == project.expected()
 
 
 def test_two_at_once_score_a_partition_once(project: Project) -> None:
     project.fill()
-    project.publish(seconds=0.5)
+    project.register(seconds=0.5)
     outcomes: list[Any] = []
 
     def attempt() -> None:
@@ -235,7 +235,7 @@ def test_a_model_that_misbehaves_writes_nothing(
 ) -> None:
     project.fill()
     project.sql("UPDATE orders SET x = id")
-    project.publish(behaviour=behaviour)
+    project.register(behaviour=behaviour)
     with pytest.raises(error, match=text):
         score("orders", "all")
     assert project.sql("SELECT count(*) FROM order_scores_runs") == [(0,)]
@@ -293,7 +293,7 @@ def test_bad_input_is_one_error_before_any_row(
     project: Project, spoil: Any, error: type[Exception], text: str
 ) -> None:
     project.fill()
-    project.publish()
+    project.register()
     spoil(project)
     with pytest.raises(error, match=text):
         score("orders", "all")
@@ -305,7 +305,7 @@ def test_bad_input_is_one_error_before_any_row(
 @pytest.mark.heavy
 def test_what_the_model_was_trained_on_is_refused_unless_allowed(project: Project) -> None:
     project.fill()
-    project.publish(trained_through=date(2024, 3, 1))
+    project.register(trained_through=date(2024, 3, 1))
     for partition in ("2024-03-01", "all"):
         with pytest.raises(Leakage, match="trained through 2024-03-01"):
             score("orders", partition)
@@ -317,7 +317,7 @@ def test_what_the_model_was_trained_on_is_refused_unless_allowed(project: Projec
 @pytest.mark.usefixtures("reports")
 def test_what_prefect_shows(project: Project, prefect: str) -> None:
     project.fill()
-    project.publish()
+    project.register()
     state = score("orders", "2024-03-01", return_state=True)
     assert state.is_completed()
     flow_run_id = state.state_details.flow_run_id

@@ -24,7 +24,7 @@ RANGE = {"start": "2024-03-01", "end": "2024-03-04"}
 def days(project: Project) -> Project:
     """400 orders over four days."""
     project.fill(400, days=4)
-    project.publish()
+    project.register()
     return project
 
 
@@ -72,7 +72,7 @@ def _completed(api: str, deployed: str) -> list[dict[str, Any]]:
 def test_a_backfill_over_rest(days: Project, prefect: str) -> None:
     """Planned, failed in part, and mended."""
     days.sql("UPDATE orders SET x = -1 WHERE id BETWEEN 101 AND 200")
-    days.publish(behaviour="negative")
+    days.register(behaviour="negative")
     with serving(days, prefect):
         found = eventually(lambda: deployment(prefect, "backfill/orders").get("id"))
 
@@ -95,7 +95,7 @@ def test_a_backfill_over_rest(days: Project, prefect: str) -> None:
 
 def test_a_backfill_whose_process_is_killed_goes_on(days: Project, prefect: str) -> None:
     """kill -9 of all that `nightshift serve` runs; served again and asked again, it goes on."""
-    days.publish(seconds=1.0)
+    days.register(seconds=1.0)
     days.write_job(chunk_rows=50)
     process = start(days, prefect, "serve")
     found = eventually(lambda: deployment(prefect, "backfill/orders").get("id"))

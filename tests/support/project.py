@@ -118,7 +118,7 @@ class Project:
     def store(self) -> ModelStore:
         return open_store(load_settings())
 
-    def publish(self, trained_through: date | None = None, **settings: Any) -> Manifest:
+    def register(self, trained_through: date | None = None, **settings: Any) -> Manifest:
         """Publish a doubler and make it the champion."""
         from doubler import Doubler  # type: ignore[import-not-found]
 

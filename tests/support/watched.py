@@ -117,7 +117,7 @@ def trained(estimator: Any) -> SklearnModel:
 
 
 def manifest(model: Model, version: int = 3, **signature: Any) -> Manifest:
-    """As if the model had been published with the sample; or with parts of the signature given."""
+    """As if the model had been registered with the sample; or with parts of the signature given."""
     bare = model.model if isinstance(model, Watched) else model
     taken = Signature.from_sample(sample(), bare.predict_batch(sample()), bare.output_names)
     return Manifest(

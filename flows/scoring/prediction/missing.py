@@ -33,7 +33,7 @@ def missing_inputs(signature: Signature, table: pa.Table) -> Gaps:
             absent = table.column(column.name).is_null().to_numpy()
             for row in np.flatnonzero(absent).tolist():
                 found.setdefault(row, []).append(repr(column.name))
-    problem = "where the sample that the model was published with had none"
+    problem = "where the sample that the model was registered with had none"
     return {row: ("NULL", f"NULL in {', '.join(found[row])}, {problem}") for row in sorted(found)}
 
 
@@ -42,7 +42,7 @@ def checked_predictions(signature: Signature, values: object, rows: int) -> tupl
     columns, and the rows that have none though the signature says they do: NULL, NaN or infinite.
 
     Raises InvalidPredictions for what no row is to blame for: a wrong number of rows or columns,
-    or another type than at publish.
+    or another type than at registration.
     """
     gaps: Gaps = {}
     try:
@@ -116,4 +116,7 @@ def _gap(value: object, output: Column) -> tuple[str, str]:
     kind = "NULL"
     if isinstance(value, float | np.floating):
         kind = "inf" if np.isinf(value) else "NaN"
-    return kind, f"{kind} predicted as {output.name!r}, where no prediction was missing at publish"
+    return (
+        kind,
+        f"{kind} predicted as {output.name!r}, where no prediction was missing at registration",
+    )

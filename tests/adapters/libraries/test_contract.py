@@ -111,7 +111,7 @@ def diabetes() -> tuple[pd.DataFrame, pd.Series]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, and rows to predict; what a publisher has in hand."""
+    """A model, and rows to predict; what is at hand when it is registered."""
 
     model: Model
     rows: pd.DataFrame

@@ -389,7 +389,7 @@ def test_onnx_that_predicts_otherwise_is_refused() -> None:
     assert converted(source, TUMOURS).predict_batch(TUMOURS).shape == (569, 2)
     with pytest.raises(SerializationFailed, match="differs in") as caught:
         converted(source, TUMOURS, tolerance=1e-12)  # float32 cannot do that
-    assert "Publish it in its own format" in str(caught.value)
+    assert "Register it in its own format" in str(caught.value)
 
 
 def test_onnx_of_what_nobody_converts_is_refused() -> None:
@@ -444,7 +444,7 @@ def test_onnx_dictionaries_are_refused_with_their_cure() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
-def test_mlflow_is_published_from_a_folder_or_a_registry(
+def test_mlflow_is_registered_from_a_folder_or_a_registry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")

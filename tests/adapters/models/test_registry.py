@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_no_library_is_imported_before_its_use() -> None:
-    """Looking adapters up, publishing and loading with scikit-learn leaves the others alone."""
+    """Looking adapters up, registering and loading with scikit-learn leaves the others alone."""
     program = """
         import json, pkgutil, sys
         import nightshift.adapters.models.registry

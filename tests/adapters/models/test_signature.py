@@ -403,7 +403,7 @@ class TestThePredictions:
         [np.zeros((3, 0)), np.zeros((3, 2, 2)), np.float64(1), [1j] * 3, [b"a"] * 3,
          np.array([{}] * 3, dtype=object), np.zeros(3, "M8[s]")],
     )  # fmt: skip
-    def test_of_no_use_are_refused_at_publish(self, values: Any) -> None:
+    def test_of_no_use_are_refused_at_registration(self, values: Any) -> None:
         with pytest.raises(SignatureUndefined):
             predicting(values)
 

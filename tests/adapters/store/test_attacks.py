@@ -64,7 +64,7 @@ def test_a_planted_pickle_is_not_read(
 ) -> None:
     """A planted pickle is not read, unsigned, whatever the policy."""
     store = place.open(policy)
-    manifest = store.publish("delay", model, sample)
+    manifest = store.register("delay", model, sample)
     plant(place, manifest, pickle.dumps(Bomb(marker)))
     error = refused(
         store, "delay@1", "delay@1 was not opened", "is a pickle, which can run any code"
@@ -78,7 +78,7 @@ def test_a_planted_pickle_under_a_stolen_seal_is_not_read(
 ) -> None:
     """Nor under another manifest's signature."""
     store = folder.open(SIGNED)
-    manifest = store.publish("delay", model, sample, sign_with=KEY)
+    manifest = store.register("delay", model, sample, sign_with=KEY)
     plant(folder, manifest, pickle.dumps(Bomb(marker)))
     refused(store, "delay@1", f"its manifest is not what the key {key_id(KEY.public)} signed")
     assert not marker.exists()
@@ -89,7 +89,7 @@ def test_a_pickle_that_says_it_is_a_safe_format_is_not_read(
 ) -> None:
     """Nor where the manifest calls it a safe format."""
     store = folder.open(SAFE)
-    manifest = store.publish("delay", Scaled(1.0), sample)
+    manifest = store.register("delay", Scaled(1.0), sample)
     plant(folder, manifest, pickle.dumps(Bomb(marker)))
     assert isinstance(refused(store, "delay@1", "no number"), SerializationFailed)
     assert not marker.exists()
@@ -97,10 +97,10 @@ def test_a_pickle_that_says_it_is_a_safe_format_is_not_read(
 
 def test_never_means_not_even_signed(folder: Any, model: Model, sample: pd.DataFrame) -> None:
     """Nor signed, where the operator says never."""
-    folder.open(SIGNED).publish("delay", model, sample, sign_with=KEY)
+    folder.open(SIGNED).register("delay", model, sample, sign_with=KEY)
     store = folder.open(TrustPolicy(keys=(KEY.public,), pickle="never"))
     refused(
-        store, "delay@1", "is a pickle", "Publish it in a safe format (trust.pickle is 'never')"
+        store, "delay@1", "is a pickle", "Register it in a safe format (trust.pickle is 'never')"
     )
 
 
@@ -109,7 +109,7 @@ def test_a_seal_that_was_taken_off_is_missed(
 ) -> None:
     """A signature that was taken off is missed."""
     store = folder.open(SIGNED)
-    rewrite(folder, store.publish("delay", model, sample, sign_with=KEY), seal=None)
+    rewrite(folder, store.register("delay", model, sample, sign_with=KEY), seal=None)
     refused(store, "delay@1", "it is not signed", "a key of trust.keys in nightshift.yaml")
 
 
@@ -121,8 +121,8 @@ def test_a_flipped_byte_or_a_swapped_blob_is_not_read(
 ) -> None:
     """A flipped byte and a swapped blob are found before a parser sees them."""
     store = place.open(SIGNED)
-    manifest = store.publish("delay", trained(1.0), sample, sign_with=KEY)
-    other = store.publish("delay", trained(2.0), sample, sign_with=KEY)
+    manifest = store.register("delay", trained(1.0), sample, sign_with=KEY)
+    other = store.register("delay", trained(2.0), sample, sign_with=KEY)
     data = place.read(manifest.blob.key)
     flipped = bytes([data[0] ^ 1]) + data[1:]
     bomb = pickle.dumps(Bomb(marker)).ljust(len(data), b"\0")
@@ -140,7 +140,7 @@ def test_a_blob_beyond_the_limit_is_not_even_fetched(
 ) -> None:
     """A blob beyond the size limit is not fetched, whatever size it declares."""
     store = place.open(TrustPolicy(classes=CLASSES, max_blob_bytes=10_000))
-    manifest = store.publish("delay", Scaled(1.0), sample)
+    manifest = store.register("delay", Scaled(1.0), sample)
     fetched: list[str] = []
     monkeypatch.setattr(store._objects, "download", lambda key, *_: fetched.append(key))
 
@@ -159,7 +159,7 @@ def test_a_blob_beyond_the_limit_is_not_even_fetched(
 def test_a_zip_bomb_does_not_inflate(folder: Any, sample: pd.DataFrame) -> None:
     """A zip bomb does not inflate."""
     store = folder.open(SAFE)
-    manifest = store.publish("delay", Zipped(1.0), sample, sign_with=KEY)
+    manifest = store.register("delay", Zipped(1.0), sample, sign_with=KEY)
     store.load(manifest)
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bomb:
@@ -217,7 +217,7 @@ def test_golden_rows_that_are_none(folder: Any, sample: pd.DataFrame, content: b
     from hashlib import sha256
 
     store = folder.open(SAFE)
-    manifest = store.publish("delay", Scaled(1.0), sample)
+    manifest = store.register("delay", Scaled(1.0), sample)
     digest = sha256(content).hexdigest()
     folder.write(f"blobs/sha256/{digest}", content)
     rewrite(folder, manifest, golden={"digest": digest, "size": len(content), "rows": 32})
@@ -231,11 +231,11 @@ def test_golden_rows_beyond_the_limit_are_not_parsed(
 ) -> None:
     """Golden rows beyond the size limit are not parsed."""
     store = folder.open(SAFE)
-    manifest = store.publish("delay", Scaled(1.0), sample)
+    manifest = store.register("delay", Scaled(1.0), sample)
     monkeypatch.setattr(golden_rows, "_MOST_BYTES", manifest.golden.size - 1)
     refused(store, "delay@1", "no golden rows", f"{manifest.golden.size:,} bytes")
     with pytest.raises(SignatureUndefined, match=f"32 of its rows have {manifest.golden.size:,} b"):
-        store.publish("delay", Scaled(1.0), sample)
+        store.register("delay", Scaled(1.0), sample)
 
 
 # --- manifests ----------------------------------------------------------------------------------
@@ -246,8 +246,8 @@ def test_an_older_manifest_under_a_new_number_is_refused(
 ) -> None:
     """An older manifest replayed under a new number, or another name, is refused."""
     store = place.open(SIGNED)
-    old = store.publish("delay", trained(1.0), sample, sign_with=KEY)
-    store.publish("delay", trained(2.0), sample, sign_with=KEY)
+    old = store.register("delay", trained(1.0), sample, sign_with=KEY)
+    store.register("delay", trained(2.0), sample, sign_with=KEY)
     rewrite(place, old, version=3)
     with pytest.raises(RecordInvalid, match="it is the manifest of delay@1"):
         store.resolve("delay@3")
@@ -266,7 +266,7 @@ def test_an_unknown_key_is_refused_and_named(
     """A signature by an unknown key is refused, and both keys are named."""
     mallory = SigningKey.create()
     store = folder.open(SIGNED)
-    manifest = store.publish("delay", model, sample, sign_with=mallory)
+    manifest = store.register("delay", model, sample, sign_with=mallory)
     refused(store, "delay@1", key_id(mallory.public), "is not in trust.keys", key_id(KEY.public))
     assert manifest.seal is not None
     pretended = {"key": key_id(KEY.public), "signature": manifest.seal.signature}
@@ -301,7 +301,7 @@ def test_no_field_can_be_changed_under_a_seal(
 ) -> None:
     """No field of a signed manifest can be changed."""
     store = folder.open(SIGNED)
-    manifest = store.publish("delay", model, sample, sign_with=KEY)
+    manifest = store.register("delay", model, sample, sign_with=KEY)
     fields = json.loads(manifest.to_json())
     if field in {"name", "version"}:
         changed = manifest.model_copy(update={field: "other" if field == "name" else 9})
@@ -328,7 +328,7 @@ def test_any_damage_to_a_signed_manifest_is_found(
     store = folder.open(SIGNED)
     key = "models/delay/versions/1/manifest.json"
     if not store.versions("delay"):
-        folder.write("original", store.publish("delay", model, sample, sign_with=KEY).to_json())
+        folder.write("original", store.register("delay", model, sample, sign_with=KEY).to_json())
     text = folder.read("original")
     at = data.draw(st.integers(0, len(text) - 1))
     put = data.draw(st.binary(max_size=3))
@@ -351,7 +351,7 @@ def test_paths_do_not_leave_the_store(
 ) -> None:
     """`../` and its kin, in names, references and digests, do not leave the store."""
     store = folder.open(SAFE)
-    manifest = store.publish("delay", Scaled(1.0), sample)
+    manifest = store.register("delay", Scaled(1.0), sample)
     (tmp_path / "secret").write_bytes(b"1.0")
     rewrite(folder, manifest, name=name)
     with pytest.raises(RecordInvalid):
@@ -375,7 +375,7 @@ def test_an_adapter_outside_the_list_is_refused(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
     """An adapter outside the operator's list is refused."""
-    folder.open(SIGNED).publish("delay", model, sample, sign_with=KEY)
+    folder.open(SIGNED).register("delay", model, sample, sign_with=KEY)
     store = folder.open(TrustPolicy(keys=(KEY.public,), adapters=frozenset({"xgboost", "onnx"})))
     refused(store, "delay@1", "its adapter is 'sklearn', and allowed here is onnx, xgboost")
 
@@ -390,7 +390,7 @@ def test_a_class_outside_the_list_is_not_even_imported(
     (tmp_path / f"{module}.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     store = folder.open(SAFE)
-    manifest = store.publish("delay", Scaled(1.0), sample)
+    manifest = store.register("delay", Scaled(1.0), sample)
     rewrite(folder, manifest, adapter=adapter.format(module=module))
     error = refused(store, "delay@1", "which is not allowed here", "trust.classes")
     assert isinstance(error, ModelUntrusted)
@@ -403,7 +403,7 @@ def test_what_a_format_may_build_is_the_operators_setting(
 ) -> None:
     """What a format may build is the operator's setting, not the file's."""
     trusting = TrustPolicy(classes=CLASSES, trusted_types=frozenset({"tests.Choosy"}))
-    manifest = folder.open(trusting).publish("delay", Choosy(1.0), sample)
+    manifest = folder.open(trusting).register("delay", Choosy(1.0), sample)
     folder.open(trusting).load(manifest)
     assert isinstance(refused(folder.open(SAFE), "delay@1", "is not trusted"), SerializationFailed)
 
@@ -419,7 +419,7 @@ def test_a_skops_file_that_asks_for_an_untrusted_type(
 
     store = folder.open(TrustPolicy())
     good = SkopsModel(LinearRegression().fit(sample, sample.hour))
-    manifest = store.publish("delay", good, sample)
+    manifest = store.register("delay", good, sample)
     store.load(manifest)
     files = archive.unpack(folder.read(manifest.blob.key))
     files["model.skops"] = skops_io.dumps(Bomb(marker))

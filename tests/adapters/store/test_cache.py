@@ -22,7 +22,7 @@ def cached(place: Any) -> dict[str, Path]:
 
 def test_a_blob_is_fetched_once(place: Any, model: Model, sample: pd.DataFrame) -> None:
     store = place.open()
-    manifest = store.publish("delay", model, sample)
+    manifest = store.register("delay", model, sample)
     data = store.fetch(manifest)
     place.delete(manifest.blob.key)
     assert store.fetch(manifest) == place.open().fetch(manifest) == data
@@ -34,7 +34,7 @@ def test_a_corrupt_entry_is_dropped_and_fetched_again(
     place: Any, model: Model, sample: pd.DataFrame, content: bytes | None
 ) -> None:
     store = place.open()
-    manifest = store.publish("delay", model, sample)
+    manifest = store.register("delay", model, sample)
     data = store.fetch(manifest)
     entry = cached(place)[manifest.digest]
     entry.write_bytes(bytes(len(data)) if content is None else content)
@@ -44,7 +44,7 @@ def test_a_corrupt_entry_is_dropped_and_fetched_again(
 
 def test_the_least_recently_used_make_room(folder: Any, trained: Any, sample: pd.DataFrame) -> None:
     store = folder.open()
-    manifests = [store.publish("delay", trained(float(slope)), sample) for slope in range(4)]
+    manifests = [store.register("delay", trained(float(slope)), sample) for slope in range(4)]
     size = max(manifest.size for manifest in manifests)
     small = folder.open(cache_bytes=3 * size)
     for age, manifest in enumerate(manifests[:3]):
@@ -59,14 +59,14 @@ def test_a_blob_beyond_the_bound_is_not_kept(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
     store = folder.open(cache_bytes=10)
-    manifest = store.publish("delay", model, sample)
+    manifest = store.register("delay", model, sample)
     store.load(manifest)
     assert cached(folder) == {}
 
 
 def test_what_a_crash_left_is_removed(folder: Any, model: Model, sample: pd.DataFrame) -> None:
     store = folder.open()
-    manifest = store.publish("delay", model, sample)
+    manifest = store.register("delay", model, sample)
     folder.options.cache_dir.mkdir()
     names = "another", "another.under.way", manifest.digest + ".killed.amid"
     old, fresh, same = (folder.options.cache_dir / f"{name}.part" for name in names)
@@ -80,7 +80,7 @@ def test_what_a_crash_left_is_removed(folder: Any, model: Model, sample: pd.Data
 def test_a_cache_that_cannot_be_is_told(folder: Any, model: Model, sample: pd.DataFrame) -> None:
     folder.options.cache_dir.write_text("a file, not a folder")
     store = folder.open()
-    manifest = store.publish("delay", model, sample)
+    manifest = store.register("delay", model, sample)
     with pytest.raises(StoreRefused, match=r"The cache .* refused to keep a blob"):
         store.fetch(manifest)
 
@@ -103,7 +103,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for step in range(4):
     model = SklearnModel(LinearRegression().fit(sample, sample.x * (10 * number + step)))
-    store.publish("delay", model, sample, by=f"{number}.{step}")
+    store.register("delay", model, sample, by=f"{number}.{step}")
 for _ in range(3):
     for version in store.versions("delay"):
         store.load(store.manifest("delay", version))
@@ -132,6 +132,6 @@ def test_processes_share_a_store_and_a_cache(place: Any) -> None:
     ] == [(0, "")] * 2
     store = place.open()
     assert store.versions("delay") == list(range(1, 9))
-    publishers = {store.manifest("delay", version).created_by for version in range(1, 9)}
-    assert publishers == {f"{number}.{step}" for number in range(2) for step in range(4)}
+    names = {store.manifest("delay", version).created_by for version in range(1, 9)}
+    assert names == {f"{number}.{step}" for number in range(2) for step in range(4)}
     assert sum(path.stat().st_size for path in cached(place).values()) <= 3000

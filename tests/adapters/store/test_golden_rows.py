@@ -108,8 +108,8 @@ def test_libraries_are_those_that_the_model_is_made_of(model: SklearnModel) -> N
 class TestDiff:
     def test_tells_what_changed(self, folder: Any, trained: Any, sample: pd.DataFrame) -> None:
         store = folder.open()
-        store.publish("delay", trained(2.0), sample, metrics={"mae": 2.0, "r2": 0.5})
-        store.publish("delay", trained(3.0), sample.iloc[::-1], metrics={"mae": 1.5})
+        store.register("delay", trained(2.0), sample, metrics={"mae": 2.0, "r2": 0.5})
+        store.register("delay", trained(3.0), sample.iloc[::-1], metrics={"mae": 1.5})
         difference = store.diff("delay", 1, 2)
         assert (difference.older, difference.newer) == ("delay@1", "delay@2")
         assert difference.metrics == {"mae": ("2", "1.5"), "r2": ("0.5", None)}
@@ -126,15 +126,15 @@ class TestDiff:
     ) -> None:
         store = folder.open()
         for _ in range(2):
-            store.publish("delay", model, sample)
+            store.register("delay", model, sample)
         assert store.diff("delay", 1, 2).lines() == []
 
     def test_other_inputs_cannot_predict_the_same_rows(
         self, folder: Any, trained: Any, sample: pd.DataFrame
     ) -> None:
         store = folder.open()
-        store.publish("delay", trained(2.0), sample)
-        store.publish("delay", trained(2.0), sample.astype({"hour": "float64"}))
+        store.register("delay", trained(2.0), sample)
+        store.register("delay", trained(2.0), sample.astype({"hour": "float64"}))
         difference = store.diff("delay", 1, 2)
         assert difference.inputs == {"hour": ("int64", "float64")}
         assert difference.predictions == {}
@@ -144,13 +144,13 @@ class TestDiff:
     ) -> None:
         store = folder.open(TrustPolicy())
         for slope in (2.0, 3.0):
-            store.publish("delay", trained(slope), sample)
+            store.register("delay", trained(slope), sample)
         with pytest.raises(ModelUntrusted):
             store.diff("delay", 1, 2)
 
     def test_labels_are_counted(
         self, folder: Any, model: SklearnModel, sample: pd.DataFrame
     ) -> None:
-        manifest = folder.open().publish("delay", model, sample)
+        manifest = folder.open().register("delay", model, sample)
         shift = compare(manifest, manifest, table(["a", "b"]), table(["a", "c"])).predictions
         assert (shift["prediction"].changed, shift["prediction"].mean) == (1, None)

@@ -43,7 +43,7 @@ def path_of(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-# --- models that should not be published --------------------------------------------------------
+# --- models that should not be registered --------------------------------------------------------
 
 
 class Sum(Model):
@@ -104,12 +104,12 @@ class Indexed(Sum):
 # --- the contract -------------------------------------------------------------------------------
 
 
-class TestPublish:
+class TestRegister:
     def test_gives_what_load_needs(
         self, store: ModelStore, model: Model, sample: pd.DataFrame
     ) -> None:
         before = datetime.now(UTC)
-        manifest = store.publish(
+        manifest = store.register(
             "delay", model, sample, metrics={"mae": np.float64(1.5)}, description="the first",
             trained_through=date(2013, 9, 30), by="ada",
         )  # fmt: skip
@@ -131,8 +131,8 @@ class TestPublish:
         self, store: ModelStore, trained: Train, sample: pd.DataFrame
     ) -> None:
         for slope in (1.0, 2.0, 3.0):
-            store.publish("delay", trained(slope), sample)
-        store.publish("other", trained(1.0), sample)
+            store.register("delay", trained(slope), sample)
+        store.register("other", trained(1.0), sample)
         assert store.models() == ["delay", "other"]
         assert store.versions("delay") == [1, 2, 3]
         loaded = store.load(store.resolve("delay@2"))
@@ -147,7 +147,7 @@ class TestPublish:
     def test_what_others_leave_in_the_folders_is_not_a_model(
         self, place: Any, store: ModelStore, model: Model, sample: pd.DataFrame
     ) -> None:
-        store.publish("delay", model, sample)
+        store.register("delay", model, sample)
         versions = ("delay/versions/007/x", "delay/versions/latest/x")
         aliases = ("delay/aliases/7.json", "delay/aliases/Best.json", "delay/aliases/notes.txt")
         for key in ("README", "Junk/x", *versions, *aliases):
@@ -155,12 +155,12 @@ class TestPublish:
         assert store.models() == ["delay"]
         assert store.versions("delay") == [1]
         assert store.aliases("delay") == {}
-        assert store.publish("delay", model, sample).version == 2
+        assert store.register("delay", model, sample).version == 2
 
     def test_a_sample_of_one_row_is_one_golden_row(
         self, store: ModelStore, model: Model, sample: pd.DataFrame
     ) -> None:
-        manifest = store.publish("delay", model, sample.head(1))
+        manifest = store.register("delay", model, sample.head(1))
         assert manifest.golden.rows == 1
         store.load(manifest)
 
@@ -186,17 +186,17 @@ class TestPublish:
     ) -> None:
         store = place.open(TrustPolicy(pickle="always", classes=frozenset({path_of(kind)})))
         with pytest.raises(error, match=says):
-            store.publish("delay", kind(), sample.set_index(sample.index + 1000))
+            store.register("delay", kind(), sample.set_index(sample.index + 1000))
         assert place.keys() == set()
 
-    def test_refuses_parts_of_the_script_that_publishes(
+    def test_refuses_parts_of_the_script_that_registers(
         self, store: ModelStore, sample: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         regression = type("Clean", (LinearRegression,), {"__module__": "__main__"})
         monkeypatch.setattr(sys.modules["__main__"], "Clean", regression, raising=False)
         fitted = regression().fit(sample, sample.hour)
-        with pytest.raises(SerializationFailed, match="Clean of the script that publishes it"):
-            store.publish("delay", SklearnModel(fitted), sample)
+        with pytest.raises(SerializationFailed, match="Clean of the script that registers it"):
+            store.register("delay", SklearnModel(fitted), sample)
 
     @pytest.mark.parametrize(
         "name", ["", "Delay", "../delay", "a/b", "-a", ".a", "a b", "ä", "a" * 101]
@@ -205,7 +205,7 @@ class TestPublish:
         self, place: Any, store: ModelStore, model: Model, sample: pd.DataFrame, name: str
     ) -> None:
         with pytest.raises(ConfigurationError, match="cannot be a name"):
-            store.publish(name, model, sample)
+            store.register(name, model, sample)
         with pytest.raises(ConfigurationError):
             store.resolve(f"{name}@1")
         with pytest.raises(ConfigurationError):
@@ -216,17 +216,17 @@ class TestPublish:
         self, place: Any, store: ModelStore, model: Model, sample: pd.DataFrame
     ) -> None:
         with pytest.raises(ConfigurationError, match=r"metrics\.mae.*finite"):
-            store.publish("delay", model, sample, metrics={"mae": float("nan")})
+            store.register("delay", model, sample, metrics={"mae": float("nan")})
         assert place.keys() == set()
 
-    def test_heals_a_blob_by_publishing_again(
+    def test_heals_a_blob_by_registering_again(
         self, place: Any, store: ModelStore, model: Model, sample: pd.DataFrame
     ) -> None:
-        manifest = store.publish("delay", model, sample)
+        manifest = store.register("delay", model, sample)
         place.write(manifest.blob.key, b"damaged")
         with pytest.raises(BlobCorrupt):
             store.load(manifest)
-        again = store.publish("delay", model, sample)
+        again = store.register("delay", model, sample)
         assert again.digest == manifest.digest
         store.load(manifest)
 
@@ -236,11 +236,11 @@ class TestPublish:
     ) -> None:
         models = [trained(float(slope)) for slope in range(20)]
 
-        def publish(model: Model) -> int:
-            return int(place.open().publish("delay", model, sample).version)
+        def register(model: Model) -> int:
+            return int(place.open().register("delay", model, sample).version)
 
         with ThreadPoolExecutor(20) as pool:
-            versions = list(pool.map(publish, models))
+            versions = list(pool.map(register, models))
         assert sorted(versions) == list(range(1, 21))
         store = place.open()
         assert store.versions("delay") == list(range(1, 21))
@@ -255,7 +255,7 @@ class TestAliases:
         self, store: ModelStore, trained: Train, sample: pd.DataFrame
     ) -> None:
         for slope in (1.0, 2.0):
-            store.publish("delay", trained(slope), sample)
+            store.register("delay", trained(slope), sample)
         store.promote("delay", 1)
         store.promote("delay", 2, "challenger")
         assert store.resolve("delay").version == 1
@@ -268,7 +268,7 @@ class TestAliases:
         self, store: ModelStore, trained: Train, sample: pd.DataFrame
     ) -> None:
         for slope in (1.0, 2.0, 3.0):
-            store.publish("delay", trained(slope), sample)
+            store.register("delay", trained(slope), sample)
         for version in (1, 3, 2):
             alias = store.promote("delay", version, by=f"person {version}")
         assert alias.version == 2
@@ -283,7 +283,7 @@ class TestAliases:
         self, store: ModelStore, trained: Train, sample: pd.DataFrame
     ) -> None:
         for slope in (1.0, 2.0, 3.0):
-            store.publish("delay", trained(slope), sample)
+            store.register("delay", trained(slope), sample)
         for version in (1, 2, 3):
             store.promote("delay", version)
         assert store.rollback("delay").version == 2
@@ -298,7 +298,7 @@ class TestAliases:
     def test_what_is_not_there_is_named_with_what_is(
         self, store: ModelStore, model: Model, sample: pd.DataFrame
     ) -> None:
-        store.publish("delay", model, sample)
+        store.register("delay", model, sample)
         store.promote("delay", 1, "challenger")
         for reference in ("delay", "delay@champion", "delay@2", "delay@0"):
             with pytest.raises(ModelNotFound, match="it has delay@1, delay@challenger") as caught:
@@ -319,7 +319,7 @@ class TestAliases:
     def test_refuses_aliases_that_are_none(
         self, store: ModelStore, model: Model, sample: pd.DataFrame, alias: str
     ) -> None:
-        store.publish("delay", model, sample)
+        store.register("delay", model, sample)
         with pytest.raises(ConfigurationError, match="alias"):
             store.promote("delay", 1, alias)
 
@@ -328,7 +328,7 @@ class TestAliases:
     ) -> None:
         store = place.open()
         for _ in range(8):
-            store.publish("delay", model, sample)
+            store.register("delay", model, sample)
 
         def promote(version: int) -> Alias | AliasMoved:
             try:
@@ -354,7 +354,7 @@ class TestAliases:
     ) -> None:
         slow, quick = place.open(), place.open()
         for _ in range(3):
-            slow.publish("delay", model, sample)
+            slow.register("delay", model, sample)
         slow.promote("delay", 1)
         swap = slow._objects.swap
 
@@ -374,7 +374,7 @@ class TestAliases:
     ) -> None:
         slow, quick = place.open(), place.open()
         for _ in range(3):
-            slow.publish("delay", model, sample)
+            slow.register("delay", model, sample)
         slow.promote("delay", 1)
         swap = slow._objects.swap
 
@@ -400,7 +400,7 @@ class TestLoad:
             lambda: store.resolve("delay"),
             lambda: store.versions("delay"),
             lambda: store.promote("delay", 1),
-            lambda: store.publish("delay", model, sample),
+            lambda: store.register("delay", model, sample),
         ):
             with pytest.raises(StoreNotFound, match="missing"):
                 act()
@@ -411,7 +411,7 @@ class TestLoad:
         self, place: Any, store: ModelStore, model: Model, sample: pd.DataFrame, which: str,
         damage: str,
     ) -> None:  # fmt: skip
-        manifest = store.publish("delay", model, sample)
+        manifest = store.register("delay", model, sample)
         blob = getattr(manifest, which)
         data = place.read(blob.key)
         match damage:
@@ -461,7 +461,7 @@ class TestLoad:
     def test_a_manifest_elsewhere_is_refused(
         self, place: Any, store: ModelStore, model: Model, sample: pd.DataFrame
     ) -> None:
-        manifest = store.publish("delay", model, sample)
+        manifest = store.register("delay", model, sample)
         for name, version in (("delay", 2), ("other", 1)):
             place.write(f"models/{name}/versions/{version}/manifest.json", manifest.to_json())
             with pytest.raises(RecordInvalid, match="it is the manifest of delay@1"):
@@ -487,7 +487,7 @@ class TestLoad:
         self, place: Any, store: ModelStore, model: Model, sample: pd.DataFrame, field: str,
         value: Any,
     ) -> None:  # fmt: skip
-        manifest = store.publish("delay", model, sample)
+        manifest = store.register("delay", model, sample)
         fields = json.loads(manifest.to_json()) | {field: value}
         place.write("models/delay/versions/1/manifest.json", json.dumps(fields).encode())
         with pytest.raises(RecordInvalid, match=field):
@@ -497,7 +497,7 @@ class TestLoad:
         self, store: ModelStore, model: Model, sample: pd.DataFrame
     ) -> None:
         """Even for a manifest that somebody made by hand, past all validation."""
-        manifest = store.publish("delay", model, sample)
+        manifest = store.register("delay", model, sample)
         blob = manifest.blob.model_copy(update={"digest": "../../../secret"})
         with pytest.raises(StoreRefused, match="not a plain path"):
             store.fetch(manifest.model_copy(update={"blob": blob}))
@@ -506,7 +506,7 @@ class TestLoad:
         self, place: Any, model: Model, sample: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store = place.open()
-        manifest = store.publish("delay", model, sample)
+        manifest = store.register("delay", model, sample)
         predict = SklearnModel.predict_batch
         monkeypatch.setattr(
             SklearnModel, "predict_batch", lambda self, features: predict(self, features) * 1.001
@@ -522,7 +522,7 @@ class TestLoad:
         self, place: Any, model: Model, sample: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store = place.open()
-        manifest = store.publish("delay", model, sample)
+        manifest = store.register("delay", model, sample)
         monkeypatch.setattr(SklearnModel, "predict_batch", Raising.predict_batch)
         with pytest.raises(GoldenRowsDiffer, match="no such matrix"):
             store.load(manifest)
@@ -531,7 +531,7 @@ class TestLoad:
         self, place: Any, model: Model, sample: pd.DataFrame
     ) -> None:
         store = place.open()
-        store.publish("delay", model, sample)
+        store.register("delay", model, sample)
         copy = pickle.loads(pickle.dumps(store))
         assert copy.url == store.url == place.url
         copy.load(copy.resolve("delay@1"))
@@ -575,7 +575,7 @@ def test_other_places_are_refused(folder: Any, url: str) -> None:
 def test_a_manifest_is_shown_in_short(
     store: ModelStore, model: Model, sample: pd.DataFrame
 ) -> None:
-    manifest = store.publish("delay", model, sample)
+    manifest = store.register("delay", model, sample)
     assert repr(manifest) == str(manifest) == "<Manifest delay@1 sklearn>"
 
 
@@ -583,7 +583,7 @@ def test_canonical_form_is_what_was_written(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
     """Read back, re-ordered or indented, a manifest has the same canonical form; changed, not."""
-    manifest = folder.open().publish("delay", model, sample, metrics={"mae": 1})
+    manifest = folder.open().register("delay", model, sample, metrics={"mae": 1})
     fields = json.loads(manifest.to_json())
     shuffled = Manifest.model_validate_json(json.dumps(dict(reversed(fields.items()))))
     assert shuffled.canonical() == manifest.canonical()

@@ -1,4 +1,4 @@
-"""The reference: how the sample was distributed with which a model was published."""
+"""The reference: how the sample was distributed with which a model was registered."""
 
 import hashlib
 import json
@@ -26,10 +26,10 @@ def without_profile(manifest: Manifest) -> Manifest:
     return Manifest.model_validate_json(json.dumps(fields))
 
 
-def test_publish_keeps_the_profile_of_the_whole_sample(
+def test_register_keeps_the_profile_of_the_whole_sample(
     store: ModelStore, model: Model, sample: pd.DataFrame
 ) -> None:
-    manifest = store.publish("delay", model, sample)
+    manifest = store.register("delay", model, sample)
     reference = store.reference(manifest)
     assert reference.rows == len(sample)
     assert set(reference.inputs) == {"distance", "hour"}
@@ -49,7 +49,7 @@ def test_a_sample_larger_than_a_slice_is_counted_whole(
     many = pd.concat([sample] * 1001, ignore_index=True)
     many.loc[len(many) - 1, "distance"] = 1e6
     store = folder.open()
-    distance = store.reference(store.publish("delay", model, many)).inputs["distance"]
+    distance = store.reference(store.register("delay", model, many)).inputs["distance"]
     assert (distance.rows, distance.high) == (100_100, 1e6)
 
 
@@ -57,7 +57,7 @@ def test_the_same_sample_and_model_have_one_blob(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
     store = folder.open()
-    first, second = (store.publish("delay", model, sample) for _ in range(2))
+    first, second = (store.register("delay", model, sample) for _ in range(2))
     assert first.profile == second.profile
 
 
@@ -65,7 +65,7 @@ def test_a_signed_manifest_from_before_profiles_verifies_and_loads(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
     store = folder.open(TrustPolicy(keys=(KEY.public,)))
-    old = KEY.seal(without_profile(store.publish("delay", model, sample, sign_with=KEY)))
+    old = KEY.seal(without_profile(store.register("delay", model, sample, sign_with=KEY)))
     fields = json.loads(old.to_json())
     del fields["profile"]
     folder.write(MANIFEST, json.dumps(fields).encode())
@@ -83,7 +83,7 @@ def test_the_profile_cannot_be_taken_from_a_signed_manifest(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
     store = folder.open(TrustPolicy(keys=(KEY.public,)))
-    fields = json.loads(store.publish("delay", model, sample, sign_with=KEY).to_json())
+    fields = json.loads(store.register("delay", model, sample, sign_with=KEY).to_json())
     del fields["profile"]
     folder.write(MANIFEST, json.dumps(fields).encode())
     with pytest.raises(ModelUntrusted, match="is not what the key"):
@@ -94,7 +94,7 @@ def test_the_profile_cannot_be_taken_from_a_signed_manifest(
 def test_a_damaged_profile_is_not_read(
     place: Any, store: ModelStore, model: Model, sample: pd.DataFrame, damaged: bytes
 ) -> None:
-    manifest = store.publish("delay", model, sample)
+    manifest = store.register("delay", model, sample)
     assert manifest.profile is not None
     place.write(manifest.profile.key, damaged)
     with pytest.raises(BlobCorrupt, match=manifest.profile.digest):
@@ -107,7 +107,7 @@ def test_a_profile_that_is_none_is_one_clear_error(
 ) -> None:
     store = folder.open()
     digest = hashlib.sha256(content).hexdigest()
-    fields = json.loads(store.publish("delay", model, sample).to_json())
+    fields = json.loads(store.register("delay", model, sample).to_json())
     fields["profile"] = {"digest": digest, "size": len(content)}
     folder.write(f"blobs/sha256/{digest}", content)
     folder.write(MANIFEST, json.dumps(fields).encode())
@@ -118,6 +118,6 @@ def test_a_profile_that_is_none_is_one_clear_error(
 def test_whoever_may_not_load_the_model_may_not_read_its_profile(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
-    manifest = folder.open().publish("delay", model, sample)
+    manifest = folder.open().register("delay", model, sample)
     with pytest.raises(ModelUntrusted):
         folder.open(TrustPolicy(pickle="never")).reference(manifest)

@@ -184,13 +184,13 @@ def test_wrong_credentials_are_denied(
 ) -> None:
     key, secret = guarded
     good = bucket.open(key=key, secret=secret)
-    good.load(good.publish("delay", model, sample))
+    good.load(good.register("delay", model, sample))
     for wrong in ({"key": key, "secret": "wrong"}, {"key": "unknown", "secret": secret}):
         store = bucket.open(**wrong)
         for act in (
             store.models,
             lambda store=store: store.resolve("delay@1"),
-            lambda store=store: store.publish("delay", model, sample),
+            lambda store=store: store.register("delay", model, sample),
         ):
             with pytest.raises(StoreAccessDenied, match="Check the credentials"):
                 act()
@@ -271,7 +271,7 @@ def test_a_full_disk_is_told(
 
     monkeypatch.setattr("nightshift.adapters.store.storage.os.fsync", full)
     with pytest.raises(StoreRefused, match=r"refused to write .*: .*No space left on device"):
-        folder.open().publish("delay", model, sample)
+        folder.open().register("delay", model, sample)
     assert folder.keys() == set()
 
 
@@ -282,7 +282,7 @@ def test_a_full_cache_is_not_blamed_on_the_store(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     store = folder.open()
-    manifest = store.publish("delay", model, sample)
+    manifest = store.register("delay", model, sample)
     monkeypatch.setattr("nightshift.adapters.store.storage.shutil.copyfileobj", full)
     with pytest.raises(StoreRefused, match=r"The cache .* refused .*No space left on device"):
         store.load(manifest)
@@ -295,7 +295,7 @@ def test_a_download_that_breaks_leaves_nothing(
     bucket: Any, faulty: Faulty, model: Model, sample: pd.DataFrame
 ) -> None:
     store = bucket.open()
-    manifest = store.publish("delay", model, sample)
+    manifest = store.register("delay", model, sample)
 
     def cut(app: App, environ: dict[str, Any], start_response: Any) -> Answer:
         data = b"".join(app(environ, start_response))
@@ -329,8 +329,8 @@ def test_an_answer_that_gets_lost_is_no_lost_race(
     store = bucket.open(retries=1)
     store.require_conditions()
     faulty.fault = lose
-    assert store.publish("delay", model, sample).version == 1
-    assert store.publish("delay", model, sample).version == 2
+    assert store.register("delay", model, sample).version == 1
+    assert store.register("delay", model, sample).version == 2
     assert store.versions("delay") == [1, 2]
     assert store.promote("delay", 1).sequence == 1
     lost.clear()
@@ -346,7 +346,7 @@ def test_storage_without_conditions_is_refused(
     bucket: Any, faulty: Faulty, model: Model, sample: pd.DataFrame, forgotten: tuple[str, ...]
 ) -> None:
     good = bucket.open()
-    good.publish("delay", model, sample)
+    good.register("delay", model, sample)
 
     def forget(app: App, environ: dict[str, Any], start_response: Any) -> Answer:
         return app({k: v for k, v in environ.items() if k not in forgotten}, start_response)
@@ -354,7 +354,7 @@ def test_storage_without_conditions_is_refused(
     faulty.fault = forget
     store = bucket.open()
     with pytest.raises(StoreUnsafe, match="overwrites"):
-        store.publish("delay", model, sample)
+        store.register("delay", model, sample)
     with pytest.raises(StoreUnsafe, match="overwrites"):
         store.promote("delay", 1)
     assert store.versions("delay") == [1]
@@ -370,15 +370,15 @@ def test_a_file_system_without_hard_links_is_refused(
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     with pytest.raises(StoreUnsafe, match="no hard links"):
-        folder.open().publish("delay", model, sample)
+        folder.open().register("delay", model, sample)
 
 
 def test_a_lock_that_is_never_given_back_is_unavailable(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
     store = folder.open(connect_timeout=0.1, read_timeout=0.1, retries=0)
-    store.publish("delay", model, sample)
-    store.publish("delay", model, sample)
+    store.register("delay", model, sample)
+    store.register("delay", model, sample)
     store.promote("delay", 1)
     with alone(folder._folder / ".lock", 1), pytest.raises(StoreUnavailable, match="locked"):
         store.promote("delay", 2)
@@ -388,7 +388,7 @@ def test_a_lock_that_is_never_given_back_is_unavailable(
 def test_conditions_are_probed_once(bucket: Any, faulty: Faulty, model: Model, sample: Any) -> None:
     store = bucket.open()
     for _ in range(2):
-        store.publish("delay", model, sample)
+        store.register("delay", model, sample)
     store.promote("delay", 1)
     puts = [request for request in faulty.requests if request.endswith("/.conditions")]
     assert 1 <= len(puts) <= 6

@@ -37,7 +37,7 @@ from planted import (
 
 def test_a_signed_pickle_is_opened(place: Any, model: Model, sample: pd.DataFrame) -> None:
     store = place.open(SIGNED)
-    manifest = store.publish("delay", model, sample, sign_with=KEY)
+    manifest = store.register("delay", model, sample, sign_with=KEY)
     assert manifest.seal is not None
     assert manifest.seal.key == key_id(KEY.public)
     assert store.manifest("delay", 1) == manifest
@@ -46,7 +46,7 @@ def test_a_signed_pickle_is_opened(place: Any, model: Model, sample: pd.DataFram
 
 def test_a_safe_format_needs_no_signature(folder: Any, sample: pd.DataFrame) -> None:
     store = folder.open(SAFE)
-    store.load(store.publish("delay", Scaled(2.0), sample))
+    store.load(store.register("delay", Scaled(2.0), sample))
     strict = folder.open(TrustPolicy(classes=CLASSES, unsigned=False))
     error = refused(strict, "delay@1", "it is not signed", "--sign-key")
     assert isinstance(error, ModelUntrusted)
@@ -56,12 +56,12 @@ def test_any_of_several_keys_will_do(folder: Any, model: Model, sample: pd.DataF
     other = SigningKey.create()
     store = folder.open(TrustPolicy(keys=(other.public, KEY.public)))
     for key in (KEY, other):
-        store.load(store.publish("delay", model, sample, sign_with=key))
+        store.load(store.register("delay", model, sample, sign_with=key))
 
 
 def test_the_operator_may_trust_everything(folder: Any, model: Model, sample: pd.DataFrame) -> None:
     store = folder.open(TrustPolicy(pickle="always"))
-    store.load(store.publish("delay", model, sample))
+    store.load(store.register("delay", model, sample))
 
 
 # --- versions -----------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def skewed(policy: str) -> TrustPolicy:
 def test_other_versions_are_told_as_the_operator_says(
     folder: Any, sample: pd.DataFrame, caplog: pytest.LogCaptureFixture
 ) -> None:
-    manifest = folder.open(SAFE).publish("delay", Scaled(1.0), sample)
+    manifest = folder.open(SAFE).register("delay", Scaled(1.0), sample)
     rewrite(folder, manifest, libraries={"numpy": "1.0.0", "gone": "2.0", "python": "2.7.18"})
     error = refused(folder.open(skewed("error")), "delay@1", "numpy 1.0.0 then, ")
     assert isinstance(error, VersionSkew)
@@ -92,7 +92,7 @@ def test_a_librarys_own_warning_counts(
     folder: Any, sample: pd.DataFrame, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    manifest = folder.open(SAFE).publish("delay", Outdated(1.0), sample)
+    manifest = folder.open(SAFE).register("delay", Outdated(1.0), sample)
     warning = InconsistentVersionWarning(
         estimator_name="Tree", current_sklearn_version="1.9", original_sklearn_version="1.2"
     )
@@ -116,7 +116,7 @@ def test_a_librarys_own_warning_counts(
 def test_a_librarys_other_warnings_do_not(
     folder: Any, sample: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, warning: Warning
 ) -> None:
-    manifest = folder.open(SAFE).publish("delay", Outdated(1.0), sample)
+    manifest = folder.open(SAFE).register("delay", Outdated(1.0), sample)
     monkeypatch.setattr(Outdated, "warning", warning)
     with pytest.warns(type(warning), match=str(warning)):
         folder.open(skewed("error")).load(manifest)
@@ -132,7 +132,7 @@ def test_a_key_goes_through_its_file(folder: Any, model: Model, sample: pd.DataF
     loaded = SigningKey.load(path)
     assert loaded.public == KEY.public
     store = folder.open(SIGNED)
-    store.load(store.publish("delay", model, sample, sign_with=loaded))
+    store.load(store.register("delay", model, sample, sign_with=loaded))
     with pytest.raises(ConfigurationError, match="never overwritten"):
         SigningKey.create().save(path)
     assert SigningKey.load(path).public == KEY.public
@@ -179,7 +179,7 @@ def test_a_seal_is_plain_ed25519_over_the_canonical_form(
     """So that anybody's tool can check it."""
     private = Ed25519PrivateKey.generate()
     key = SigningKey(private)
-    manifest = folder.open().publish("delay", model, sample, sign_with=key)
+    manifest = folder.open().register("delay", model, sample, sign_with=key)
     assert manifest.seal is not None
     signature = base64.b64decode(manifest.seal.signature)
     private.public_key().verify(signature, manifest.canonical())

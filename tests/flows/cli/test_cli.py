@@ -30,12 +30,12 @@ def test_the_whole_way(project: Project, saved: tuple[str, str], nightshift: Nig
     project.write_job(model="big")
     assert "The model store is empty" in nightshift("models").stdout
     assert "No runs yet" in nightshift("runs").stdout
-    publish = ["publish", model, "--name", "big", "--sample", sample]
-    first = nightshift(*publish, "--metric", "auc=0.9").stdout
-    assert "Published big@1 (sklearn)" in first
+    register = ["register", model, "--name", "big", "--sample", sample]
+    first = nightshift(*register, "--metric", "auc=0.9").stdout
+    assert "Registered big@1 (sklearn)" in first
     assert "bool" not in first
     probability = ["--setting", "output=predict_proba", "--promote", "champion", "--json"]
-    assert json.loads(nightshift(*publish, *probability).stdout)["version"] == 2
+    assert json.loads(nightshift(*register, *probability).stdout)["version"] == 2
     listed = json.loads(nightshift("models", "--json").stdout)
     assert [(row["version"], row["aliases"]) for row in listed] == [(2, ["champion"]), (1, [])]
     assert listed[1]["metrics"] == {"auc": 0.9}
@@ -64,7 +64,7 @@ def test_runs_tells_what_failed_before_there_was_one(
     project: Project, nightshift: Nightshift
 ) -> None:
     project.fill()
-    project.publish()
+    project.register()
     nightshift("run", "orders", "--partition", "2024-03-01")
     project.write_job(model="nobody@champion")
     nightshift("run", "orders", "--partition", "2024-03-02", code=1)
@@ -76,7 +76,7 @@ def test_runs_tells_what_failed_before_there_was_one(
 
 
 def test_lists_have_a_name_of_their_own(project: Project, nightshift: Nightshift) -> None:
-    project.publish()
+    project.register()
     assert nightshift("models", "list").stdout == nightshift("models").stdout
     (key,) = json.loads(nightshift("keys", "list", "--json").stdout)
     assert (key["trusted"], key["signs here"]) == (True, True)
@@ -93,7 +93,7 @@ def test_lists_have_a_name_of_their_own(project: Project, nightshift: Nightshift
         (["run", "orders", "--partition", "all"], 1, "'doubler' is not in the model store|doubler"),
         (["predict", "orders", "--row", "{"], 1, "doubler"),
         (["promote", "doubler", "7"], 1, "doubler"),
-        (["publish", "model.exe", "--name", "x", "--sample", "y.parquet"], 2, "model.exe"),
+        (["register", "model.exe", "--name", "x", "--sample", "y.parquet"], 2, "model.exe"),
     ],
 )
 def test_wrong_input(
@@ -110,8 +110,8 @@ def test_promote_refuses_what_no_run_could_open(
     project: Project, nightshift: Nightshift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.fill()
-    project.publish()
-    project.publish()
+    project.register()
+    project.register()
     monkeypatch.setenv("NIGHTSHIFT_TRUST__PICKLE", "never")
     assert "is a pickle" in nightshift("promote", "doubler", "1", code=1).stderr
     assert project.store.resolve("doubler").version == 2
@@ -120,8 +120,8 @@ def test_promote_refuses_what_no_run_could_open(
 
 def test_promote_refuses_what_breaks_a_job(project: Project, nightshift: Nightshift) -> None:
     project.fill()
-    project.publish()
-    project.publish()
+    project.register()
+    project.register()
     (project.folder / "config" / "jobs" / "half.yaml").write_text("model: doubler")
     project.sql("ALTER TABLE orders DROP COLUMN x")
     error = nightshift("promote", "doubler", "1", code=1).stderr
@@ -131,14 +131,14 @@ def test_promote_refuses_what_breaks_a_job(project: Project, nightshift: Nightsh
 
 @pytest.mark.parametrize("row", ["{", "[1]", '{"y": 1}', '{"x": "many"}'])
 def test_a_wrong_row(project: Project, nightshift: Nightshift, row: str) -> None:
-    project.publish()
+    project.register()
     code = 2 if row in ("{", "[1]") else 1
     error = nightshift("predict", "orders", "--row", row, code=code).stderr
     assert "--row" in error if code == 2 else "Column 'x'" in error
 
 
 def test_a_row_that_the_model_cannot_take(project: Project, nightshift: Nightshift) -> None:
-    project.publish(behaviour="negative")
+    project.register(behaviour="negative")
     project.write_job()
     error = nightshift("predict", "orders", "--row", '{"x": -1}', code=1).stderr
     assert "doubler@1 could not predict the row: ValueError: cannot take negative" in error

@@ -45,7 +45,7 @@ def test_it_runs_twice_without_a_warning(folder: Path) -> None:
         assert "336,776 rows in flight_delay_predictions" in done.stdout
         told.append(done.stdout)
     assert "Loaded 336,776 real flights of 2013" in told[0]
-    assert "published as arrival_delay@1, signed" in told[0]
+    assert "registered as arrival_delay@1, signed" in told[0]
     assert "are in the table flights already" in told[1]
     assert "arrival_delay@1 is in the store already" in told[1]
     engine = sa.create_engine(start_embedded(folder / ".nightshift" / "postgres"))

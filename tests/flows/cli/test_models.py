@@ -1,4 +1,4 @@
-"""A model's life on the command line: publish, compare, promote, go back; and the keys."""
+"""A model's life on the command line: register, compare, promote, go back; and the keys."""
 
 import json
 from pathlib import Path
@@ -13,9 +13,9 @@ def test_versions_are_compared_and_an_alias_goes_back(
     project: Project, saved: tuple[str, str], nightshift: Nightshift
 ) -> None:
     model, sample = saved
-    publish = ["publish", model, "--name", "big", "--sample", sample, "--promote", "champion"]
-    nightshift(*publish, "--metric", "auc=0.8")
-    nightshift(*publish, "--metric", "auc=0.9", "--setting", "output=predict_proba")
+    register = ["register", model, "--name", "big", "--sample", sample, "--promote", "champion"]
+    nightshift(*register, "--metric", "auc=0.8")
+    nightshift(*register, "--metric", "auc=0.9", "--setting", "output=predict_proba")
     told = nightshift("models", "diff", "big", "1", "2").stdout
     assert "metric auc: 0.8 -> 0.9" in told
     assert "output prediction: bool -> none" in told
@@ -32,20 +32,20 @@ def test_versions_are_compared_and_an_alias_goes_back(
     assert "big@champion is version 1; it was, in turn, 1 (" in shown
 
 
-def test_a_refused_promotion_says_what_is_published(
+def test_a_refused_promotion_says_what_is_registered(
     project: Project, saved: tuple[str, str], nightshift: Nightshift
 ) -> None:
     project.fill()
     project.sql("ALTER TABLE orders DROP COLUMN x")
     project.write_job(model="big@champion")
     model, sample = saved
-    publish = ["publish", model, "--name", "big", "--sample", sample, "--promote"]
-    assert "Use a word" in nightshift(*publish, "7", code=2).stderr
+    register = ["register", model, "--name", "big", "--sample", sample, "--promote"]
+    assert "Use a word" in nightshift(*register, "7", code=2).stderr
     assert project.store.versions("big") == []
-    error = nightshift(*publish, "champion", code=1).stderr
+    error = nightshift(*register, "champion", code=1).stderr
     assert "table 'orders' has no column 'x'" in error
     cure = "nightshift promote big 1 --alias champion"
-    assert f"Published big@1, not promoted. Once that can be: {cure}" in error
+    assert f"Registered big@1, not promoted. Once that can be: {cure}" in error
     assert project.store.versions("big") == [1]
     assert project.store.aliases("big") == {}
 
@@ -66,23 +66,32 @@ def test_a_key_of_ones_own(
 
     monkeypatch.delenv("NIGHTSHIFT_TRUST__SIGN_KEY")
     model, sample = saved
-    publish = ["publish", model, "--name", "big", "--sample", sample, "--sign-key", "mine/key.pem"]
-    nightshift(*publish)
+    register = [
+        "register",
+        model,
+        "--name",
+        "big",
+        "--sample",
+        sample,
+        "--sign-key",
+        "mine/key.pem",
+    ]
+    nightshift(*register)
     assert f"signed by  {mine['key']}" in nightshift("models", "show", "big@1").stdout
     error = nightshift("promote", "big", "1", code=1).stderr
     assert f"the key '{mine['key']}', which is not in trust.keys" in error
 
 
-def test_one_library_published_as_another(
+def test_one_library_registered_as_another(
     project: Project, saved: tuple[str, str], nightshift: Nightshift
 ) -> None:
     pytest.importorskip("skl2onnx")
     model, sample = saved
-    publish = ["publish", model, "--name", "big", "--sample", sample]
-    publish += ["--setting", "output=predict_proba"]
-    published = json.loads(nightshift(*publish, "--as", "onnx", "--json").stdout)
-    assert published["adapter"] == "onnx"
-    assert "Only `--as onnx` is known" in nightshift(*publish, "--as", "pmml", code=2).stderr
+    register = ["register", model, "--name", "big", "--sample", sample]
+    register += ["--setting", "output=predict_proba"]
+    registered = json.loads(nightshift(*register, "--as", "onnx", "--json").stdout)
+    assert registered["adapter"] == "onnx"
+    assert "Only `--as onnx` is known" in nightshift(*register, "--as", "pmml", code=2).stderr
 
 
 def test_what_a_model_was_trained_on_is_scored_only_if_asked_for(
@@ -92,9 +101,9 @@ def test_what_a_model_was_trained_on_is_scored_only_if_asked_for(
     project.sql("UPDATE orders SET x = mod(id * 7, 300)")
     project.write_job(model="big")
     model, sample = saved
-    publish = ["publish", model, "--name", "big", "--sample", sample, "--promote", "champion"]
-    assert "does not match" in nightshift(*publish, "--trained-through", "May", code=2).stderr
-    nightshift(*publish, "--trained-through", "2024-03-01")
+    register = ["register", model, "--name", "big", "--sample", sample, "--promote", "champion"]
+    assert "does not match" in nightshift(*register, "--trained-through", "May", code=2).stderr
+    nightshift(*register, "--trained-through", "2024-03-01")
     run = ["run", "orders", "--partition", "2024-03-01"]
     assert "--allow-leakage" in nightshift(*run, code=1).stderr
     assert "Published 500 rows" in nightshift(*run, "--allow-leakage").stdout
@@ -103,8 +112,8 @@ def test_what_a_model_was_trained_on_is_scored_only_if_asked_for(
 def test_a_damaged_version_hides_no_other(
     project: Project, nightshift: Nightshift, s3_client: object, s3_bucket: str
 ) -> None:
-    project.publish()
-    project.publish()
+    project.register()
+    project.register()
     key = "store/models/doubler/versions/1/manifest.json"
     s3_client.put_object(Bucket=s3_bucket, Key=key, Body=b"{")  # type: ignore[attr-defined]
     listed = nightshift("models")

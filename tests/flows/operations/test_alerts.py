@@ -238,7 +238,7 @@ def test_runs_that_really_fail_are_told(
         EventsWorker.drain_all(timeout=10, at_exit=False)
         return run
 
-    project.publish(behaviour="negative")
+    project.register(behaviour="negative")
     run = night()
     body = webhook.told()
     assert (body["kind"], body["url"].rpartition("/")[2]) == ("failed", str(run.id))

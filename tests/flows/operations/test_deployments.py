@@ -198,7 +198,7 @@ def test_every_field_of_the_form_has_a_sentence(deployed: Project, prefect: str)
 def test_runs_over_rest(deployed: Project, prefect: str) -> None:
     """A scoring run, the same again by its idempotency key, and a backfill, in their processes."""
     deployed.fill()
-    deployed.publish()
+    deployed.register()
     scoring = deployment(prefect, "score/orders")["id"]
     body = {"parameters": {"partition": "2024-03-01"}, "idempotency_key": "march-1"}
     with serving(deployed, prefect):
@@ -216,7 +216,7 @@ def test_runs_over_rest(deployed: Project, prefect: str) -> None:
 @pytest.mark.heavy
 def test_a_job_that_is_added_while_serving_is_served(project: Project, prefect: str) -> None:
     project.fill()
-    project.publish()
+    project.register()
     with serving(project, prefect, ending=signal.SIGTERM) as printed:
         project.write_job("later", target={"table": "later_scores"})
         found = eventually(lambda: deployment(prefect, "score/later").get("id"))
@@ -232,7 +232,7 @@ def test_a_job_that_is_added_while_serving_is_served(project: Project, prefect: 
 def test_one_promotion_scores_and_then_what_waits_for_it(project: Project, prefect: str) -> None:
     """Promote -> event -> score -> event -> the next job scores the same partition."""
     project.fill()
-    project.publish()
+    project.register()
     project.write_job(on={"model_promoted": "rescore_latest"})
     match = {"nightshift.job": "orders"}
     project.write_job(
@@ -246,7 +246,7 @@ def test_one_promotion_scores_and_then_what_waits_for_it(project: Project, prefe
             for name in ("orders", "copies")
         }
         earlier = {run["id"] for found in ids.values() for run in runs_of(prefect, found)}
-        project.publish()
+        project.register()
         say(project, prefect, "promote", "doubler", "2")
 
         def triggered(deployed: str) -> list[str]:

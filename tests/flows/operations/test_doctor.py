@@ -25,7 +25,7 @@ from project import Project
 def healthy(project: Project, prefect: str) -> Project:
     """A project in which nothing is wrong."""
     project.fill(rows=20)
-    project.publish()
+    project.register()
     return project
 
 

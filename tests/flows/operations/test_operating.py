@@ -44,7 +44,7 @@ def parsed(text: str) -> Samples:
 def test_the_metrics_are_what_the_ledger_holds(project: Project, prefect: str) -> None:
     assert parsed(metrics_text(load_settings())) == {("nightshift_up", "", ""): 1}
     project.fill(rows=30)
-    project.publish()
+    project.register()
     for day in ("2024-03-01", "2024-03-01", "2024-03-02"):
         score("orders", day)
     found = parsed(metrics_text(load_settings()))
@@ -73,7 +73,7 @@ def test_the_metrics_are_what_the_ledger_holds(project: Project, prefect: str) -
 
 def test_a_run_that_has_stopped_is_seen(project: Project, prefect: str) -> None:
     project.fill(rows=30)
-    project.publish()
+    project.register()
     score("orders", "2024-03-01")
     project.sql(
         "UPDATE nightshift_runs SET state = 'running', heartbeat_at = now() - interval '1 hour'"

@@ -32,7 +32,7 @@ def fill_in(page: Any, url: str, start: str, end: str, reprocess: str) -> None:
 def test_a_backfill_started_by_clicking(project: Project, prefect: str) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="nightshift[ui] is missing")
     project.fill()
-    project.publish()
+    project.register()
     with serving(project, prefect):
         found = eventually(lambda: deployment(prefect, "backfill/orders").get("id"))
         earlier = {run["id"] for run in runs_of(prefect, found)}

@@ -27,7 +27,7 @@ def test_a_worker_of_a_pool_runs_what_either_has_deployed(
     project: Project, prefect: str, nightshift: Nightshift
 ) -> None:
     project.fill()
-    project.publish()
+    project.register()
     pool(prefect)
     assert f"run by workers of the pool {POOL}" in nightshift("deploy", "--work-pool", POOL).stdout
     theirs = {
@@ -64,7 +64,7 @@ def test_what_a_killed_worker_had_under_way_goes_on_with_the_next(
     """kill -9 of the worker and of the flow's process, as when their machine is gone."""
     monkeypatch.setenv("NIGHTSHIFT_DATABASE__LEASE", "3")  # nobody may bury the flow's process
     project.fill()
-    project.publish(seconds=1.0)
+    project.register(seconds=1.0)
     pool(prefect)
     nightshift("deploy", "--work-pool", POOL)
     deployed = deployment(prefect, "score/orders")["id"]

@@ -26,7 +26,7 @@ DEPTH = 2
 def at_call(project: Project, monkeypatch: pytest.MonkeyPatch) -> dict[int, Callable[[], None]]:
     """20 chunks of 50 orders, over two days; what is done at which of the model's calls."""
     project.fill()
-    project.publish()
+    project.register()
     project.write_job(chunk_rows=50)
     from doubler import Doubler  # type: ignore[import-not-found]
 

@@ -35,7 +35,7 @@ def story(state: State[Any]) -> list[Log]:
 
 def test_an_ordinary_run(project: Project, reports: None) -> None:
     project.fill()
-    project.publish()
+    project.register()
     logs = story(score("orders", "all", return_state=True))
     told = [log.message for log in logs if log.level == INFO]
     assert len(told) <= 12
@@ -53,7 +53,7 @@ def test_an_ordinary_run(project: Project, reports: None) -> None:
 
 def test_a_run_that_fails_says_why_last(project: Project) -> None:
     project.fill()
-    project.publish(behaviour="raise")
+    project.register(behaviour="raise")
     logs = story(score("orders", "all", return_state=True))
     assert len(logs) <= 12
     assert "doubler@1 could not predict" in logs[-1].message

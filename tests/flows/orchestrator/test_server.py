@@ -124,7 +124,7 @@ class Up:
 @pytest.mark.heavy
 def test_up_starts_all_stops_cleanly_and_keeps_its_data(project: Project) -> None:
     project.fill()
-    project.publish()
+    project.register()
     project.write_job(schedule={"cron": "0 3 * * *"})
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -186,7 +186,7 @@ def test_late_nights_on_a_real_server(
 ) -> None:
     """Nights fall due while nothing serves; then each job's `catchup` decides."""
     project.fill()
-    project.publish()
+    project.register()
     (project.folder / "config" / "jobs" / "orders.yaml").unlink()
     jobs = ["every", "newest", "none"]
     for name, catchup in zip(jobs, ["all", "latest", "skip"], strict=True):

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("prefect", "reports")
 @pytest.fixture
 def filled(project: Project) -> Project:
     project.fill(2000)
-    project.publish()
+    project.register()
     settings = project.folder / "config" / "nightshift.yaml"
     content = yaml.safe_load(settings.read_text())
     settings.write_text(yaml.safe_dump({**content, "state_dir": "state"}))
@@ -98,7 +98,7 @@ def test_a_quarantined_run_says_why_first(filled: Project) -> None:
 
 
 def test_a_failed_run_has_a_report_too(filled: Project) -> None:
-    filled.publish(behaviour="raise", after=3)
+    filled.register(behaviour="raise", after=3)
     with pytest.raises(PredictionFailed):
         score("orders", DAY)
     (run,) = filled.sql("SELECT run_id FROM nightshift_runs")

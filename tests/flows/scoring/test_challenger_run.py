@@ -55,7 +55,7 @@ SAMPLE = pd.DataFrame({"x": [1.0, np.nan, 3.0]})
 def rivals(project: Project, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A champion, and the module of the challenger's code."""
     project.fill()
-    project.publish()
+    project.register()
     (project.folder / "rivals.py").write_text(MODEL_CODE)
     monkeypatch.delitem(sys.modules, "rivals", raising=False)
     import rivals as module  # type: ignore[import-not-found]
@@ -187,7 +187,7 @@ def test_a_challenger_that_would_cost_the_champion_its_timeout(
 def test_chunks_in_which_it_has_nothing_to_predict(project: Project, rivals: Any) -> None:
     """The champion rejects all of the third chunk."""
     project.sql("UPDATE orders SET x = id")
-    project.publish(behaviour="negative")
+    project.register(behaviour="negative")
     project.sql("UPDATE orders SET x = -1 WHERE id BETWEEN 201 AND 300")
     project.write_job(max_rejects="10%", checks={"inputs": {"far_outside": "off"}})
     challenge(project, rivals, max_rejects="10%", checks={"inputs": {"far_outside": "off"}})
@@ -291,7 +291,7 @@ def test_two_types_that_no_reading_serves(project: Project, rivals: Any) -> None
 @pytest.mark.heavy
 def test_both_are_resumed(project: Project, rivals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = alone(project)
-    project.publish(behaviour="raise", after=3)
+    project.register(behaviour="raise", after=3)
     challenge(project, rivals)
     with pytest.raises(PredictionFailed):
         score("orders", "all")

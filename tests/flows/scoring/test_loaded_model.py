@@ -74,7 +74,7 @@ def predicting(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[Callab
     with the estimator of each batch.
     """
     project.fill(200)
-    project.publish()
+    project.register()
     from doubler import Doubler  # type: ignore[import-not-found]
 
     before: list[Callable[[Any], None]] = []

@@ -17,7 +17,7 @@ def test_a_timeout_keeps_what_is_committed(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.fill()
-    project.publish(seconds=0.4)
+    project.register(seconds=0.4)
     project.write_job(timeout="1s")
     with pytest.raises(RunTimedOut, match="orders all took longer than 1 s") as caught:
         score("orders", "all")

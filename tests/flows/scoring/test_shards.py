@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("prefect")
 
 def fill(project: Project, **shards: object) -> None:
     project.fill()
-    project.publish()
+    project.register()
     project.write_job(shards=shards, chunk_rows=30)
 
 
@@ -55,7 +55,7 @@ def test_fewer_rows_than_shards(project: Project, rows: int) -> None:
 
 def test_a_composite_key_of_texts_and_times(project: Project) -> None:
     project.fill()
-    project.publish()
+    project.register()
     project.sql("ALTER TABLE orders DROP CONSTRAINT orders_pkey")
     project.sql("ALTER TABLE orders ALTER note SET NOT NULL, ADD PRIMARY KEY (placed_at, note)")
     source = {"table": "orders", "key": ["placed_at", "note"], "time_column": "placed_at"}
@@ -71,7 +71,7 @@ def test_what_failed_resumes_where_each_shard_was(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.fill()
-    project.publish(behaviour="raise", after=5)
+    project.register(behaviour="raise", after=5)
     project.write_job(shards={"count": 2, "on": "threads", "at_once": 1}, chunk_rows=50)
     with pytest.raises(PredictionFailed):
         score("orders", "all")
@@ -156,7 +156,7 @@ def test_an_interrupt_stops_all_that_are_at_work_and_begins_no_other(
 @pytest.mark.heavy
 def test_ctrl_c_stops_processes_within_a_chunk(project: Project, prefect: str) -> None:
     project.fill(4000)
-    project.publish(seconds=0.5)
+    project.register(seconds=0.5)
     project.write_job(shards={"count": 2, "on": "processes"}, chunk_rows=50)
     process = start(project, prefect, "run", "orders", "--partition", "all")
     eventually(lambda: project.count("nightshift_chunks") >= 2)
@@ -174,7 +174,7 @@ def test_a_worker_killed_in_mid_run_costs_no_row(project: Project, tmp_path: Pat
     """The shard that it had is taken over by another worker, which resumes it."""
     project.fill(2000, days=1)
     victim = tmp_path / "victim"
-    project.publish(behaviour="die once", after=3, seconds=0.05, victim=str(victim))
+    project.register(behaviour="die once", after=3, seconds=0.05, victim=str(victim))
     project.write_job(shards={"count": 2, "on": on}, chunk_rows=50)
     result = score("orders", "all")
     assert (result.rows, result.run_id) == (2000, 1)

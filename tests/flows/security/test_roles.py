@@ -49,7 +49,7 @@ def refusal(database: sa.URL, role: str, *statements: str) -> str | None:
 def test_a_run_works_with_two_roles_and_nothing_more(
     roles: Project, database: sa.URL, prefect: str
 ) -> None:
-    roles.publish()
+    roles.register()
     result = score("orders", "2024-03-01")
     assert result.rows == 500
     roles.sql("CREATE ROLE analyst IN ROLE prediction_readers")
@@ -138,7 +138,7 @@ def test_a_source_query_cannot_write(project: Project, prefect: str, query: str,
         " 'DELETE FROM orders WHERE id = $1 RETURNING 1'"
     )
     project.write_job(source={"query": query, "key": "id"}, partition_by=None)
-    project.publish()
+    project.register()
     with pytest.raises(NightshiftError, match=says) as raised:
         score("orders", "all")
     assert isinstance(raised.value, StatementFailed)

@@ -81,7 +81,7 @@ def guarded(
 ) -> Iterator[Project]:
     """The project, with a database that asks for passwords, and secrets of its own everywhere."""
     project.fill(days=3)
-    project.publish()
+    project.register()
     roles = {"sesame_writer": "PASSWORD", "sesame_reader": "SOURCE_PASSWORD"}
     file = Path(project.sql("SHOW hba_file")[0][0])
     before = file.read_text()
@@ -148,7 +148,7 @@ def _bad_query(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _bad_model(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    project.publish(behaviour="raise")
+    project.register(behaviour="raise")
 
 
 FAILURES: list[Callable[[Project, pytest.MonkeyPatch], None]] = [
@@ -279,7 +279,7 @@ def _postgres_rows(project: Project) -> str:
 
 
 def _objects() -> str:
-    """Every object of the model store: manifests say who published, and where."""
+    """Every object of the model store: manifests say who registered a model, and where."""
     settings = load_settings().store
     bucket = settings.url.removeprefix("s3://").partition("/")[0]
     access = {"aws_access_key_id": "any", "aws_secret_access_key": "any"}

@@ -1,4 +1,4 @@
-"""The S3 policy of docs/security.md is enough to score, and too little to publish."""
+"""The S3 policy of docs/security.md is enough to score, and too little to register."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def documented_policy(bucket: str, prefix: str) -> str:
 def policy_in_force(project: Project, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The project's credentials are those of a user who may do what the document says."""
     project.fill(rows=20)
-    project.publish()
+    project.register()
     access = {"aws_access_key_id": "any", "aws_secret_access_key": "any"}
     client: Any = boto3.client("iam", endpoint_url=s3, region_name="us-east-1", **access)
     bucket, _, prefix = project.store.url.removeprefix("s3://").partition("/")
@@ -54,10 +54,10 @@ def policy_in_force(project: Project, s3: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("policy_in_force")
-def test_a_worker_scores_and_cannot_publish(project: Project, prefect: str) -> None:
+def test_a_worker_scores_and_cannot_register(project: Project, prefect: str) -> None:
     assert score("orders", "2024-03-01").rows == 10
     with pytest.raises(StoreAccessDenied):
-        project.publish()
+        project.register()
     with pytest.raises(StoreAccessDenied):
         project.store.promote("doubler", 1, "other")
     told = [finding for finding in examine() if finding.check == "store"]

@@ -58,7 +58,7 @@ def test_a_run_over_tls_uses_nothing_else(
 ) -> None:
     """Each connection, of every driver, is made as the URL says: the server takes no other."""
     project.fill()
-    project.publish()
+    project.register()
     checked = f"?sslmode=verify-full&sslrootcert={certificates.authority}"
     url = database_url(database, encrypted, checked)
     monkeypatch.setenv("NIGHTSHIFT_DATABASE__URL", url)
@@ -131,11 +131,11 @@ def https(
     server.server_close()
 
 
-def test_a_model_is_published_and_loaded_over_https(
+def test_a_model_is_registered_and_loaded_over_https(
     project: Project, https: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NIGHTSHIFT_STORE__CA_BUNDLE", str(certificates.authority))
-    manifest = project.publish()
+    manifest = project.register()
     store = open_store(load_settings())
     assert store.load(store.resolve("doubler")).predict_batch is not None
     assert manifest.version == 1

@@ -97,7 +97,7 @@ def test_a_run_over_tls(
     project.engine = open_engine(url)
     project.sql("CREATE TABLE orders (id bigint PRIMARY KEY, placed_at datetime(6), x double)")
     project.sql("INSERT INTO orders VALUES (1, '2024-03-01', 0.5), (2, '2024-03-01', 1.5)")
-    project.publish()
+    project.register()
     assert score("orders", "2024-03-01").rows == 2
     assert project.scores() == {1: 1.0, 2: 3.0}
     project.engine.dispose()
