@@ -9,7 +9,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from nightshift.adapters.database.types import WHOLE_64, Instant, LongText, Name, double, numbers
 from nightshift.adapters.ledger.runs import RunState
-from nightshift.adapters.models.signature import Column
+from nightshift.adapters.models.column import Column
 
 PARTITION_TIME = "partition_time"
 RESERVED = ("run_id", PARTITION_TIME, "model_version", "scored_at")

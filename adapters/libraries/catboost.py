@@ -11,9 +11,8 @@ import pandas as pd
 from pydantic.dataclasses import dataclass
 
 from nightshift.adapters.models.archive import ArchivedModel, configured, translated
-from nightshift.adapters.models.arrays import flat
+from nightshift.adapters.models.arrays import Features, PredictionArray, flat
 from nightshift.adapters.models.class_labels import Label, Output, positions, probability_names
-from nightshift.adapters.models.signature import Features, Predictions
 
 _VALUES = {  # as CatBoostRegressor.predict does it, which a loaded model no longer knows
     "Poisson": "Exponent",
@@ -53,7 +52,7 @@ class CatBoostModel(ArchivedModel):
             self._kind = _VALUES.get(loss, "RawFormulaVal")
         self._categorical = set(self.model.get_cat_feature_indices())
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         if isinstance(features, pd.DataFrame):
             features = self._plain(features)
         predict = catboost.CatBoost.predict  # a subclass's takes fewer kinds

@@ -11,8 +11,15 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from nightshift.adapters.models.archive import ArchivedModel, configured, translated, unpack
-from nightshift.adapters.models.arrays import Number, column, flat, matrix, slices
-from nightshift.adapters.models.signature import Features, Predictions
+from nightshift.adapters.models.arrays import (
+    Features,
+    Number,
+    PredictionArray,
+    column,
+    flat,
+    matrix,
+    slices,
+)
 
 _FILE = "model.keras"
 
@@ -35,7 +42,7 @@ class KerasModel(ArchivedModel):
     micro_batch: PositiveInt = 8192
     dtype: Number = "float32"
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         fed = self._fed(features)
         parts = [
             self.model.predict_on_batch(_cut(fed, part))

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from nightshift.adapters.errors import SignatureMismatch
 from nightshift.adapters.models.archive import ArchivedModel, configured, translated
+from nightshift.adapters.models.arrays import Features, PredictionArray
 from nightshift.adapters.models.class_labels import (
     Label,
     Output,
@@ -21,7 +22,6 @@ from nightshift.adapters.models.class_labels import (
     positions,
     probability_names,
 )
-from nightshift.adapters.models.signature import Features, Predictions
 
 _CLASSIFIERS = {"binary", "multiclass", "multiclassova"}
 
@@ -59,7 +59,7 @@ class LightGBMModel(ArchivedModel):
         names = self.booster.feature_name()
         self._names = None if names == [f"Column_{i}" for i in range(len(names))] else names
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         if isinstance(features, pd.DataFrame) and self._names:
             self._check([str(name) for name in features.columns])
         if len(features) == 0:  # LightGBM refuses zero rows
@@ -69,7 +69,7 @@ class LightGBMModel(ArchivedModel):
             return both(values)[:, self._chosen]
         if not self.labels:
             return values
-        labels: Predictions = np.asarray(self.labels)[both(values).argmax(axis=1)]
+        labels: PredictionArray = np.asarray(self.labels)[both(values).argmax(axis=1)]
         return labels
 
     def _check(self, columns: Sequence[str]) -> None:

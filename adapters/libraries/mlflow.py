@@ -19,8 +19,7 @@ from nightshift.adapters.models.archive import (
     translated,
     write_folder,
 )
-from nightshift.adapters.models.arrays import flat, unmasked
-from nightshift.adapters.models.signature import Features, Predictions
+from nightshift.adapters.models.arrays import Features, PredictionArray, flat, unmasked
 
 
 @dataclass(eq=False, repr=False)
@@ -49,7 +48,7 @@ class MLflowModel(ArchivedModel):
         schema = self._model.metadata.get_input_schema()
         self._inputs = schema.input_names() if schema and schema.has_input_names() else None
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         if len(features) == 0:  # not every flavour takes zero rows
             return np.empty(0)
         if self._inputs and not isinstance(features, pd.DataFrame):

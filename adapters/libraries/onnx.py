@@ -11,8 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.models.archive import ArchivedModel, configured, translated
-from nightshift.adapters.models.arrays import column, flat, matrix
-from nightshift.adapters.models.signature import Features, Predictions
+from nightshift.adapters.models.arrays import Features, PredictionArray, column, flat, matrix
 
 _DTYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool",
@@ -60,7 +59,7 @@ class OnnxModel(ArchivedModel):
             remedy = "Convert the model again with the option zipmap=False."
             raise ConfigurationError(type(self).__name__, "result", problem, remedy)
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         if len(features) == 0:  # not every operator takes zero rows
             return np.empty(0)
         values = self._session.run([self._result], self._fed(features))[0]

@@ -15,8 +15,14 @@ from torch.export.passes import move_to_device_pass
 
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.models.archive import ArchivedModel, configured, translated, unpack
-from nightshift.adapters.models.arrays import Number, flat, matrix, slices
-from nightshift.adapters.models.signature import Features, Predictions
+from nightshift.adapters.models.arrays import (
+    Features,
+    Number,
+    PredictionArray,
+    flat,
+    matrix,
+    slices,
+)
 
 _NO_MEMORY = "can't allocate memory"  # as c10/core/impl/alloc_cpu.cpp says it
 
@@ -67,7 +73,7 @@ class PyTorchModel(ArchivedModel):
     def _module(self) -> torch.nn.Module:
         return move_to_device_pass(self.trained, self._device).module()
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         rows = matrix(features, self.dtype)
         with torch.inference_mode(), _memory_errors():
             parts = [

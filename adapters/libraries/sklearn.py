@@ -12,10 +12,9 @@ from pydantic.dataclasses import dataclass
 
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.models.archive import configured, translated
-from nightshift.adapters.models.arrays import unmasked
+from nightshift.adapters.models.arrays import Features, PredictionArray, unmasked
 from nightshift.adapters.models.class_labels import Label, positions, probability_names
 from nightshift.adapters.models.model import Model
-from nightshift.adapters.models.signature import Features, Predictions
 
 
 @dataclass(eq=False, repr=False, config=ConfigDict(extra="forbid"))
@@ -45,7 +44,7 @@ class SklearnModel(Model):
         if self.output == "predict_proba":
             self.chosen = self._chosen()
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         names = getattr(self.estimator, "feature_names_in_", None)
         if names is None:
             features = np.asarray(features)  # fitted without names: names would only warn

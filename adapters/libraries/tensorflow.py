@@ -18,8 +18,14 @@ from nightshift.adapters.models.archive import (
     translated,
     write_folder,
 )
-from nightshift.adapters.models.arrays import column, flat, matrix, slices
-from nightshift.adapters.models.signature import Features, Predictions
+from nightshift.adapters.models.arrays import (
+    Features,
+    PredictionArray,
+    column,
+    flat,
+    matrix,
+    slices,
+)
 
 
 @dataclass(eq=False, repr=False)
@@ -61,7 +67,7 @@ class TensorFlowModel(ArchivedModel):
             raise ConfigurationError(type(self).__name__, setting, f"there is no {name!r}", remedy)
         return known[name]
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         fed = self._fed(features)
         parts = []
         for part in slices(len(features), self.micro_batch):

@@ -11,6 +11,7 @@ import xgboost
 from pydantic.dataclasses import dataclass
 
 from nightshift.adapters.models.archive import ArchivedModel, configured, translated
+from nightshift.adapters.models.arrays import Features, PredictionArray
 from nightshift.adapters.models.class_labels import (
     Label,
     Output,
@@ -19,7 +20,6 @@ from nightshift.adapters.models.class_labels import (
     positions,
     probability_names,
 )
-from nightshift.adapters.models.signature import Features, Predictions
 
 
 @dataclass(eq=False, repr=False)
@@ -57,7 +57,7 @@ class XGBoostModel(ArchivedModel):
         best = self.booster.attr("best_iteration")
         self.iterations = self.booster.num_boosted_rounds() if best is None else int(best) + 1
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         if len(features) == 0:  # XGBoost forgets the number of classes
             return np.empty((0, len(self.output_names)) if self.output_names else (0,), np.float32)
         values = self._values(features)
@@ -66,10 +66,10 @@ class XGBoostModel(ArchivedModel):
         if not self.labels:
             return values
         where = both(values).argmax(axis=1) if self._graded else values.astype(np.intp)
-        labels: Predictions = np.asarray(self.labels)[where]
+        labels: PredictionArray = np.asarray(self.labels)[where]
         return labels
 
-    def _values(self, features: Features) -> Predictions:
+    def _values(self, features: Features) -> PredictionArray:
         if self.booster.feature_names is None or not isinstance(features, pd.DataFrame):
             features = np.asarray(features)
         if self._linear:  # it cannot predict in place

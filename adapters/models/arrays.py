@@ -1,19 +1,22 @@
 """From a table of features to the arrays that networks eat, and from what they return to arrays."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-if TYPE_CHECKING:
-    from nightshift.adapters.models.signature import Features, Predictions
+Features = pd.DataFrame | npt.NDArray[Any]
+"""(m, n) inputs: a DataFrame with the signature's columns in its order, or an array."""
+
+PredictionArray = npt.NDArray[Any]
+"""(m,) or (m, k) predictions."""
 
 Number = Literal["float32", "float64", "int32", "int64"]
 
 
-def matrix(features: "Features", dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def matrix(features: Features, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """(m, n) features -> (m, n) array of one type, NULL as NaN. Raises ValueError for text."""
     if isinstance(features, pd.DataFrame):
         if np.dtype(dtype).kind == "f":
@@ -23,7 +26,7 @@ def matrix(features: "Features", dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.ascontiguousarray(features, dtype)
 
 
-def column(features: "Features", name: str, position: int) -> "Features":
+def column(features: Features, name: str, position: int) -> Features:
     """One column, (m, 1): by its name in a DataFrame, by its position in an array.
 
     Raises KeyError if the DataFrame has no column of that name.
@@ -50,7 +53,7 @@ def unmasked(values: object) -> npt.NDArray[Any]:
     return array
 
 
-def flat(predictions: "Predictions") -> "Predictions":
+def flat(predictions: PredictionArray) -> PredictionArray:
     """(m, 1) -> (m,): one value per row; everything else stays."""
     if predictions.ndim == 2 and predictions.shape[1] == 1:
         return predictions[:, 0]

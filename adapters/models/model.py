@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, Self
 import joblib
 
 from nightshift.adapters.errors import SerializationFailed
-from nightshift.adapters.models.signature import Features, Predictions
+from nightshift.adapters.models.arrays import Features, PredictionArray
 
 
 class Trust(Protocol):
@@ -39,7 +39,7 @@ class Model(ABC):
     """
 
     @abstractmethod
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         """(m, n) features -> m predictions, (m,) or (m, k).
 
         `features` is a DataFrame with the signature's columns in the signature's order and

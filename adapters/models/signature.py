@@ -1,26 +1,11 @@
-"""The signature: names and types of a model's inputs and outputs, taken from sample data.
+"""The signature: names and types of a model's inputs and outputs, and the way from table to model.
 
-One table says what each type is on its way from the database to the model:
-
-| type          | in Arrow              | what the model gets (`dtype`)           | NULL becomes   |
-|---------------|-----------------------|-----------------------------------------|----------------|
-| bool          | bool                  | bool, or boolean where nullable         | pd.NA          |
-| int8..uint64  | the same              | the NumPy type, or Int8..UInt64 nullable| pd.NA          |
-| float32/64    | the same              | float32, float64                        | NaN            |
-| string        | string                | str, or object if the sample was object | as the sample  |
-| category      | string or int64       | category, with the sample's categories  | NaN (code -1)  |
-| date          | date32                | object of datetime.date                 | None           |
-| timestamp     | timestamp[us]         | datetime64, in the sample's unit        | NaT            |
-| timestamptz   | timestamp[us, UTC]    | datetime64, in the sample's time zone   | NaT            |
-| decimal       | string                | object of decimal.Decimal               | None           |
-| float32[]/64[]| list of float32/64    | outputs only: k columns kept as one     |                |
-
-A value outside a category's categories becomes missing, as the libraries themselves do it.
+column.py has the types; sampling.py reads them from a sample.
 """
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,111 +15,14 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from nightshift.adapters.errors import InvalidPredictions, SignatureMismatch, SignatureUndefined
-from nightshift.adapters.models.arrays import unmasked
+from nightshift.adapters.models.arrays import PredictionArray, unmasked
+from nightshift.adapters.models.column import UNFIT, Column
+from nightshift.adapters.models.sampling import input_column, output_columns
 
-Features = pd.DataFrame | npt.NDArray[Any]
-Predictions = npt.NDArray[Any]
-
-ColumnType = Literal[
-    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-    "float32", "float64", "string", "category", "date", "timestamp", "timestamptz", "decimal",
-    "float32[]", "float64[]",
-]  # fmt: skip
-
-_ARROW: dict[str, pa.DataType] = {
-    "bool": pa.bool_(),
-    **{name: getattr(pa, name)() for name in ("int8", "int16", "int32", "int64")},
-    **{name: getattr(pa, name)() for name in ("uint8", "uint16", "uint32", "uint64")},
-    "float32": pa.float32(),
-    "float64": pa.float64(),
-    "string": pa.string(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us"),
-    "timestamptz": pa.timestamp("us", "UTC"),
-    "decimal": pa.string(),  # Arrow's decimals have one scale per column, PostgreSQL's need not
-    "float32[]": pa.list_(pa.float32()),
-    "float64[]": pa.list_(pa.float64()),
-}
-
-_UNFIT = (pa.ArrowException, OverflowError, UnicodeEncodeError)  # what pa.array and cast raise
-
-_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-
-_SAMPLE_REMEDY = "Convert the column in the sample (and in training) and register again."
 _NULL_REMEDY = (
     "Register the model with a sample that has missing values there, if it can handle them, "
     "or fill them in a source query."
 )
-
-
-class Column(BaseModel):
-    """One input or output: its type, and the pandas dtype in which the model meets it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    type: ColumnType
-    dtype: str
-    nullable: bool
-    categories: tuple[str | int, ...] | None = None
-    ordered: bool = False
-    missing: Literal["nan", "none"] = "nan"
-    """How an object column of strings spells a missing value: NaN and None are two to sklearn."""
-    length: int | None = None
-    """How many numbers each value of an array column holds."""
-
-    @property
-    def arrow_type(self) -> pa.DataType:
-        if self.type == "category":
-            numbers = all(isinstance(category, int) for category in self.categories or ("",))
-            return pa.int64() if numbers else pa.string()
-        return _ARROW[self.type]
-
-    def accepts(self, found: pa.DataType) -> bool:
-        """Whether a database column of this Arrow type can be read as this input.
-
-        Widening is welcome; what could lose a fraction, a sign or a time zone is not.
-        """
-        wanted = self.arrow_type
-        if self.type == "decimal":
-            return bool(pa.types.is_decimal(found) or pa.types.is_integer(found))
-        if pa.types.is_floating(wanted):
-            return _is_number(found) or pa.types.is_boolean(found)
-        if pa.types.is_integer(wanted):
-            whole = pa.types.is_decimal(found) and found.scale == 0
-            return bool(pa.types.is_integer(found) or pa.types.is_boolean(found) or whole)
-        if pa.types.is_timestamp(wanted):
-            if pa.types.is_date(found):
-                return wanted.tz is None
-            return pa.types.is_timestamp(found) and (found.tz is None) == (wanted.tz is None)
-        return bool(wanted == found)
-
-    def carries(self, found: pa.DataType) -> bool:
-        """Whether values of this Arrow type, as a chunk has them, may be cast to the input's.
-
-        Exact decimals travel as text, so whole numbers may be in one; no other text is a number,
-        and no number is a text.
-        """
-        if pa.types.is_string(found) or pa.types.is_large_string(found):
-            return self.type == "decimal" or self.arrow_type == pa.string() or self._whole
-        return bool(found == self.arrow_type or pa.types.is_null(found) or self.accepts(found))
-
-    def spells(self, value: object) -> bool:
-        """Whether JSON, which lacks such values, may have this text for one."""
-        number = pa.types.is_floating(self.arrow_type) and value in _NOT_FINITE
-        return number or (isinstance(value, str) and bool(pa.types.is_temporal(self.arrow_type)))
-
-    def predicts(self, found: pa.DataType) -> bool:
-        """Whether predictions of this Arrow type may be cast to the output's: labels stay labels,
-        numbers numbers, and a float may stand for a whole number if it is one.
-        """
-        if pa.types.is_string(found):
-            return bool(self.arrow_type == found)
-        return self.carries(found) or (self._whole and pa.types.is_floating(found))
-
-    @property
-    def _whole(self) -> bool:
-        return bool(pa.types.is_integer(self.arrow_type)) and self.type != "category"
 
 
 class Signature(BaseModel):
@@ -149,7 +37,7 @@ class Signature(BaseModel):
     def from_sample(
         cls,
         features: pd.DataFrame,
-        predictions: Predictions,
+        predictions: PredictionArray,
         output_names: Sequence[str] | None = None,
     ) -> Self:
         """Take the signature from (m, n) inputs and the (m,) or (m, k) predictions for them.
@@ -164,8 +52,8 @@ class Signature(BaseModel):
             if names.count(name) > 1 or not name:
                 problem = "its name is empty or not unique"
                 raise SignatureUndefined(repr(name), problem, "Give each column its own name.")
-        inputs = tuple(_input(name, features.iloc[:, i]) for i, name in enumerate(names))
-        return cls(inputs=inputs, outputs=_outputs(predictions, output_names))
+        inputs = tuple(input_column(name, features.iloc[:, i]) for i, name in enumerate(names))
+        return cls(inputs=inputs, outputs=output_columns(predictions, output_names))
 
     @property
     def input_names(self) -> list[str]:
@@ -210,7 +98,7 @@ class Signature(BaseModel):
                 if not column.carries(array.type):
                     raise pa.ArrowTypeError(f"values of type {array.type}")
                 arrays.append(_cast(array, column.arrow_type))
-            except _UNFIT as error:
+            except UNFIT as error:
                 found = f"{features[column.name].dtype} ({error})"
                 raise SignatureMismatch(
                     column.name, column.type, found, "Correct the value."
@@ -235,7 +123,7 @@ class Signature(BaseModel):
                 if not (column.carries(array.type) or column.spells(text)):
                     raise pa.ArrowTypeError(f"a value of type {array.type}")
                 arrays.append(_cast(array, column.arrow_type))
-            except _UNFIT as error:
+            except UNFIT as error:
                 remedy = "Correct the value."
                 raise SignatureMismatch(column.name, column.type, repr(value), remedy) from error
         return pa.table(arrays, names=self.input_names)
@@ -270,7 +158,7 @@ class Signature(BaseModel):
                 if not output.predicts(column.type):
                     raise pa.ArrowTypeError(f"they are {column.type}")
                 column = _cast(column, output.arrow_type)
-            except _UNFIT as error:
+            except UNFIT as error:
                 found = f"{array.dtype} values in {output.name!r} ({error})"
                 raise InvalidPredictions(f"{output.type} predictions", found) from error
             if not output.nullable:
@@ -310,104 +198,11 @@ def _missing(column: Column, known: Sequence[str]) -> SignatureMismatch:
     return SignatureMismatch(column.name, column.type, found, "Add the column.")
 
 
-def _is_number(found: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found)
-    )
-
-
 def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     """Cast without loss; narrowing float64 to float32 is what a float32 model asks for."""
     if values.type == wanted:
         return values
     return values.cast(wanted, safe=not pa.types.is_floating(wanted))
-
-
-# --- from a sample to columns -------------------------------------------------------------------
-
-
-def _input(name: str, values: "pd.Series[Any]") -> Column:
-    """Tell one input column's type from its sample values."""
-    dtype = values.dtype
-    nullable = bool(values.isna().any())
-    if isinstance(dtype, pd.CategoricalDtype):
-        categories = tuple(
-            value.item() if isinstance(value, np.generic) else value for value in dtype.categories
-        )
-        kinds = {type(value) for value in categories}
-        if kinds not in ({str}, {int}):
-            problem = "its categories are neither all strings nor all integers"
-            raise SignatureUndefined(repr(name), problem, _SAMPLE_REMEDY)
-        return Column(
-            name=name, type="category", dtype="category", nullable=nullable,
-            categories=categories, ordered=bool(dtype.ordered),
-        )  # fmt: skip
-    missing: Literal["nan", "none"] = "nan"
-    if isinstance(dtype, pd.DatetimeTZDtype):
-        kind = "timestamptz"
-    elif dtype.kind == "M":
-        kind = "timestamp"
-    elif dtype.kind in "biuf":
-        kind = "bool" if dtype.kind == "b" else str(dtype).lower()
-    elif isinstance(dtype, pd.StringDtype):
-        kind = "string"
-    else:
-        kind = {
-            "string": "string", "date": "date", "decimal": "decimal",
-        }.get(pd.api.types.infer_dtype(values, skipna=True), "")  # fmt: skip
-        absent = values[values.isna()]
-        if len(absent) and absent.iloc[0] is None:
-            missing = "none"
-    if kind not in _ARROW:
-        problem = f"its type cannot be told from values of dtype {dtype}"
-        if nullable and values.isna().all():
-            problem = "all its values are missing"
-        raise SignatureUndefined(repr(name), problem, _SAMPLE_REMEDY)
-    return Column.model_validate(
-        {"name": name, "type": kind, "dtype": str(dtype), "nullable": nullable, "missing": missing}
-    )
-
-
-def _outputs(predictions: Predictions, names: Sequence[str] | None) -> tuple[Column, ...]:
-    """Tell the output columns from (m,) or (m, k) predictions."""
-    array = unmasked(predictions)
-    if array.ndim == 1:
-        array = array[:, np.newaxis]
-    if array.ndim != 2 or array.shape[1] == 0:
-        problem = f"predictions of shape {np.shape(predictions)} are not (m,) or (m, k)"
-        raise SignatureUndefined("outputs", problem, "Return one row of predictions per input row.")
-    width = array.shape[1]
-    if names is not None and len(names) == 1 and names[0].endswith("[]"):
-        kind = f"{array.dtype}[]"
-        if kind not in _ARROW:
-            problem = f"an array column of {array.dtype}"
-            raise SignatureUndefined(repr(names[0]), problem, "Return float32 or float64.")
-        nullable = bool(np.isnan(array).any())
-        name = names[0].removesuffix("[]")
-        column = {"name": name, "type": kind, "dtype": kind, "nullable": nullable, "length": width}
-        return (Column.model_validate(column),)
-    if names is None:
-        names = ["prediction"] if width == 1 else [f"prediction_{i}" for i in range(width)]
-    if len(names) != width or len(set(names)) != width:
-        problem = f"{width} columns of predictions, but the names {list(names)}"
-        raise SignatureUndefined("outputs", problem, "Give each output its own name.")
-    columns = []
-    for index, name in enumerate(names):
-        try:
-            values = pa.array(array[:, index], from_pandas=True)
-        except _UNFIT as error:
-            problem = f"predictions of dtype {array.dtype} ({error})"
-            remedy = "Return numbers, booleans or strings."
-            raise SignatureUndefined(repr(name), problem, remedy) from error
-        kind = str(values.type)
-        kind = {"double": "float64", "float": "float32", "halffloat": "float32"}.get(kind, kind)
-        kind = "string" if pa.types.is_large_string(values.type) else kind
-        if kind not in _ARROW:
-            problem = f"predictions of type {values.type}"
-            raise SignatureUndefined(repr(name), problem, "Return numbers, booleans or strings.")
-        column = {"name": name, "type": kind, "dtype": kind, "nullable": values.null_count > 0}
-        columns.append(Column.model_validate(column))
-    return tuple(columns)
 
 
 def _list(output: Column, array: npt.NDArray[Any], rows: int) -> pa.Array:

@@ -29,7 +29,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightshift.adapters.models.signature import Column, Signature
+from nightshift.adapters.models.column import Column
+from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.profiles.sketch import Sketch
 
 Kind = Literal["number", "category", "time", "unknown"]

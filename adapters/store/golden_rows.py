@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightshift.adapters.errors import SignatureUndefined
+from nightshift.adapters.models.column import Column
 from nightshift.adapters.models.model import Model
-from nightshift.adapters.models.signature import Column, Signature
+from nightshift.adapters.models.signature import Signature
 
 MOST_ROWS = 32
 _MOST_BYTES = 64 * 1024**2  # 32 rows of 100,000 numbers each are just below

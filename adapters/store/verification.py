@@ -12,8 +12,9 @@ from nightshift.adapters.errors import (
     SerializationFailed,
     SignatureUndefined,
 )
+from nightshift.adapters.models.arrays import Features, PredictionArray
 from nightshift.adapters.models.model import Model, Trust
-from nightshift.adapters.models.signature import Features, Predictions, Signature
+from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.store import golden_rows
 from nightshift.adapters.store.manifest import Manifest
@@ -95,7 +96,7 @@ def _profile(signature: Signature, inputs: pa.Table, predictions: pa.Table) -> P
     return found
 
 
-def _predict(model: Model, features: Features, place: str) -> Predictions:
+def _predict(model: Model, features: Features, place: str) -> PredictionArray:
     try:
         return model.predict_batch(features)
     except Exception as error:  # whatever a model may raise

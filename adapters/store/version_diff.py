@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nightshift.adapters.models.signature import Column
+from nightshift.adapters.models.column import Column
 from nightshift.adapters.store.manifest import Manifest
 
 Change = tuple[str | None, str | None]  # older, newer; None where there is none

@@ -19,7 +19,7 @@ from nightshift.adapters.errors import (
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import RejectedRow, Run
 from nightshift.adapters.ledger.schema import RESERVED, CreateView, predictions_table, readers_view
-from nightshift.adapters.models.signature import Column
+from nightshift.adapters.models.column import Column
 from nightshift.adapters.source.columns import Key
 from nightshift.adapters.source.source import Source
 

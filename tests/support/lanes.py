@@ -13,7 +13,8 @@ from nightshift.adapters.database.capabilities import MYSQL, Capabilities, capab
 from nightshift.adapters.database.types import Instant, LongText, Name
 from nightshift.adapters.ledger.ledger import Ledger, new_owner
 from nightshift.adapters.ledger.runs import Run, RunRequest
-from nightshift.adapters.models.signature import Column, Signature
+from nightshift.adapters.models.column import Column
+from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.source.columns import KeyRange
 from nightshift.adapters.source.source import Source, SourceSpec
 from nightshift.adapters.target.predictions import Predictions

@@ -12,8 +12,8 @@ from nightshift.adapters.errors import (
     SerializationFailed,
 )
 from nightshift.adapters.models import archive
+from nightshift.adapters.models.arrays import Features, PredictionArray
 from nightshift.adapters.models.model import Model, Trust
-from nightshift.adapters.models.signature import Features, Predictions
 from nightshift.adapters.store.manifest import Manifest
 from nightshift.adapters.store.model_store import ModelStore
 from nightshift.adapters.store.trust_policy import SigningKey, TrustPolicy
@@ -30,7 +30,7 @@ class Scaled(Model):
     def __init__(self, scale: float) -> None:
         self.scale = scale
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         return np.asarray(features, dtype=float).sum(axis=1) * self.scale
 
     def serialize(self) -> bytes:

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from nightshift.adapters.models.signature import Column, Signature
+from nightshift.adapters.models.column import Column
+from nightshift.adapters.models.signature import Signature
 from nightshift.flows.config.quantities import Tolerance
 from nightshift.flows.scoring.prediction.rejects import jsonable
 

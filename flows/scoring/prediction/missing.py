@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from nightshift.adapters.errors import InvalidPredictions
 from nightshift.adapters.models.arrays import unmasked
-from nightshift.adapters.models.signature import Column, Signature
+from nightshift.adapters.models.column import Column
+from nightshift.adapters.models.signature import Signature
 
 Gaps = dict[int, tuple[str, str]]
 """By the row's position, in order: the kind of what is missing (NULL, NaN, inf), and a text."""

@@ -48,8 +48,9 @@ from nightshift.adapters.errors import (
 )
 from nightshift.adapters.libraries.sklearn import SklearnModel
 from nightshift.adapters.models import registry
+from nightshift.adapters.models.column import Column
 from nightshift.adapters.models.model import Model
-from nightshift.adapters.models.signature import Column, Signature
+from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.store import golden_rows
 from nightshift.adapters.store.trust_policy import TrustPolicy
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightshift.adapters.errors import InvalidPredictions, SignatureMismatch, SignatureUndefined
-from nightshift.adapters.models.signature import Column, Signature
+from nightshift.adapters.models.column import Column
+from nightshift.adapters.models.signature import Signature
 
 few = settings(max_examples=12, deadline=None)
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightshift.adapters.models.signature import Column, Signature
+from nightshift.adapters.models.column import Column
+from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.profiles.drift import classes, commonest, histogram, psi
 from nightshift.adapters.profiles.profile import MOST_CATEGORIES, ColumnProfile, Profile
 from nightshift.adapters.profiles.sketch import MOST_BUCKETS, Sketch

@@ -30,8 +30,8 @@ from nightshift.adapters.errors import (
     StoreRefused,
 )
 from nightshift.adapters.libraries.sklearn import SklearnModel
+from nightshift.adapters.models.arrays import Features, PredictionArray
 from nightshift.adapters.models.model import Model
-from nightshift.adapters.models.signature import Features, Predictions
 from nightshift.adapters.store.manifest import Alias, Manifest
 from nightshift.adapters.store.model_store import ModelStore, StoreOptions
 from nightshift.adapters.store.trust_policy import TrustPolicy
@@ -49,7 +49,7 @@ def path_of(kind: type) -> str:
 class Sum(Model):
     """Adds its columns up."""
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         return np.asarray(features).sum(axis=1)
 
 
@@ -63,7 +63,7 @@ class Lossy(Sum):
 
     offset = 1.0
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         return super().predict_batch(features) + self.offset
 
     def __setstate__(self, state: object) -> None:
@@ -79,24 +79,24 @@ class Unreadable(Sum):
 
 
 class Random(Sum):
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         return np.random.default_rng().normal(size=len(features))
 
 
 class Raising(Sum):
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         raise ValueError("no such matrix")
 
 
 class Short(Sum):
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         return super().predict_batch(features)[:-1]
 
 
 class Indexed(Sum):
     """Uses the sample's index, which no table has."""
 
-    def predict_batch(self, features: Features) -> Predictions:
+    def predict_batch(self, features: Features) -> PredictionArray:
         assert isinstance(features, pd.DataFrame)
         return super().predict_batch(features) + features.index.to_numpy()
 

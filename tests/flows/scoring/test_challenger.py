@@ -17,8 +17,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from nightshift.adapters.libraries.sklearn import SklearnModel
+from nightshift.adapters.models.column import Column
 from nightshift.adapters.models.model import Model
-from nightshift.adapters.models.signature import Column
 from nightshift.adapters.store.manifest import Manifest
 from nightshift.flows.config.quantities import Budget, Tolerance
 from nightshift.flows.scoring.challenger.comparison import Comparison, Differences, compared

@@ -28,8 +28,9 @@ from nightshift.adapters.errors import (
     StoreUnavailable,
 )
 from nightshift.adapters.libraries.sklearn import SklearnModel
+from nightshift.adapters.models.column import Column
 from nightshift.adapters.models.model import Model
-from nightshift.adapters.models.signature import Column, Signature
+from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.store.golden_rows import spread
 from nightshift.flows.config.quantities import Budget
 from nightshift.flows.scoring.prediction.predictor import Limits, Predictor, Scored
