@@ -193,7 +193,7 @@ class Quarantined(DatabaseError):
         return (
             f"{self.reason}. So run {self.run_id} of {self.job} {self.partition} is quarantined: "
             "readers go on seeing what was published before. `nightshift report "
-            f"{self.run_id}` shows the checks, and `nightshift release {self.run_id} --reason "
+            f"{self.run_id}` shows the checks, and `nightshift runs release {self.run_id} --reason "
             '"..."` publishes it after all.'
         )
 
@@ -206,7 +206,7 @@ class RunNotQuarantined(DatabaseError):
     def __str__(self) -> str:
         return (
             f"Run {self.run_id} cannot be released: {self.problem}. Only a quarantined run can "
-            "be released; `nightshift rollback JOB --to RUN` shows an earlier run again."
+            "be released; `nightshift runs rollback` shows an earlier run again."
         )
 
 

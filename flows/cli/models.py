@@ -5,99 +5,47 @@ from typing import Annotated, Any
 
 import typer
 
-from nightshift.adapters.errors import ConfigurationError, JobsBroken, RecordInvalid
+from nightshift.adapters.errors import JobsBroken, RecordInvalid
 from nightshift.flows.cli import terminal
-from nightshift.flows.cli.terminal import AsJson
+from nightshift.flows.cli.terminal import AsJson, ModelName
 
-Name = Annotated[str, typer.Argument(help="The model.")]
 AliasOption = Annotated[str, typer.Option(help="The alias.")]
 Force = Annotated[
-    bool, typer.Option(help="Even if jobs that use the alias could not run, or ask for agreement.")
+    bool, typer.Option(help="Even if a job that uses the alias could not run, or asks for more.")
 ]
 
-models = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
+models = terminal.list_group(
+    """List the models in the store; show one, compare versions, go back.
+
+    Example: `nightshift models`
+    """
+)
 
 
 def promote(
-    name: Name,
-    version: Annotated[int, typer.Argument(help="The version that the alias shall name.")],
+    name: ModelName,
+    version: Annotated[int, typer.Argument(help="The version that the alias will name.")],
     alias: AliasOption = "champion",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Move an alias to a version; the next run uses it.
 
-    Refused if a job that uses the alias could not run with the version; or if the job says
-    `challenger: {model: churn@challenger, agreement: 0.95}`, and the version did not agree so
-    much with the champion when it was last scored beside it.
+    Refused if a job that uses the alias could not run with the version. Also refused if the job
+    says `challenger: {model: churn@challenger, agreement: 0.95}` and the version agreed less with
+    the champion when both last scored the same rows.
 
     Example: `nightshift promote churn 7`
     """
     _say_moved(name, alias, move_alias(name, version, alias, force), as_json)
 
 
-def rollback(
-    name: Annotated[str, typer.Argument(help="The model; with --partition, the job.")],
-    alias: AliasOption = "champion",
-    partition: Annotated[
-        str | None, typer.Option(help="A job's partition, to show its earlier predictions again.")
-    ] = None,
-    to: Annotated[
-        int | None, typer.Option(help="The run to go back to; else the one before.")
-    ] = None,
-    reason: Annotated[
-        str | None, typer.Option(help="Why; kept with who and when. Needed with --partition.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Go back: a model's alias to the version before, or a job's partition to the run before.
-
-    A model: the next run uses the version that the alias named before. A partition: readers see
-    the predictions of an earlier run at once; nothing is scored.
-
-    Example: `nightshift rollback churn`, or
-    `nightshift rollback flight_delays --partition 2013-10-01 --reason "too high"`
-    """
-    from nightshift.flows.cli.runs import roll_back
-    from nightshift.flows.config.resources import open_store
-    from nightshift.flows.config.settings import load_settings
-
-    if partition is not None:
-        roll_back(name, partition, to, reason, as_json)
-        return
-    if to is not None or reason is not None:
-        problem = "--to and --reason are for a job's predictions, which --partition names"
-        remedy = f"Add --partition; or leave them out, to move {name}@{alias} back."
-        raise ConfigurationError("nightshift rollback", "", problem, remedy)
-    settings = load_settings()
-    store = open_store(settings)
-    moved = store.rollback(name, alias)
-    manifest = store.manifest(name, moved.version)
-    _announce(settings, manifest, alias)
-    _say_moved(name, alias, moved, as_json)
-    store.load(manifest)  # too late to refuse, but not to say that no run can open it
-
-
-@models.callback()
-def list_models(context: typer.Context, as_json: AsJson = False) -> None:
-    """What is in the model store: list versions, aliases, adapters, metrics.
-
-    Example: `nightshift models`
-    """
-    if context.invoked_subcommand is None:
-        _list_models(as_json)
-
-
 @models.command("list")
-def list_them(as_json: AsJson = False) -> None:
-    """The same: list the models in the store.
+def list_models(as_json: AsJson = False) -> None:
+    """List all versions: aliases, adapter, size, metrics.
 
     Example: `nightshift models list`
     """
-    _list_models(as_json)
-
-
-def _list_models(as_json: bool) -> None:
     from nightshift.flows.config.resources import open_store
     from nightshift.flows.config.settings import load_settings
 
@@ -126,7 +74,7 @@ def _list_models(as_json: bool) -> None:
 
 
 def _versions(store: Any, name: str) -> Iterator[dict[str, Any]]:
-    """A model's versions, the newest first; what is damaged is told, and hides nothing else."""
+    """A model's versions, newest first; a damaged one is reported and hides no other."""
     aliases: dict[int, list[str]] = {}
     try:
         for alias, pointer in store.aliases(name).items():
@@ -157,7 +105,7 @@ def show(
     reference: Annotated[str, typer.Argument(help="`name`, `name@alias` or `name@7`.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show one version: its signature, libraries, metrics and where its aliases have been.
+    """Show one version: signature, libraries, metrics, and what its aliases have named.
 
     Example: `nightshift models show churn@champion`
     """
@@ -196,13 +144,31 @@ def show(
 
 
 @models.command()
+def rollback(name: ModelName, alias: AliasOption = "champion", as_json: AsJson = False) -> None:
+    """Move an alias back to the version that it named before; the next run uses it.
+
+    Example: `nightshift models rollback churn`
+    """
+    from nightshift.flows.config.resources import open_store
+    from nightshift.flows.config.settings import load_settings
+
+    settings = load_settings()
+    store = open_store(settings)
+    moved = store.rollback(name, alias)
+    manifest = store.manifest(name, moved.version)
+    _announce(settings, manifest, alias)
+    _say_moved(name, alias, moved, as_json)
+    store.load(manifest)  # too late to refuse, but in time to say that no run can open it
+
+
+@models.command()
 def diff(
-    name: Name,
+    name: ModelName,
     older: Annotated[int, typer.Argument(help="A version.")],
     newer: Annotated[int, typer.Argument(help="Another one.")],
     as_json: AsJson = False,
 ) -> None:
-    """Tell two versions apart: signature, libraries, predictions for the golden rows.
+    """Compare two versions: signature, libraries, predictions for the golden rows.
 
     Example: `nightshift models diff churn 6 7`
     """
@@ -220,10 +186,10 @@ def diff(
 
 
 def move_alias(name: str, version: int, alias: str, force: bool) -> Any:
-    """Let the alias name the version, unless a job could not run with it; the alias as it is now.
+    """Let the alias name the version; returns the alias as it is now.
 
     Raises JobsBroken, AgreementTooLow, or what loading the model raises; with `force` only what the
-    store itself does.
+    store itself raises.
     """
     from nightshift.flows.config.resources import open_store
     from nightshift.flows.config.settings import load_settings
@@ -233,7 +199,7 @@ def move_alias(name: str, version: int, alias: str, force: bool) -> Any:
     store = open_store(settings)
     manifest = store.manifest(name, version)
     if not force:
-        store.load(manifest)  # what no run could open shall not become what runs use
+        store.load(manifest)  # what no run can open must not become what runs use
         broken = broken_jobs(settings, manifest, alias)
         if broken:
             raise JobsBroken(manifest.reference, alias, tuple(broken.items()))
@@ -244,7 +210,7 @@ def move_alias(name: str, version: int, alias: str, force: bool) -> Any:
 
 
 def _announce(settings: Any, manifest: Any, alias: str) -> None:
-    """Tell Prefect, so that jobs that wait for it run; say so if there is nobody to tell."""
+    """Send Prefect an event, so that jobs that wait for it run."""
     from nightshift.flows.cli.notify import announce
 
     def emit() -> None:
@@ -259,5 +225,5 @@ def _say_moved(name: str, alias: str, moved: Any, as_json: bool) -> None:
     if as_json:
         terminal.print_json(moved.model_dump(mode="json"))
         return
-    terminal.console.print(f"{name}@{alias} is now version {moved.version}: the next runs use it")
-    terminal.console.print("  Readers see what was published before, until then.")
+    terminal.console.print(f"{name}@{alias} is now version {moved.version}: the next run uses it")
+    terminal.console.print("  Until then, readers see what is published now.")

@@ -12,7 +12,12 @@ from nightshift.flows.cli import terminal
 from nightshift.flows.cli.models import move_alias
 from nightshift.flows.cli.terminal import AsJson
 
-keys = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
+keys = terminal.list_group(
+    """List the keys that models are signed with; create one.
+
+    Example: `nightshift keys`
+    """
+)
 
 
 def register(
@@ -156,30 +161,11 @@ def _value(text: str) -> Any:
         raise ValueError(text) from error
 
 
-@keys.callback()
-def list_keys(context: typer.Context, as_json: AsJson = False) -> None:
-    """The keys that models are signed with: list those trusted here, and the one that signs here.
-
-    Example: `nightshift keys`
-    """
-    if context.invoked_subcommand is None:
-        _list_keys(as_json)
-
-
-@keys.command("list")
-def list_them(as_json: AsJson = False) -> None:
-    """The same: list the keys.
-
-    Example: `nightshift keys list`
-    """
-    _list_keys(as_json)
-
-
 @keys.command()
 def create(as_json: AsJson = False) -> None:
-    """Make the key pair that this machine signs models with, where trust.sign_key says.
+    """Create the key pair that this machine signs models with, where trust.sign_key says.
 
-    The private half stays here; the public half goes into trust.keys wherever models are scored.
+    The private key stays here. The public key goes into trust.keys wherever models are scored.
 
     Example: `nightshift keys create`
     """
@@ -191,14 +177,17 @@ def create(as_json: AsJson = False) -> None:
     if as_json:
         terminal.print_json({"path": str(public), "public": text})
         return
-    terminal.console.print(
-        f"Private key  {public.with_suffix('.pem')} (keep it here, keep it secret)"
-    )
+    terminal.console.print(f"Private key  {public.with_suffix('.pem')} (keep it here and secret)")
     terminal.console.print(f"Public key   {public}")
     terminal.console.print(f"             {text}")
 
 
-def _list_keys(as_json: bool) -> None:
+@keys.command("list")
+def list_keys(as_json: AsJson = False) -> None:
+    """List the keys that are trusted here, and the one that signs here.
+
+    Example: `nightshift keys list`
+    """
     from nightshift.adapters.store.trust_policy import SigningKey, key_id
     from nightshift.flows.config.settings import load_settings
 
@@ -215,10 +204,10 @@ def _list_keys(as_json: bool) -> None:
         terminal.print_json(rows)
         return
     terminal.print_table(
-        ["key", "trusted", "signs here", "public half"],
+        ["key", "trusted", "signs here", "public key"],
         [
             [*(("no", "yes")[word] if isinstance(word, bool) else word for word in row.values())]
             for row in rows
         ],
-        empty="There is no key yet. `nightshift keys create` makes one.",
+        empty="No keys yet. `nightshift keys create` makes one.",
     )

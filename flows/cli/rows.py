@@ -177,5 +177,5 @@ def _say_replayed(done: Any, quarantined: bool) -> None:
     if done.failed > 20:
         terminal.console.print(f"  and {done.failed - 20:,} more")
     if quarantined and not done.failed:
-        release_it = f'`nightshift release {done.run_id} --reason "..."` publishes it'
+        release_it = f'`nightshift runs release {done.run_id} --reason "..."` publishes it'
         terminal.console.print(f"  The run is quarantined; {release_it}")

@@ -14,20 +14,93 @@ from nightshift.flows.cli.terminal import AsJson, JobName
 if TYPE_CHECKING:
     from nightshift.adapters.ledger.ledger import Ledger
 
-Reason = Annotated[str, typer.Option(help="Why, in a sentence; it is kept with who and when.")]
-PartitionOption = Annotated[
-    str | None, typer.Option(help="A day like 2013-10-01, or `all`; left out, every one.")
+OptionalJob = Annotated[
+    str | None,
+    typer.Argument(help="Only this job's.", autocompletion=terminal.complete_job),
+]
+Reason = Annotated[str, typer.Option(help="Why, in a sentence; kept with who and when.")]
+OfPartition = Annotated[
+    str | None,
+    typer.Option(
+        help="Only this one: a day like 2013-10-01, or `all`.",
+        autocompletion=terminal.complete_partition,
+    ),
 ]
 
+runs = terminal.list_group(
+    """List the latest runs; release a quarantined one, or roll a partition back to an earlier one.
 
+    Example: `nightshift runs flight_delays --limit 5`
+    """
+)
+
+
+@runs.command("list")
+def list_runs(
+    job: OptionalJob = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest runs: what was scored with which model, and how it ended.
+
+    A run begins once its model is loaded and its tables are found. What failed before that is
+    listed below, from the Prefect server of `nightshift up` or PREFECT_API_URL, if there is one.
+
+    Example: `nightshift runs list flight_delays --limit 5`
+    """
+    from nightshift.adapters.database.engine import open_engine
+    from nightshift.adapters.history.run_history import History
+    from nightshift.adapters.ledger.ledger import Ledger
+    from nightshift.flows.config.job import load_job
+    from nightshift.flows.config.settings import load_settings
+
+    settings = load_settings()
+    engine = open_engine(settings.target_url())
+    try:
+        ledger = Ledger(engine, settings.database.schema_)
+        # More than are shown: an older run may have taken in a failed attempt.
+        records = History(ledger).runs(job, max(limit, 1000)) if ledger.exists() else []
+    finally:
+        engine.dispose()
+    ids = {record.flow_run_id for record in records if record.flow_run_id}
+    records = records[:limit]
+    if as_json:
+        terminal.print_json([asdict(record) for record in records])
+        return
+    if job is not None and not records:
+        load_job(job)  # raises the error that lists the jobs, if there is no such job
+    zones = terminal.zones_of(record.job for record in records)
+    columns: dict[str, list[Any]] = {
+        "run": [record.run_id for record in records],
+        "job": [record.job for record in records],
+        "partition": [record.partition for record in records],
+        "model": [f"{record.model_name}@{record.model_version}" for record in records],
+        "role": [record.role for record in records],
+        "state": [record.state for record in records],
+        "rows": [record.rows for record in records],
+        "rejected": [record.rejected for record in records],
+        "started": [terminal.format_time(r.started_at, zones[r.job]) for r in records],
+        "seconds": [_seconds(record.started_at, record.scored_at) for record in records],
+        "error": [record.error for record in records],
+    }
+    if not any(columns["rejected"]):
+        del columns["rejected"]
+    if len(set(columns["role"])) < 2:
+        del columns["role"]
+    rows = list(zip(*columns.values(), strict=True))
+    terminal.print_table(list(columns), rows, "No runs yet. `nightshift run JOB` makes one.")
+    _say_failed_attempts(settings.state_dir, job, limit, ids)
+
+
+@runs.command()
 def release(
-    run: Annotated[int, typer.Argument(help="The quarantined run, by its number.")],
+    run: Annotated[int, typer.Argument(help="The number of the quarantined run.")],
     reason: Reason,
     as_json: AsJson = False,
 ) -> None:
-    """Publish a run that the audit has quarantined, after all.
+    """Publish a run that the audit has quarantined.
 
-    Example: `nightshift release 12 --reason "the new price list is right"`
+    Example: `nightshift runs release 12 --reason "the new price list is right"`
     """
     from nightshift.adapters.history.run_history import History
     from nightshift.adapters.ledger.pointer import Pointer
@@ -35,16 +108,33 @@ def release(
     from nightshift.flows.config.resources import current_user, open_ledger
     from nightshift.flows.config.settings import load_settings
 
+    _require_reason(reason)
     settings = load_settings()
     with open_ledger(settings) as ledger:
-        moved = Pointer(ledger).release(run, current_user(), reason)
-        _say_moved(moved, f"Released run {run}", as_json)
+        changed = Pointer(ledger).release(run, current_user(), reason)
+        _say_change(changed, f"Released run {run}", as_json)
         announce_shown(settings, History(ledger), run)
 
 
-def roll_back(job: str, partition: str, to: int | None, reason: str | None, as_json: bool) -> None:
-    """Show an earlier run's predictions of a partition again."""
-    from nightshift.adapters.errors import ConfigurationError
+@runs.command()
+def rollback(
+    job: JobName,
+    partition: Annotated[
+        str,
+        typer.Argument(
+            help="A day like 2013-10-01, or `all`.", autocompletion=terminal.complete_partition
+        ),
+    ],
+    reason: Reason,
+    to: Annotated[
+        int | None, typer.Option(help="The run to go back to; else the one before.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show readers the predictions of an earlier run again, at once; nothing is scored.
+
+    Example: `nightshift runs rollback flight_delays 2013-10-01 --reason "too high"`
+    """
     from nightshift.adapters.history.run_history import History
     from nightshift.adapters.ledger.pointer import Pointer
     from nightshift.flows.cli.notify import announce_shown
@@ -52,21 +142,19 @@ def roll_back(job: str, partition: str, to: int | None, reason: str | None, as_j
     from nightshift.flows.config.resources import current_user, open_ledger
     from nightshift.flows.config.settings import load_settings
 
-    if not reason:
-        remedy = 'Say it in a sentence: --reason "..."; it is kept with who and when.'
-        raise ConfigurationError("rollback", "--reason", "a rollback needs a reason", remedy)
-    cell = load_job(job).partition_of(partition)
+    _require_reason(reason)
+    wanted = load_job(job).partition_of(partition)
     settings = load_settings()
     with open_ledger(settings) as ledger:
-        moved = Pointer(ledger).rollback(
-            job, cell.label, cell.start, cell.end, current_user(), reason, to
+        changed = Pointer(ledger).rollback(
+            job, wanted.label, wanted.start, wanted.end, current_user(), reason, to
         )
-        _say_moved(moved, f"Rolled {job} {cell.label} back to run {moved.run_id}", as_json)
-        announce_shown(settings, History(ledger), moved.run_id, cell.label)
+        _say_change(changed, f"Rolled {job} {wanted.label} back to run {changed.run_id}", as_json)
+        announce_shown(settings, History(ledger), changed.run_id, wanted.label)
 
 
-def history(job: JobName, partition: PartitionOption = None, as_json: AsJson = False) -> None:
-    """Tell which run readers saw when, who moved them there, and why.
+def history(job: JobName, partition: OfPartition = None, as_json: AsJson = False) -> None:
+    """List which run readers saw when, who changed it, and why.
 
     Example: `nightshift history flight_delays --partition 2013-10-01`
     """
@@ -78,18 +166,18 @@ def history(job: JobName, partition: PartitionOption = None, as_json: AsJson = F
     spec = load_job(job)
     start = end = None
     if partition is not None:
-        cell = spec.partition_of(partition)
-        start, end = cell.start, cell.end
+        wanted = spec.partition_of(partition)
+        start, end = wanted.start, wanted.end
     with open_ledger(load_settings()) as ledger:
         changes = Pointer(ledger).changes(job, start, end)
     if as_json:
         terminal.print_json([asdict(change) for change in changes])
         return
     terminal.print_table(
-        ["since (UTC)", "from", "to", "run", "model", "by", "what", "why"],
+        ["since", "from", "to", "run", "model", "by", "what", "why"],
         [
             [
-                f"{change.changed_at:%Y-%m-%d %H:%M:%S}",
+                terminal.format_time(change.changed_at, spec.zone, seconds=True),
                 _day(change.range_start, spec.zone),
                 _day(change.range_end, spec.zone),
                 change.run_id,
@@ -100,20 +188,19 @@ def history(job: JobName, partition: PartitionOption = None, as_json: AsJson = F
             ]
             for change in changes
         ],
-        empty="Nothing was published there yet.",
+        empty="Nothing has been published there yet.",
     )
 
 
-def evaluate(job: JobName, partition: PartitionOption = None, as_json: AsJson = False) -> None:
-    """Compare predictions with what happened, for each version and partition.
+def evaluate(job: JobName, partition: OfPartition = None, as_json: AsJson = False) -> None:
+    """Compare predictions with what happened, for each model version and partition.
 
-    The job says where that is: `actuals: {table: flights, column: arr_delay}`, a table or view
-    with one row for each key. Of each version the newest run that readers saw counts, and the
-    newest as a challenger.
+    The job names a table or view with one row for each key: `actuals: {table: flights, column:
+    arr_delay}`. Of each version, its newest published run and its newest run as a challenger count.
 
-    Numbers are told by their mean absolute error (mae), its root mean square (rmse) and the mean
-    of prediction - actual (bias). Classes are told by their accuracy: booleans, texts, and numbers
-    for which the job's checks list `labels` or `shares`. Other whole numbers are told by both.
+    For numbers: mean absolute error (mae), root mean square error (rmse), and the mean of
+    prediction - actual (bias). For classes: accuracy. Booleans, texts, and numbers for which the
+    job's checks list `labels` or `shares` are classes; other whole numbers get both.
 
     Example: `nightshift evaluate flight_delays`
     """
@@ -164,14 +251,13 @@ def evaluate(job: JobName, partition: PartitionOption = None, as_json: AsJson = 
 
 
 def clean(
-    job: Annotated[str | None, typer.Argument(help="Only this job's.")] = None,
+    job: OptionalJob = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete the predictions of old runs that readers do not see.
 
-    Kept are the runs that readers see and the newest of each partition: as many as the job's
-    `keep` says.
+    The job's `keep` says how many of a partition's newest runs stay, as well as what readers see.
 
     Example: `nightshift clean flight_delays --dry-run`
     """
@@ -198,18 +284,27 @@ def clean(
         terminal.console.print(f"\n{sum(row['rows'] for row in rows):,} predictions {verb}")
 
 
-def _say_moved(moved: Any, text: str, as_json: bool) -> None:
+def _require_reason(reason: str) -> None:
+    from nightshift.adapters.errors import ConfigurationError
+
+    if not reason.strip():
+        remedy = 'Give one in a sentence: --reason "..."; it is kept with who and when.'
+        raise ConfigurationError("--reason", "", "it is empty", remedy)
+
+
+def _say_change(changed: Any, text: str, as_json: bool) -> None:
     if as_json:
-        terminal.print_json(asdict(moved))
+        terminal.print_json(asdict(changed))
         return
-    terminal.console.print(f"{text}: readers see {moved.model_name}@{moved.model_version}")
-    terminal.console.print(
-        f"  entered as {moved.changed_by}, {moved.changed_at:%Y-%m-%d %H:%M:%S} UTC"
+    at = terminal.format_time(
+        changed.changed_at, terminal.zones_of([changed.job])[changed.job], True
     )
+    terminal.say(f"{text}: readers see {changed.model_name}@{changed.model_version}")
+    terminal.say(f"  recorded as {changed.changed_by}, {at}")
 
 
 def _day(instant: datetime, zone: Any) -> str:
-    """An end of a range as a person reads it; nothing for one that has no end."""
+    """An end of a range as a person reads it; empty where the range is open."""
     from nightshift.adapters.database.times import BEGINNING, END
 
     if instant in (BEGINNING, END):
@@ -217,84 +312,30 @@ def _day(instant: datetime, zone: Any) -> str:
     return f"{instant.astimezone(zone):%Y-%m-%d %H:%M}".removesuffix(" 00:00")
 
 
-def runs(
-    job: Annotated[str | None, typer.Argument(help="Only this job's runs.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
-    as_json: AsJson = False,
-) -> None:
-    """List the latest runs: what was scored with what, and how it ended.
-
-    A run begins when its model is loaded and its tables are found. What failed before that is
-    listed below them if a Prefect server is known: that of `nightshift up`, or PREFECT_API_URL.
-
-    Example: `nightshift runs flight_delays --limit 5`
-    """
-    from nightshift.adapters.database.engine import open_engine
-    from nightshift.adapters.history.run_history import History
-    from nightshift.adapters.ledger.ledger import Ledger
-    from nightshift.flows.config.job import load_job
-    from nightshift.flows.config.settings import load_settings
-
-    settings = load_settings()
-    engine = open_engine(settings.target_url())
-    try:
-        ledger = Ledger(engine, settings.database.schema_)
-        # More than are shown: an attempt is no run of its own if an older one has taken it in.
-        records = History(ledger).runs(job, max(limit, 1000)) if ledger.exists() else []
-    finally:
-        engine.dispose()
-    ids = {record.flow_run_id for record in records if record.flow_run_id}
-    records = records[:limit]
-    if as_json:
-        terminal.print_json([asdict(record) for record in records])
-        return
-    if job is not None and not records:
-        load_job(job)  # the error that lists the jobs, if this is none
-    columns: dict[str, list[Any]] = {
-        "run": [record.run_id for record in records],
-        "job": [record.job for record in records],
-        "partition": [record.partition for record in records],
-        "model": [f"{record.model_name}@{record.model_version}" for record in records],
-        "role": [record.role for record in records],
-        "state": [record.state for record in records],
-        "rows": [record.rows for record in records],
-        "rejected": [record.rejected for record in records],
-        "started (UTC)": [f"{record.started_at:%Y-%m-%d %H:%M}" for record in records],
-        "seconds": [_seconds(record.started_at, record.scored_at) for record in records],
-        "error": [record.error for record in records],
-    }
-    if not any(columns["rejected"]):
-        del columns["rejected"]
-    if len(set(columns["role"])) < 2:
-        del columns["role"]
-    rows = list(zip(*columns.values(), strict=True))
-    terminal.print_table(list(columns), rows, "No runs yet. `nightshift run JOB` makes one.")
-    _tell_attempts(settings.state_dir, job, limit, ids)
-
-
 def _seconds(start: datetime, end: datetime | None) -> float | None:
     return None if end is None else (end - start).total_seconds()
 
 
-def _tell_attempts(state_dir: Path, job: str | None, limit: int, runs: set[str]) -> None:
-    """What failed before there was a run, if there is a Prefect server to ask."""
+def _say_failed_attempts(state_dir: Path, job: str | None, limit: int, known: set[str]) -> None:
+    """What failed before its run began, if there is a Prefect server to ask."""
     from nightshift.flows.orchestrator.server import tells_events
 
     if not tells_events(state_dir):
         return
     from nightshift.flows.orchestrator.failed_runs import failed_attempts
 
-    attempts = failed_attempts(job, limit, runs)
+    attempts = failed_attempts(job, limit, known)
     if attempts:
-        terminal.say("\nFailed before there was a run:")
+        zones = terminal.zones_of(attempt.job for attempt in attempts)
+        terminal.say("\nFailed before the run began:")
         terminal.print_table(
-            ["job", "flow run", "state", "started (UTC)", "error"],
+            ["job", "flow run", "state", "started", "error"],
             [
                 [
                     attempt.job,
                     attempt.name,
                     attempt.state.lower(),
-                    f"{attempt.started_at:%Y-%m-%d %H:%M}" if attempt.started_at else None,
+                    terminal.format_time(attempt.started_at, zones[attempt.job]),
                     attempt.reason,
                 ]
                 for attempt in attempts
@@ -305,17 +346,21 @@ def _tell_attempts(state_dir: Path, job: str | None, limit: int, runs: set[str])
 
 def report(
     run: Annotated[
-        str, typer.Argument(help="The run's number, or a job's name for its newest run.")
+        str,
+        typer.Argument(
+            help="The run's number, or a job's name for its newest run.",
+            autocompletion=terminal.complete_job,
+        ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="The file to write; `-` prints it. Else in the state folder."),
+        typer.Option(help="The file to write; `-` prints it. Default: in the state folder."),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """Write a run's report: verdict, counts, checks, distributions, drift, rejects.
+    """Write a run's report as one HTML file: verdict, checks, distributions, drift, rejects.
 
-    Made from the ledger, at any time after, for a run in any state.
+    Works for runs in any state, however old: it is made from the ledger.
 
     Example: `nightshift report flight_delays --open`
     """
@@ -337,16 +382,16 @@ def report(
         path = output.absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
-    told = verdict(facts.found, facts.audit)
+    judged = verdict(facts.found, facts.audit)
     head = f"Run {facts.found.run.run_id}, {facts.found.run.job} {facts.found.run.partition}"
-    terminal.console.print(terminal.escaped(f"{head}: {told.word}. {told.reason}".strip()))
-    terminal.console.print(terminal.escaped(str(path)))
+    terminal.say(f"{head}: {judged.word}. {judged.reason}".strip())
+    terminal.say(str(path))
     if open_:
         typer.launch(path.as_uri())
 
 
 def _number(ledger: "Ledger", run: str) -> int:
-    """The run of that number, or the newest one of that job."""
+    """The run of that number, or the newest of that job."""
     from nightshift.adapters.errors import ConfigurationError
     from nightshift.adapters.history.run_details import newest_run
     from nightshift.flows.config.job import load_job

@@ -1,13 +1,15 @@
-"""How the command line speaks: tables, a progress bar, errors, JSON."""
+"""How the command line speaks: option types, completion, tables, progress, times, errors, JSON."""
 
 import json
 import logging
 import math
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, time
+from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,15 +28,95 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 from nightshift.flows.text import in_a_line
 
+_FOLDED = 12
+"""A column of text may become as narrow as this in a terminal; numbers are never folded."""
+
+# --- options and completion ---------------------------------------------------------------------
+
+
+def complete_job(incomplete: str) -> list[str]:
+    """Names of job files: read here, since importing the settings takes a second."""
+    settings = Path(os.environ.get("NIGHTSHIFT_CONFIG") or "config/nightshift.yaml")
+    names = sorted(file.stem for file in (settings.parent / "jobs").glob("*.yaml"))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """`name` and `name@alias` of what is in the model store."""
+    from nightshift.adapters.errors import NightshiftError
+    from nightshift.flows.config.resources import open_store
+    from nightshift.flows.config.settings import load_settings
+
+    try:
+        store = open_store(load_settings())
+        names = store.models()
+        found = [*names, *(f"{name}@{alias}" for name in names for alias in store.aliases(name))]
+    except NightshiftError:
+        return []
+    return [reference for reference in found if reference.startswith(incomplete)]
+
+
+def complete_partition(context: typer.Context, incomplete: str) -> list[str]:
+    """The last partitions of the job that have ended, newest first, and `all`."""
+    from nightshift.adapters.errors import ConfigurationError
+    from nightshift.flows.config.job import load_job
+    from nightshift.flows.planning.partitions import latest_partition, shifted
+
+    jobs = context.params.get("job") or context.params.get("jobs") or ""
+    try:
+        job = load_job(jobs if isinstance(jobs, str) else jobs[0])
+    except ConfigurationError:
+        return []
+    last = latest_partition(datetime.now(UTC), job.partition_by, job.zone)
+    ended = [shifted(last, -steps, job.partition_by, job.zone).label for steps in range(7)]
+    return [label for label in dict.fromkeys([*ended, "all"]) if label.startswith(incomplete)]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
-JobName = Annotated[str, typer.Argument(help="The job: the name of its file in config/jobs.")]
+JobName = Annotated[
+    str,
+    typer.Argument(
+        help="The job: the name of its file in config/jobs.", autocompletion=complete_job
+    ),
+]
+ModelName = Annotated[str, typer.Argument(help="The model.", autocompletion=complete_model)]
 ModelOption = Annotated[
     str | None,
-    typer.Option(help="A model in place of the job's: `name`, `name@alias` or `name@7`."),
+    typer.Option(
+        help="A model in place of the job's: `name`, `name@alias` or `name@7`.",
+        autocompletion=complete_model,
+    ),
 ]
+PartitionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A day like 2013-10-01 (hour, month: as the job says), or `all`; else the last that "
+        "has ended.",
+        autocompletion=complete_partition,
+    ),
+]
+
+
+class ListGroup(TyperGroup):
+    """A group whose `list` is called where none of its commands is named: `nightshift models`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, with `list` put first where it is meant."""
+        if args[:1] != ["--help"] and (args or not ctx.resilient_parsing):
+            args = args if args and args[0] in self.commands else ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+def list_group(about: str) -> typer.Typer:
+    """A group of commands with its help."""
+    return typer.Typer(cls=ListGroup, help=about, rich_markup_mode="markdown")
+
+
+# --- printing -----------------------------------------------------------------------------------
 
 # A file or a pipe has no width of its own: what a script reads is neither folded nor cut.
 console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
@@ -46,7 +128,7 @@ class About(int):
 
 
 class _RateColumn(ProgressColumn):
-    """Of the last moments; what is over has one rate, which its result tells."""
+    """The current rate; once done, the result states the average."""
 
     def render(self, task: Task) -> Text:
         if task.speed is None or task.finished:
@@ -90,28 +172,66 @@ def print_table(
 ) -> None:
     """Rows as a table, numbers to the right; `empty` if there are none.
 
-    One line for each row, unless a terminal is too narrow for it.
+    One line for each row, unless a terminal is too narrow for it: then texts are folded, or, where
+    that does not help either, each row becomes lines of `column: value`. Nothing is cut.
     """
     if not rows:
         console.print(empty)
         return
+    cells = [[_cell(value) for value in row] for row in rows]
     table = Table(box=None, header_style="bold", pad_edge=False)
+    least = indent
     for index, column in enumerate(columns):
         values = [row[index] for row in rows if row[index] is not None]
         number = bool(values) and all(_is_number(value) for value in values)
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))  # Text: brackets are no markup
+        width = max(len(column), *(len(row[index]) for row in cells))
+        least += (width if number else min(width, _FOLDED)) + 1
+        justify: Any = "right" if number else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=number)
+    if least > console.width:
+        _print_records(columns, cells, indent)
+        return
+    for row in cells:
+        table.add_row(*map(Text, row))  # Text: brackets are not markup
     console.print(Padding(table, (0, 0, 0, indent), expand=False) if indent else table)
 
 
+def _print_records(columns: Sequence[str], cells: Sequence[Sequence[str]], indent: int) -> None:
+    for number, row in enumerate(cells):
+        if number:
+            console.print()
+        for column, value in zip(columns, row, strict=True):
+            if value:
+                console.print(Padding(Text(f"{column}: {value}"), (0, 0, 0, indent)))
+
+
+def format_time(at: datetime | None, zone: tzinfo = UTC, seconds: bool = False) -> str | None:
+    """`2013-10-01 04:30 EDT`: in that zone, which it names."""
+    pattern = "%Y-%m-%d %H:%M:%S %Z" if seconds else "%Y-%m-%d %H:%M %Z"
+    return None if at is None else at.astimezone(zone).strftime(pattern)
+
+
+def zones_of(jobs: Iterable[str]) -> dict[str, tzinfo]:
+    """The time zone of each job; UTC where its file is gone or wrong."""
+    from nightshift.adapters.errors import ConfigurationError
+    from nightshift.flows.config.job import load_job
+
+    zones: dict[str, tzinfo] = {}
+    for job in set(jobs):
+        try:
+            zones[job] = load_job(job).zone
+        except ConfigurationError:
+            zones[job] = UTC
+    return zones
+
+
 def say(text: str) -> None:
-    """A line as it is: brackets are no markup."""
+    """A line as it is: brackets are not markup."""
     console.print(Text(text), soft_wrap=True)
 
 
 def say_aside(text: str) -> None:
-    """A line as it is, where it does not mix with what a script reads."""
+    """The same on stderr, where it does not mix with what a script reads."""
     errors.print(Text(text))
 
 
@@ -121,12 +241,12 @@ def say_error(text: str) -> None:
 
 
 def escaped(text: str) -> str:
-    """Text in which square brackets are no markup."""
+    """Text whose square brackets are not markup."""
     return escape(text)
 
 
 def print_json(value: Any) -> None:
-    """As JSON proper: times in ISO 8601, and null for a NaN or an infinity, which JSON lacks."""
+    """Valid JSON: times in ISO 8601; null for NaN and infinity, which JSON lacks."""
     print(json.dumps(_jsonable(value), indent=2, default=str, ensure_ascii=False))
 
 
@@ -155,7 +275,7 @@ def _cell(value: Any) -> str:
 
 
 class _Announcer(logging.Handler):
-    """Hears of retries from Prefect's log, which alone knows when the next one is."""
+    """Reads retries from Prefect's log, which alone knows when the next one is due."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
@@ -171,7 +291,7 @@ class _Announcer(logging.Handler):
 
 @contextmanager
 def announcing_retries(say: Callable[[str], None]) -> Iterator[None]:
-    """While in this context, each retry of a step is said, with its reason."""
+    """While in this context, say each retry of a step, with its reason."""
     announcer, log = _Announcer(say), logging.getLogger("prefect.task_runs")
     log.addHandler(announcer)
     try:

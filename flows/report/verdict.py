@@ -100,7 +100,7 @@ def _commands(found: RunDetails) -> tuple[str, ...]:
     newer = any(shown.run_id > run.run_id for shown in found.shown)
     if run.state == RunState.FAILED or newer or found.cleaned:
         return (again,)
-    release = f'nightshift release {run.run_id} --reason "..."'
+    release = f'nightshift runs release {run.run_id} --reason "..."'
     if run.rejected:
         return (f"nightshift rejects {run.job} --run {run.run_id} --replay", release)
     return (release, again)

@@ -70,12 +70,12 @@ def test_old_runs_go_and_a_reader_amid_it_notices_nothing(project: Project) -> N
 @pytest.mark.heavy
 def test_what_readers_see_stays_however_old(project: Project, nightshift: Nightshift) -> None:
     nights(project, 5, keep=1)
-    nightshift("rollback", "orders", "--partition", "all", "--to", "2", "--reason", "it was better")
+    nightshift("runs", "rollback", "orders", "all", "--to", "2", "--reason", "it was better")
     seen = project.scores()
     clean()
     assert kept(project) == [2, 5]
     assert project.scores() == seen
-    nightshift("rollback", "orders", "--partition", "all", "--to", "5", "--reason", "it was not")
+    nightshift("runs", "rollback", "orders", "all", "--to", "5", "--reason", "it was not")
     clean()
     assert kept(project) == [5]
 
@@ -91,7 +91,7 @@ def test_bad_nights_do_not_push_out_what_could_be_gone_back_to(
             score("orders", "all")
     assert clean() == 100
     assert kept(project) == [1, 2, 4, 5]
-    nightshift("rollback", "orders", "--partition", "all", "--reason", "it was better")
+    nightshift("runs", "rollback", "orders", "all", "--reason", "it was better")
     assert project.sql("SELECT DISTINCT run_id FROM order_scores") == [(1,)]
 
 

@@ -127,7 +127,7 @@ def test_every_command(
         (4, "published"), (3, "published"), (2, "published"), (1, "superseded"),
     ]  # fmt: skip
     reason = ["--reason", "to see whether it goes"]
-    nightshift("rollback", "orders", "--partition", "2024-03-01", *reason)
+    nightshift("runs", "rollback", "orders", "2024-03-01", *reason)
     assert "readers see it" in nightshift("explain", "orders", "--key", "5").stdout  # type: ignore[attr-defined]
     assert "rollback" in nightshift("history", "orders").stdout  # type: ignore[attr-defined]
     assert "2024-03-0" in nightshift("evaluate", "orders").stdout  # type: ignore[attr-defined]

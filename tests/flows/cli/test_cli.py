@@ -69,7 +69,7 @@ def test_runs_tells_what_failed_before_there_was_one(
     project.write_job(model="nobody@champion")
     nightshift("run", "orders", "--partition", "2024-03-02", code=1)
     lines = nightshift("runs", "orders", "--limit", "1").stdout.splitlines()
-    assert lines[2:4] == ["", "Failed before there was a run:"]
+    assert lines[2:4] == ["", "Failed before the run began:"]
     assert "orders 2024-03-02" in lines[5]
     assert "nobody" in lines[5]
     assert len(lines) == 6
@@ -104,6 +104,14 @@ def test_wrong_input(
     assert done.stdout == ""
     assert re.search(text, done.stderr), done.stderr
     assert done.stderr.startswith("Error: ")
+
+
+def test_what_readers_see_changes_only_for_a_reason(
+    project: Project, nightshift: Nightshift
+) -> None:
+    for command in (["release", "1"], ["rollback", "orders", "all"]):
+        error = nightshift("runs", *command, "--reason", " ", code=2).stderr
+        assert "--reason: it is empty" in error
 
 
 def test_promote_refuses_what_no_run_could_open(

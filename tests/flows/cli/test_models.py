@@ -23,11 +23,8 @@ def test_versions_are_compared_and_an_alias_goes_back(
     assert changed["metrics"] == {"auc": ["0.8", "0.9"]}
     assert nightshift("models", "diff", "big", "1", "1").stdout == "No difference.\n"
 
-    error = nightshift("rollback", "big", "--to", "5", "--reason", "x", code=2).stderr
-    assert "--to and --reason are for a job's predictions" in error
-    assert project.store.resolve("big").version == 2
-    assert "big@champion is now version 1" in nightshift("rollback", "big").stdout
-    assert "one promotion earlier" in nightshift("rollback", "big", code=1).stderr
+    assert "big@champion is now version 1" in nightshift("models", "rollback", "big").stdout
+    assert "one promotion earlier" in nightshift("models", "rollback", "big", code=1).stderr
     shown = nightshift("models", "show", "big").stdout
     assert "big@champion is version 1; it was, in turn, 1 (" in shown
 

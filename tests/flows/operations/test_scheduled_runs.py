@@ -139,12 +139,12 @@ class Nights:
 
     def released_and_rolled_back(self, run_id: int) -> None:
         """What quarantine keeps from readers, release shows; and rollback undoes."""
-        say("release", str(run_id), "--reason", "it is so")
+        say("runs", "release", str(run_id), "--reason", "it is so")
         seen = self.project.sql("SELECT DISTINCT run_id FROM order_scores")
         assert [row.run_id for row in seen] == [run_id]
         rows = self.project.sql(f"SELECT id FROM order_scores_runs WHERE run_id = {run_id}")
         assert set(self.readers()) == {row.id for row in rows}
-        say("rollback", "orders", "--partition", "all", "--reason", "it was not")
+        say("runs", "rollback", "orders", "all", "--reason", "it was not")
         assert self.readers() == self.seen
         moves = self.project.sql(
             "SELECT action, reason FROM nightshift_publication_changes ORDER BY change_id"
@@ -340,7 +340,7 @@ def test_poison_rows_are_rejected_and_the_others_kept(nights: Nights) -> None:
     assert rejected(nights, run) == POISONED
     good = {key: fare for key, fare in fares_of(nights.seen).items() if key not in POISONED}
     nights.released_and_rolled_back(run)
-    say("rollback", "orders", "--partition", "all", "--to", str(run), "--reason", "they may go")
+    say("runs", "rollback", "orders", "all", "--to", str(run), "--reason", "they may go")
     assert fares_of(nights.readers()) == good
 
 
@@ -376,7 +376,7 @@ def test_a_call_that_hangs_costs_its_chunk_and_not_the_night(
     assert nights.readers() == nights.seen
     for key, chunk in {1000: 1, 1001: 2, 1500: 2, 1501: 3, 2000: 3}.items():
         assert f"chunk: {chunk}\n" in say("explain", "orders", "--key", str(key)).split("run 1")[0]
-    say("release", str(run), "--reason", "nothing is missing any more")
+    say("runs", "release", str(run), "--reason", "nothing is missing any more")
     same = fares_of(nights.seen)
     assert fares_of(nights.readers()) == same
 

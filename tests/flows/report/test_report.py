@@ -319,7 +319,7 @@ def test_what_to_do_about_it() -> None:
     release, again = verdict(
         record("quarantined", run=run("quarantined", rejected=0)), FAILED
     ).commands
-    assert release.startswith("nightshift release 7 --reason")
+    assert release.startswith("nightshift runs release 7 --reason")
     assert again == "nightshift run orders --partition 2024-03-01"
     replay, _ = verdict(record("quarantined"), FAILED).commands
     assert replay == "nightshift rejects orders --run 7 --replay"

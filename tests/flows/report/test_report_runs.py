@@ -91,7 +91,7 @@ def test_a_quarantined_run_says_why_first(filled: Project) -> None:
     assert "NULL" in reason
     assert readers == "Readers see nothing of this partition yet."
     assert "- **fail** " in text
-    assert f'nightshift release {raised.value.run_id} --reason "..."' in text
+    assert f'nightshift runs release {raised.value.run_id} --reason "..."' in text
     page = file_of(filled, raised.value.run_id)
     assert page.index("Quarantined") < page.index("rows read") < page.index("Checks")
     assert '<tr class="fail">' in page
