@@ -98,9 +98,7 @@ def test_a_quarantined_run_is_completed_and_released(
     done = CliRunner().invoke(app, ["rejects", "orders", "--replay"])
     assert done.exit_code == 0, done.output
     assert project.scores() == {}
-    released = CliRunner().invoke(
-        app, ["runs", "release", "1", "--reason", "the row was corrected"]
-    )
+    released = CliRunner().invoke(app, ["runs", "release", "1", "--reason", "row corrected"])
     assert released.exit_code == 0, released.output
     assert [name for name, _ in told] == [RUN_QUARANTINED, PARTITION_PUBLISHED]
     assert told[1][1] == {
