@@ -46,7 +46,7 @@ from nightshift.flows.orchestrator.cancellation import CANCELLED, Watch
 from nightshift.flows.orchestrator.states import BUSY, told
 from nightshift.flows.orchestrator.states import SKIPPED as UNWANTED
 from nightshift.flows.planning.backfill_plan import Order, Reprocess, plan_steps
-from nightshift.flows.planning.partitions import Partition, partitions_between, shifted
+from nightshift.flows.planning.partitions import Partition, list_partitions, shift_partition
 from nightshift.flows.report.artifacts import label_run, listening
 from nightshift.flows.report.backfill import BackfillProgress, show_plan, show_steps
 from nightshift.flows.score import leaks, prepared, score
@@ -168,7 +168,7 @@ def _cells(job: Job, start: date, end: date) -> list[Partition]:
     if end < start:
         problem = f"{end} is before the start, {start}"
         raise ConfigurationError("backfill", "end", problem, "Both days are included.")
-    between = partitions_between(start, end, job.partition_by, job.zone)
+    between = list_partitions(start, end, job.partition_by, job.zone)
     cells = list(islice(between, MOST_PARTITIONS + 1))
     if len(cells) > MOST_PARTITIONS:
         problem = f"the range has more than {MOST_PARTITIONS:,} partitions"
@@ -209,7 +209,7 @@ def _due(job: Job) -> Callable[[Partition], datetime]:
     long_ago = datetime.min.replace(tzinfo=UTC)
 
     def due(cell: Partition) -> datetime:
-        return shifted(cell, job.offset - 1, job.partition_by, job.zone).end or long_ago
+        return shift_partition(cell, job.offset - 1, job.partition_by, job.zone).end or long_ago
 
     return due
 

@@ -25,14 +25,14 @@ def register(
     `ModelStore.register`: metrics, description, trained_through.
     """
     settings = load_settings()
-    key = sign_key or settings.sign_key()
+    key = sign_key or settings.trust.sign_key
     signing = None if key is None else SigningKey.load(key)
     return open_store(settings).register(name, model, sample, sign_with=signing, **details)
 
 
 def create_key(settings: Settings) -> Path:
     """Create this machine's key pair at trust.sign_key; returns the path of the public key."""
-    path = settings.sign_key()
+    path = settings.trust.sign_key
     if path is None:
         problem, remedy = "it is not set", "Name a file for the private key there."
         raise ConfigurationError("nightshift.yaml", "trust.sign_key", problem, remedy)

@@ -17,6 +17,7 @@ from nightshift.flows.checks.evidence import failing_outputs, profile_of
 from nightshift.flows.config.quantities import Budget
 from nightshift.flows.config.resources import JobResources, current_user
 from nightshift.flows.config.settings import Settings
+from nightshift.flows.planning.scheduled_runs import find_partition
 from nightshift.flows.scoring.loaded_model import LoadedModel, opened
 from nightshift.flows.scoring.prediction.predictor import Limits, Predictor, Scored
 from nightshift.flows.scoring.prediction.rejects import rejected
@@ -64,7 +65,7 @@ def replay(settings: Settings, desk: JobResources, run_id: int) -> Replayed:
     predictions = desk.predictions(signature)
     predictions.check()
     merging = _Merging(desk, served, predictions, run, done)
-    cell = desk.job.partition_of(run.partition)
+    cell = find_partition(desk.job, run.partition)
     with source.snapshot(signature, cell.start, cell.end) as snapshot:
         while page:
             rejects = {reject.key: reject for reject in page}

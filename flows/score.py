@@ -42,16 +42,9 @@ from nightshift.flows.config.resources import JobResources, current_user, open_r
 from nightshift.flows.config.settings import Settings, load_settings
 from nightshift.flows.orchestrator.cancellation import Watch
 from nightshift.flows.orchestrator.events import emit_published, emit_quarantined
-from nightshift.flows.orchestrator.states import Held, Skipped, told
+from nightshift.flows.orchestrator.flow_run import choose_partition
+from nightshift.flows.orchestrator.states import Held, told
 from nightshift.flows.planning.partitions import Partition
-from nightshift.flows.planning.scheduled_runs import (
-    first_begun,
-    is_late,
-    newer_night,
-    night_to_score,
-    scheduled_time,
-    why_unwanted,
-)
 from nightshift.flows.report.artifacts import (
     Progress,
     label_run,
@@ -98,7 +91,7 @@ def score(
         allow_leakage: Score rows from before the day through which the model was trained, too.
     """
     settings, spec = load_settings(), load_job(job)
-    cell = _wanted_partition(spec, partition)
+    cell = choose_partition(spec, partition)
     common = shared()
     if common is not None:
         with TagsContext(current_tags=set()):  # for a task's tags, Prefect asks for slots first
@@ -131,19 +124,6 @@ def _challenger(settings: Settings, desk: JobResources) -> LoadedModel | None:
         get_run_logger().warning("Without the challenger %s: %s", wanted.model, error)
         return None
     return served
-
-
-def _wanted_partition(job: Job, label: str | None) -> Partition:
-    """The one asked for; of a night, the one that was due at its scheduled time, however late."""
-    night = scheduled_time()
-    if label or night is None:
-        return job.partition_of(label)
-    begun = first_begun()
-    newer = newer_night(night, begun) if is_late(job, night, begun) else None
-    reason = why_unwanted(job, night, begun, newer)
-    if reason is not None:
-        raise Skipped(reason)
-    return job.partition_due(night_to_score(job, night, begun))
 
 
 def _score_partition(

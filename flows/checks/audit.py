@@ -36,7 +36,7 @@ from nightshift.flows.checks.results import (
     percent,
 )
 from nightshift.flows.config.checks import Checks, Levels, PythonCheck, SqlCheck
-from nightshift.flows.planning.partitions import Granularity
+from nightshift.flows.config.job import Granularity
 from nightshift.flows.scoring.prediction.timeouts import TimedCalls
 
 __all__ = [

@@ -20,7 +20,6 @@ from nightshift.flows.checks.audit import (
 )
 from nightshift.flows.checks.columns import check_output
 from nightshift.flows.config.job import Job
-from nightshift.flows.config.quantities import exceeds
 from nightshift.flows.config.resources import JobResources
 from nightshift.flows.planning.partitions import Partition
 from nightshift.flows.scoring.loaded_model import LoadedModel
@@ -110,7 +109,7 @@ def _of_rejects(job: Job, history: History, run: Run, rejected: int, read: int) 
     keys = ", ".join(reject.key for reject in rejects)
     more = ", ..." if rejected > 5 else ""
     allowed = job.max_rejects.allowed(read)
-    level = "fail" if exceeds(job.max_rejects, rejected, read) else "warn"
+    level = "fail" if rejected > job.max_rejects.allowed(read) else "warn"
     return CheckResult.model_validate(
         {
             "name": "rejects",

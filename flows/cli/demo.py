@@ -205,7 +205,7 @@ def _registered(store: ModelStore, engine: sa.Engine) -> tuple[Manifest, str]:
 
 
 def _has_key(settings: Settings) -> bool:
-    key = settings.sign_key()
+    key = settings.trust.sign_key
     return key is not None and key.is_file()
 
 

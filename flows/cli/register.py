@@ -192,7 +192,7 @@ def list_keys(as_json: AsJson = False) -> None:
     from nightshift.flows.config.settings import load_settings
 
     settings = load_settings()
-    private = settings.sign_key()
+    private = settings.trust.sign_key
     own = SigningKey.load(private).public if private and private.is_file() else None
     trusted = settings.trust_policy().keys
     found = dict.fromkeys([*trusted, *([own] if own else [])])

@@ -141,9 +141,10 @@ def rollback(
     from nightshift.flows.config.job import load_job
     from nightshift.flows.config.resources import current_user, open_ledger
     from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.planning.scheduled_runs import find_partition
 
     _require_reason(reason)
-    wanted = load_job(job).partition_of(partition)
+    wanted = find_partition(load_job(job), partition)
     settings = load_settings()
     with open_ledger(settings) as ledger:
         changed = Pointer(ledger).rollback(
@@ -162,11 +163,12 @@ def history(job: JobName, partition: OfPartition = None, as_json: AsJson = False
     from nightshift.flows.config.job import load_job
     from nightshift.flows.config.resources import open_ledger
     from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.planning.scheduled_runs import find_partition
 
     spec = load_job(job)
     start = end = None
     if partition is not None:
-        wanted = spec.partition_of(partition)
+        wanted = find_partition(spec, partition)
         start, end = wanted.start, wanted.end
     with open_ledger(load_settings()) as ledger:
         changes = Pointer(ledger).changes(job, start, end)

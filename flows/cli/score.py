@@ -37,9 +37,10 @@ def run(
     from nightshift.flows.config.job import load_job
     from nightshift.flows.config.settings import load_settings
     from nightshift.flows.orchestrator.server import prefect_api
+    from nightshift.flows.planning.scheduled_runs import find_partition
 
     settings, spec = load_settings(), load_job(job)
-    cell = spec.partition_of(partition)
+    cell = find_partition(spec, partition)
     with prefect_api(settings.state_dir) as ready:
         from nightshift.flows.report.artifacts import listening
         from nightshift.flows.score import score

@@ -1,12 +1,13 @@
-"""One job file, config/jobs/<job>.yaml: source, model, target, and how to go about it."""
+"""One job file, config/jobs/<job>.yaml: source, model, target and how to score."""
 
 import difflib
 import os
 import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 import pydantic
@@ -22,18 +23,14 @@ from pydantic import (
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.source.source import SourceSpec
 from nightshift.flows.config.checks import Checks
-from nightshift.flows.config.quantities import Budget, Closeness, Duration, MaxRejects, Tolerance
+from nightshift.flows.config.cron import Cron, TimeZone
+from nightshift.flows.config.quantities import Budget, Duration, MaxDistance, MaxRejects, Tolerance
 from nightshift.flows.config.settings import jobs_folder
-from nightshift.flows.config.validation import first_problem, refused
+from nightshift.flows.config.validation import describe_problems, refused
 from nightshift.flows.config.yaml_file import read_yaml
-from nightshift.flows.planning.partitions import (
-    Granularity,
-    Partition,
-    latest_partition,
-    parse_partition,
-    shifted,
-)
-from nightshift.flows.planning.scheduled_runs import Catchup, cron_problem, time_zones
+
+Granularity = Literal["all", "hour", "day", "month"]
+Catchup = Literal["latest", "all", "skip"]
 
 # PostgreSQL cuts names at 63 bytes, and the longest made of a target's is ix_<table>_runs_key.
 _LONGEST_TARGET = 51
@@ -49,32 +46,46 @@ def _not_blank(value: str) -> str:
 _Name = Annotated[str, AfterValidator(_not_blank)]
 
 
-def _known_zone(value: str) -> str:
-    if value not in time_zones():
-        near = difflib.get_close_matches(value, sorted(time_zones()), n=1)
-        remedy = f"Did you mean {near[0]}?" if near else "Write it like America/New_York."
-        raise refused(f"{value!r} is no time zone", remedy)
-    return value
-
-
-_Zone = Annotated[str, AfterValidator(_known_zone)]
-
-
 class _Part(BaseModel):
-    # strict: in YAML `chunk_rows: yes` is no number, and `table: 2013` no name
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # strict: in YAML `chunk_rows: yes` is not a number, and `table: 2013` not a name
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
+
+
+def _one_or_more(schema: dict[str, Any]) -> None:
+    schema["type"] = ["string", "array"]
+
+
+def _or(other: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Let the JSON schema of a mapping accept a short form, too."""
+
+    def extend(schema: dict[str, Any]) -> None:
+        mapping = dict(schema)
+        schema.clear()
+        schema["anyOf"] = [other, mapping]
+
+    return extend
 
 
 class Source(_Part):
     """The rows to score: a table, or a SELECT."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["table"]}, {"required": ["query"]}]}
+    )
+
     table: _Name | None = None
+    """The table or view to score."""
     schema_: _Name | None = Field(None, alias="schema")
+    """The schema of the table; without it, the one that the database looks in by default."""
     query: _Name | None = None
-    key: tuple[_Name, ...] = Field(min_length=1)
-    """The columns that name one row; declared unique in a table, verified in a query."""
+    """A SELECT to score in place of a table."""
+    key: tuple[_Name, ...] = Field(min_length=1, json_schema_extra=_one_or_more)
+    """The column, or the list of columns, that identifies a row. Declared unique in a table,
+    verified in a query."""
     time_column: _Name | None = None
-    """When the row happened; decides the row's partition."""
+    """When the row happened; decides the row's partition. Needed by `partition_by`."""
 
     @field_validator("key", mode="before")
     @classmethod
@@ -103,9 +114,10 @@ class Source(_Part):
 
 
 class Target(_Part):
-    """Where readers find the predictions: a view of this name, over `<name>_runs`."""
+    """Where readers find the predictions."""
 
     table: _Name
+    """The name of a view that Nightshift makes, over its table `<name>_runs`."""
     index_key: bool = False
     """Keep an index on the key alone, for readers who look up single rows."""
 
@@ -114,49 +126,44 @@ class Target(_Part):
     def _fits(cls, value: str) -> str:
         length = len(value.encode())
         if length > _LONGEST_TARGET:
-            problem = f"a name of {length} bytes leaves no room for what is named after it"
+            problem = f"a name of {length} bytes leaves no room for the names derived from it"
             raise refused(problem, f"Take at most {_LONGEST_TARGET}.")
         if value.casefold() == "nightshift" or value.casefold().startswith("nightshift_"):
-            raise refused(f"{value!r} is among the names of Nightshift's ledger", "Take another.")
+            raise refused(f"{value!r} is reserved for Nightshift's ledger", "Take another.")
         return value
 
 
 class Schedule(_Part):
-    """When to score without being asked, and which partition."""
+    """When to score, and which partition."""
 
-    cron: _Name
-    """Five fields: minute, hour, day, month, weekday; `0 3 * * *` is three at night."""
-    timezone: _Zone | None = None
-    """Of the cron line, if it is not the job's."""
+    cron: Cron
+    """Five fields: minute, hour, day, month, weekday. `0 3 * * *` is every day at 3 o'clock."""
+    timezone: TimeZone | None = None
+    """The zone of the cron line, if it is not the job's."""
     offset: int = Field(1, ge=-366, le=366)
-    """1 is the last partition that had ended at the scheduled time, 2 the one before it, and so
-    on; 0 is the one under way then, -1 the next one."""
+    """Which partition: 1 is the last one that has ended at the scheduled time, 2 the one before
+    it, and so on; 0 is the one that contains the scheduled time, -1 the next one."""
     misfire_grace_time: Duration = timedelta(hours=1)
     """A run that starts later than this after its scheduled time counts as missed."""
     catchup: Catchup = "all"
     """Which missed runs are made up for: `all`, only the `latest`, or none (`skip`)."""
     enabled: bool = True
-
-    @field_validator("cron")
-    @classmethod
-    def _is_cron(cls, value: str) -> str:
-        problem = cron_problem(value)
-        if problem is not None:
-            raise refused(problem, "Write it like `0 3 * * *`: minute, hour, day, month, weekday.")
-        return value
+    """`false` pauses the schedule."""
 
 
 class On(_Part):
     """Events after which to score."""
 
     model_promoted: Literal["rescore_latest"] | None = None
-    """The job's model alias was moved: score the latest partition with the new version."""
+    """`rescore_latest`: when the alias of the job's model moves, score the latest partition with
+    the new version."""
     event: _Name | None = None
-    """The name of an event in Prefect's feed, for example of the job that fills the source."""
+    """The name of an event in Prefect's event feed, for example of the job that fills the
+    source."""
     match: dict[str, str] = Field(default_factory=dict)
-    """Labels of the event's resource, all of which it must have."""
+    """Labels that the event's resource must all have."""
     partition: str = "{{ event.payload.partition }}"
-    """Which partition to score then, a template; where it gives nothing, the latest one."""
+    """The partition to score after the event, a template. If it comes out empty: the latest."""
 
     @model_validator(mode="after")
     def _says_when(self) -> Self:
@@ -166,15 +173,18 @@ class On(_Part):
         return self
 
 
-class Challenger(_Part):
-    """Another model, scored beside the job's over the same rows and never shown to readers."""
+class ChallengerConfig(_Part):
+    """Another model, scored over the same rows as the job's, and never shown to readers."""
+
+    model_config = ConfigDict(json_schema_extra=_or({"type": "string"}))
 
     model: _Name
     """`name@challenger`, `name@alias` or `name@7`."""
-    tolerance: Closeness = Tolerance(share=Decimal("0.01"))
-    """How far two predictions may be apart and still agree: 0.05, or 1% for a share of them."""
+    tolerance: MaxDistance = Tolerance(share=Decimal("0.01"))
+    """How far apart two predictions may be and still agree: `0.05`, or `1%` for a share of
+    the champion's."""
     agreement: float | None = Field(None, ge=0, le=1)
-    """The share of rows that must agree before its version may be promoted."""
+    """The share of rows, from 0 to 1, that must agree before its version may be promoted."""
 
     @model_validator(mode="before")
     @classmethod
@@ -183,16 +193,22 @@ class Challenger(_Part):
 
 
 class Shards(_Part):
-    """Key ranges of a partition that are scored side by side, exactly once all together."""
+    """Key ranges of a partition that are scored in parallel and published together."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_or({"type": "integer", "minimum": 1, "maximum": 1000})
+    )
 
     count: int = Field(1, ge=1, le=1000)
+    """How many; `shards: 4` is short for `shards: {count: 4}`."""
     on: Literal["processes", "threads", "dask"] = "processes"
-    """Where: threads suit models that compute without Python's lock; processes and Dask's workers
-    load the model once each."""
+    """What scores them. Threads suit models that release Python's lock; processes and Dask's
+    workers load the model once each."""
     at_once: int | None = Field(None, ge=1)
-    """How many of them at a time; else all, or on this machine as many as it has cores."""
+    """How many at a time. By default all, or on this machine as many as it has cores."""
     address: _Name | None = None
-    """Of a Dask scheduler, like tcp://host:8786; else Dask runs on this machine for the time."""
+    """The Dask scheduler, like `tcp://host:8786`. Without it, Dask runs on this machine, for the
+    duration of the run."""
 
     @model_validator(mode="before")
     @classmethod
@@ -202,7 +218,7 @@ class Shards(_Part):
     @model_validator(mode="after")
     def _address_of_dask(self) -> Self:
         if self.address is not None and self.on != "dask":
-            raise refused(f"{self.on} have no address", "Say `on: dask`.", "address")
+            raise refused(f"{self.on} have no address", "Write `on: dask`.", "address")
         return self
 
     @property
@@ -213,60 +229,75 @@ class Shards(_Part):
 
     @property
     def threads(self) -> int | None:
-        """Threads that each worker's libraries may use; None if that is not ours to say."""
+        """Threads that each worker's libraries may use; None where Dask's operator decides."""
         return None if self.address else max(1, (os.cpu_count() or 1) // self.workers)
 
 
 class Actuals(_Part):
-    """Where it is known later what happened; in the database of the predictions."""
+    """Where the true outcomes are found later, in the database of the predictions."""
 
     table: _Name
+    """A table with the source's key."""
     schema_: _Name | None = Field(None, alias="schema")
+    """The schema of the table."""
     column: _Name
+    """The column with the outcome."""
     output: _Name | None = None
-    """Which prediction to compare with it, if not the first."""
+    """The output to compare with it, if not the first."""
 
 
 class Job(_Part):
     """A table to be scored with a model, partition by partition."""
 
     name: str = ""
-    """The name of its file."""
+    """The name of the file without `.yaml`; need not be written."""
     model: _Name
     """`name` (its champion), `name@alias` or `name@7`."""
     source: Source
+    """The rows to score: a table, or a SELECT."""
     target: Target
+    """Where readers find the predictions."""
     partition_by: Granularity = "all"
-    timezone: _Zone = "UTC"
+    """Score the table hour by hour, day by day or month by month, by `source.time_column`; or
+    `all` rows each time."""
+    timezone: TimeZone = "UTC"
+    """The zone whose clock decides where an hour, a day or a month begins, like
+    `America/New_York`."""
     schedule: Schedule | None = None
+    """When to score, and which partition."""
     on: On | None = None
+    """Events after which to score."""
     retries: int | None = Field(None, ge=0, le=20)
-    """How often a step is tried again after a transient error, if not as the settings say."""
+    """How often a step is tried again after a transient error; by default as the settings say."""
     retry_delay: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """Seconds before the first retry, if not as the settings say; doubled each time."""
+    """Seconds before the first retry, doubled each time; by default as the settings say."""
     timeout: Duration | None = None
-    """How long scoring one partition may take; then the run fails, to be resumed."""
+    """How long scoring one partition may take. Then the run fails; the next one resumes it."""
     checks: Checks = Checks()
-    """What is checked before a run is published."""
+    """What is checked before a run is published; every check has a default."""
     predict_timeout: Duration | None = None
-    """How long one call of the model may take; then its chunk's rows are rejects, or the run fails,
-    if it is the first call or the third such one."""
+    """How long one call of the model may take. Then the rows of its chunk are rejected; the run
+    fails at the first call, or at the third timeout."""
     max_rejects: MaxRejects = Budget()
-    """How many rows may get no prediction, as a count or as a share like 0.1%, before the run is
-    quarantined."""
-    challenger: Challenger | None = None
+    """How many rows may be rejected (get no prediction) before the run is quarantined: a count,
+    or a share like `0.1%`."""
+    challenger: ChallengerConfig | None = None
+    """Another model, scored over the same rows and never shown to readers; `challenger: name@7`
+    is short for `challenger: {model: name@7}`."""
     actuals: Actuals | None = None
+    """Where the true outcomes are found later, for `nightshift evaluate`."""
     shards: Shards = Shards()
+    """Key ranges of a partition that are scored in parallel."""
     keep: int = Field(3, ge=1)
-    """How many of a partition's runs `nightshift clean` leaves, beside those that readers see."""
+    """How many runs of a partition `nightshift clean` keeps, apart from those that readers see."""
     max_parallel: int = Field(1, ge=1, le=16)
-    """How many partitions are scored side by side: by a backfill, if it does not say, and of
-    nights and triggers that come together, of which more wait."""
+    """How many partitions are scored in parallel: by a backfill that does not say otherwise, and
+    by scheduled and triggered runs that come together; further ones wait."""
     chunk_rows: int | None = Field(None, ge=1, le=10_000_000)
-    """Rows read, scored and committed together; left empty, as many as have about 16 MB."""
+    """Rows that are read, scored and committed together; by default about 16 MB of them."""
 
     @model_validator(mode="after")
-    def _time_column_there(self) -> Self:
+    def _has_time_column(self) -> Self:
         if self.partition_by != "all" and self.source.time_column is None:
             problem = f"`partition_by: {self.partition_by}` needs it"
             remedy = "Name the column that says when a row happened."
@@ -274,10 +305,10 @@ class Job(_Part):
         return self
 
     @model_validator(mode="after")
-    def _promotable(self) -> Self:
+    def _has_movable_alias(self) -> Self:
         waits = self.on is not None and self.on.model_promoted is not None
         if waits and self.model.rpartition("@")[2].isdigit():
-            problem = f"the job's model is {self.model}, which no promotion moves"
+            problem = f"the job's model is {self.model}, which no promotion changes"
             name = self.model.partition("@")[0]
             raise refused(problem, f"Name an alias, like {name}@champion.", "on.model_promoted")
         return self
@@ -285,7 +316,7 @@ class Job(_Part):
     @model_validator(mode="after")
     def _challenger_in_one_shard(self) -> Self:
         if self.challenger is not None and self.shards.count > 1:
-            problem = "a challenger is scored beside its champion, in one shard"
+            problem = "a challenger and its champion are scored in one shard"
             raise refused(problem, "Leave out one of the two.", "challenger")
         return self
 
@@ -308,26 +339,17 @@ class Job(_Part):
     def offset(self) -> int:
         return 1 if self.schedule is None else self.schedule.offset
 
-    def partition_due(self, instant: datetime) -> Partition:
-        """The partition that the schedule wants scored at that time."""
-        latest = latest_partition(instant, self.partition_by, self.zone)
-        return shifted(latest, 1 - self.offset, self.partition_by, self.zone)
-
-    def partition_of(self, label: str | None) -> Partition:
-        """The partition of that label, or the one that is due now."""
-        if not label:
-            return self.partition_due(datetime.now(UTC))
-        try:
-            return parse_partition(label, self.partition_by, self.zone)
-        except ValueError as error:
-            remedy = f"The job is partitioned by {self.partition_by!r}."
-            raise ConfigurationError(
-                f"job {self.name!r}", "partition", str(error), remedy
-            ) from error
-
 
 def load_job(name: str) -> Job:
     """Read config/jobs/<name>.yaml. Raises ConfigurationError, naming file, field and remedy."""
+    job = read_job(name)
+    if isinstance(job, Job):
+        return job
+    raise job[0]
+
+
+def read_job(name: str) -> Job | list[ConfigurationError]:
+    """The job, or everything that is wrong with its file."""
     folder = jobs_folder()
     path, names = folder / f"{name}.yaml", job_names(folder)
     if name not in names:  # a name such as ../x is never among them
@@ -337,18 +359,22 @@ def load_job(name: str) -> Job:
         near = difflib.get_close_matches(name, names, n=1)
         remedy = f"Did you mean {near[0]!r}? " if near else ""
         remedy += f"The jobs in {folder} are: {', '.join(names) or 'none'}."
-        raise ConfigurationError(str(path), "", problem, remedy)
+        return [ConfigurationError(str(path), "", problem, remedy)]
     try:
-        job = Job.model_validate({"name": name, **read_yaml(path)})
+        file = read_yaml(path)
+        job = Job.model_validate({"name": name, **file.content})
+    except ConfigurationError as error:
+        return [error]
     except pydantic.ValidationError as error:
-        raise first_problem(str(path), error, Job) from error
+        return describe_problems(error, Job, file.locate)
     if job.name != name:
         problem = f"it is {job.name!r}, but the file is called {path.name}"
-        raise ConfigurationError(str(path), "name", problem, "Leave it out, or rename the file.")
+        remedy = "Leave it out, or rename the file."
+        return [ConfigurationError(file.locate(["name"]), "name", problem, remedy)]
     return job
 
 
 def job_names(folder: Path | None = None) -> list[str]:
-    """The jobs there are, by the names of their files; what an editor leaves beside is none."""
+    """The names of the job files, sorted; an editor's hidden files are left out."""
     files = (folder or jobs_folder()).glob("*.yaml")
     return sorted(file.stem for file in files if _JOB_NAME.fullmatch(file.stem) and file.is_file())

@@ -1,4 +1,4 @@
-"""Limits that a job file gives: a count or a share, `10` or `0.1%`; a length of time, `30m`."""
+"""Quantities of a job file: a count or a share, `10` or `0.1%`; a length of time, `30m`."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from nightshift.flows.config.validation import refused
 
@@ -18,13 +18,13 @@ _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%")
 
 @dataclass(frozen=True)
 class Budget:
-    """How many rows of a run may be rejects: `count` of them, or a `share`, in [0, 1], of all."""
+    """Rows of a run that may be rejected: `count` of them, or a `share`, in [0, 1], of all."""
 
     count: int = 0
     share: Decimal | None = None
 
     def allowed(self, rows: int) -> int:
-        """How many of so many rows may be rejects."""
+        """Of `rows` rows, how many may be rejected."""
         return self.count if self.share is None else int(self.share * rows)
 
     def __str__(self) -> str:
@@ -33,9 +33,9 @@ class Budget:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far two predictions may be apart and still agree: an `amount` in the prediction's own
-    unit, or else a `share` of the champion's. Labels and whole numbers have no shares of them:
-    they agree where they are equal.
+    """How far apart two predictions may be and still agree: an `amount` in the prediction's own
+    unit, or else a `share` of the champion's. With a share, whole numbers and labels agree only
+    where they are equal.
     """
 
     amount: float | None = None
@@ -44,7 +44,7 @@ class Tolerance:
     def near(
         self, one: npt.NDArray[np.float64], moved: npt.NDArray[np.float64], whole: bool
     ) -> npt.NDArray[np.bool_]:
-        """(m,) predictions and how far others are from them -> (m,) whether they agree."""
+        """(m,) predictions and (m,) distances of others from them -> (m,) whether they agree."""
         room: npt.NDArray[np.float64] | float | None = self.amount
         if room is None:
             room = 0.0 if whole else float(self.share) * np.abs(one)
@@ -52,11 +52,6 @@ class Tolerance:
 
     def __str__(self) -> str:
         return _percent(self.share) if self.amount is None else f"{self.amount:g}"
-
-
-def exceeds(budget: Budget, rejects: int, rows: int) -> bool:
-    """Whether so many rejects among so many rows, rejects included, are too many."""
-    return rejects > budget.allowed(rows)
 
 
 def _budget(value: object) -> object:
@@ -87,13 +82,13 @@ def _tolerance(value: object) -> object:
 
 
 def _share(value: object) -> Decimal | None:
-    """`0.1%` -> 0.001; None for what is no share."""
+    """`0.1%` -> 0.001; None for what is not a share."""
     parts = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
     if parts is None:
         return None
-    share = Decimal(parts[1]) / 100  # exactly: 0.7% of 1,000 are 7
+    share = Decimal(parts[1]) / 100  # exact: 0.7% of 1,000 is 7
     if share > 1:
-        raise refused("it is more than all of them", "Write at most 100%.")
+        raise refused("it is more than 100%", "Write at most 100%.")
     return share
 
 
@@ -101,21 +96,44 @@ def _percent(share: Decimal) -> str:
     return f"{(share * 100).normalize():f}%"
 
 
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
 def _duration(value: object) -> object:
     if isinstance(value, timedelta):
         return value
     parts = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if parts is None or int(parts[1]) == 0:
-        raise refused("it is no length of time", "Write it like 90s, 30m, 2h or 1d.")
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    return timedelta(**{units[parts[2]]: int(parts[1])})
+        raise refused("it is not a length of time", "Write it like 90s, 30m, 2h or 1d.")
+    return timedelta(**{_UNITS[parts[2]]: int(parts[1])})
 
 
-MaxRejects = Annotated[Budget, BeforeValidator(_budget), PlainSerializer(str)]
-"""As a job file has it."""
+def _duration_text(value: timedelta) -> str:
+    """The largest unit in which it is a whole number: `90s`, `1h`."""
+    sizes = {unit: timedelta(**{name: 1}) for unit, name in _UNITS.items()}
+    unit = next(unit for unit in "dhms" if not value % sizes[unit])
+    return f"{value // sizes[unit]}{unit}"
 
-Closeness = Annotated[Tolerance, BeforeValidator(_tolerance), PlainSerializer(str)]
-"""As a job file has it."""
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-"""As a job file has it."""
+_SHARE_SCHEMA = {"type": "string", "pattern": r"^\s*[0-9]{1,3}(\.[0-9]{1,9})?\s*%\s*$"}
+_COUNT_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, _SHARE_SCHEMA]}
+_AMOUNT_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, _SHARE_SCHEMA]}
+_DURATION_SCHEMA = {"type": "string", "pattern": r"^(?!0+\s*[smhd])[0-9]{1,6}\s*[smhd]$"}
+
+MaxRejects = Annotated[
+    Budget, BeforeValidator(_budget), PlainSerializer(str), WithJsonSchema(_COUNT_SCHEMA)
+]
+"""`10` rows, or `0.1%` of them."""
+
+MaxDistance = Annotated[
+    Tolerance, BeforeValidator(_tolerance), PlainSerializer(str), WithJsonSchema(_AMOUNT_SCHEMA)
+]
+"""`0.05`, or `1%` of the champion's prediction."""
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(_duration_text, when_used="json"),
+    WithJsonSchema(_DURATION_SCHEMA),
+]
+"""`90s`, `30m`, `2h` or `1d`."""

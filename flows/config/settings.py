@@ -1,16 +1,13 @@
-"""config/nightshift.yaml and the environment, read once and frozen.
+"""config/nightshift.yaml, overridden by the environment; read once and frozen.
 
-`NIGHTSHIFT_STORE__URL=s3://...` overrides `store: {url: ...}` of the file, and so on for every
-setting; an empty variable counts as absent. `NIGHTSHIFT_CONFIG` names another file than
-config/nightshift.yaml. Relative paths count from the project's folder, wherever a process runs.
+`NIGHTSHIFT_CONFIG` names another file. Relative paths start at the project's folder, wherever a
+process runs.
 """
 
-import difflib
 import os
 import re
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
 
 import pydantic
 import sqlalchemy as sa
@@ -19,23 +16,22 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, fi
 from nightshift.adapters.database.embedded import start_embedded
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.store.trust_policy import TrustPolicy
-from nightshift.flows.config.validation import first_problem, known_keys, part, refused
-from nightshift.flows.config.yaml_file import read_yaml
-from nightshift.flows.planning.scheduled_runs import cron_problem, time_zones
+from nightshift.flows.config.cron import Cron, TimeZone
+from nightshift.flows.config.environment import (
+    FILE_VARIABLE,
+    PASSWORD_OF,
+    find_secrets,
+    has_secret,
+    name_variable,
+    read_environment,
+)
+from nightshift.flows.config.validation import describe_problems, refused
+from nightshift.flows.config.yaml_file import YamlFile, read_yaml
 
 EMBEDDED = "embedded"
 
 _PUBLIC_KEY = "ed25519:"
-_PREFIX = "NIGHTSHIFT_"
-_FILE_VARIABLE = f"{_PREFIX}CONFIG"
-_IN_FILE_NEVER = {"database": ("password", "source_password"), "store": ("key", "secret")}
 _PROJECT, _NO_PROJECT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*"), re.compile(r"[^a-z0-9]+")
-_PASSWORD_OF = {"url": "password", "source_url": "source_password"}
-# ...://user:password@host; an @ within the password is told by another one before the host.
-_PASSWORD = re.compile(r"(?s)(?P<before>.*?://[^:/@]*):(?P<password>[^@]*(@[^@/?]*(?=@))*)@")
-# A password, a query, or a part of the path that nobody would remember.
-_SECRET_IN_WEBHOOK = re.compile(r"://[^/]*@|\?|/(?=[\w-]*\d)[\w-]{16,}|/[A-Za-z]{20,}")
-_SECRET_IN_QUERY = re.compile(r"[?&][^=&]*(password|passwd|pwd|secret|token)|pwd(=|%3d)", re.I)
 
 
 class _Part(BaseModel):
@@ -45,41 +41,44 @@ class _Part(BaseModel):
         validate_default=True,
         allow_inf_nan=False,
         hide_input_in_errors=True,  # tracebacks are logged, and it may be a secret
+        use_attribute_docstrings=True,
     )
 
 
 class DatabaseSettings(_Part):
-    """Where tables are read and predictions are kept."""
+    """Where source tables are read and predictions are kept."""
 
     url: str = EMBEDDED
-    """SQLAlchemy URL without its password, or `embedded`: a PostgreSQL in the state folder."""
+    """A SQLAlchemy URL without its password, or `embedded`: a PostgreSQL in the state folder."""
     password: SecretStr | None = None
+    """The password of `url`."""
     source_url: str | None = None
-    """Where the sources are, if not in the same database."""
+    """The database of the source tables, if it is another one."""
     source_password: SecretStr | None = None
+    """The password of `source_url`."""
     schema_: str | None = Field(None, alias="schema")
-    """The schema that holds the ledger and the predictions; the database's default if absent."""
+    """The schema of the ledger and the predictions; by default the database's own."""
     lease: float = Field(60, gt=0)
-    """Seconds of silence after which a run's owner counts as dead."""
+    """Seconds without a heartbeat after which a run's owner counts as dead."""
 
     @field_validator("url", "source_url")
     @classmethod
     def _is_a_database(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None or value == EMBEDDED:
             return value
-        if _PASSWORD.match(value) or _SECRET_IN_QUERY.search(value):
-            password = _PASSWORD_OF[info.field_name or "url"].upper()
-            remedy = f"Set {_PREFIX}DATABASE__{password} in the environment."
+        if has_secret(value):
+            variable = name_variable("database", PASSWORD_OF[info.field_name or "url"])
+            remedy = f"Set {variable} in the environment."
             raise refused("a password must not stand in it", remedy)
         remedy = "Write it as postgresql://user@host:5432/database, or as `embedded`."
         wrong = refused("it is not a database URL", remedy)
         try:
             url = sa.make_url(value)
-            if url.get_backend_name() != "postgres":  # as libpq spells it, and SQLAlchemy does not
+            if url.get_backend_name() != "postgres":  # libpq's name, which SQLAlchemy refuses
                 url.get_dialect()
         except (sa.exc.ArgumentError, ValueError) as error:
             raise wrong from error
-        if url.password is not None:  # SQLAlchemy took an @ further on for the one before a host
+        if url.password is not None:  # a later @ was taken for the one before the host
             raise wrong
         name = url.database or ":memory:"
         in_file = url.get_backend_name() in {"sqlite", "duckdb"}
@@ -89,26 +88,34 @@ class DatabaseSettings(_Part):
 
 
 class StoreSettings(_Part):
-    """Where serialized models are kept: s3://bucket/prefix, or a folder."""
+    """Where models are kept."""
 
     url: str = Field(".nightshift/store", min_length=1)
+    """`s3://bucket/prefix`, or a folder."""
     endpoint_url: str | None = None
+    """The address of an S3-compatible server that is not Amazon's."""
     region: str | None = None
+    """The region of the bucket."""
     ca_bundle: Path | None = None
-    """A file with the certificates that an https endpoint may be signed by; else the system's."""
+    """A file with the certificates to trust for an https endpoint; by default the system's."""
     key: SecretStr | None = None
+    """The access key; without it, the usual places of AWS credentials are searched."""
     secret: SecretStr | None = None
+    """The secret of the access key."""
     connect_timeout: float = Field(3, gt=0)
+    """Seconds to wait for a connection."""
     read_timeout: float = Field(10, gt=0)
+    """Seconds to wait for an answer."""
     retries: int = Field(1, ge=0)
-    """With the timeouts it bounds a request: as they are, a server is missed within 27 seconds."""
+    """How often a request is repeated. With the default timeouts, an unreachable store is an error
+    after 27 seconds."""
     slowest_transfer: float = Field(256 * 1024, gt=0)
-    """Bytes per second; a blob that moves slower is given up."""
+    """Bytes per second; a transfer that is slower is given up."""
 
     @field_validator("url", "endpoint_url")
     @classmethod
     def _has_no_secret(cls, value: str | None) -> str | None:
-        if value is not None and (_PASSWORD.match(value) or _SECRET_IN_QUERY.search(value)):
+        if value is not None and has_secret(value):
             remedy = "Set NIGHTSHIFT_STORE__KEY and NIGHTSHIFT_STORE__SECRET in the environment."
             raise refused("a secret must not stand in it", remedy)
         return value
@@ -129,27 +136,32 @@ class StoreSettings(_Part):
 
 
 class TrustSettings(_Part):
-    """What of the model store may be opened; `adapters.store.trust_policy` says what each does.
-
-    In a variable, several values are parted by commas.
-    """
+    """Which models may be opened. In a variable, separate several values by commas."""
 
     adapters: frozenset[str] | None = None
+    """The only adapters that may be used, like `sklearn` or `onnx`; by default all."""
     classes: frozenset[str] = frozenset()
+    """Model classes of your own that may be opened, as `package.module:Class`."""
     pickle: Literal["never", "signed", "always"] = "signed"
+    """Whether formats that can run code, like pickles, may be read: `signed` asks for the
+    signature of a trusted key."""
     unsigned: bool = True
+    """Whether models of other formats may be opened without a signature."""
     keys_: tuple[str, ...] = Field((), alias="keys")  # dict(...) would call a `keys`
-    """Trusted public keys: `ed25519:...`, or a file that holds one."""
+    """Trusted public keys: each `ed25519:...`, or a file that holds one."""
     sign_key: Path | None = None
-    """The private key that this machine signs with: a file."""
+    """The file with the private key that signs the models registered here."""
     version_skew: Literal["error", "warn", "allow"] = "warn"
+    """What to do if the installed ML library's version is not the one that saved the model."""
     max_blob_bytes: int = Field(4 * 1024**3, gt=0)
+    """The largest model, in bytes, that may be opened."""
     trusted_types: frozenset[str] = frozenset()
+    """Types that a skops file may contain, in addition to those that skops trusts."""
 
     @field_validator("adapters", "classes", "keys_", "trusted_types", mode="before")
     @classmethod
-    def _parted(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    def _split(cls, value: object) -> object:
+        return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
 
     @field_validator("keys_")
     @classmethod
@@ -165,41 +177,26 @@ class TrustSettings(_Part):
 class RetentionSettings(_Part):
     """When old predictions are deleted; each job's `keep` says how many runs stay."""
 
-    cron: str = "30 12 * * *"
-    """Five fields, as in a job's schedule; by default at noon, away from the nights."""
-    timezone: str = "UTC"
+    cron: Cron = "30 12 * * *"
+    """Five fields: minute, hour, day, month, weekday."""
+    timezone: TimeZone = "UTC"
+    """The zone of the cron line."""
     enabled: bool = True
-
-    @field_validator("cron")
-    @classmethod
-    def _is_cron(cls, value: str) -> str:
-        problem = cron_problem(value)
-        if problem is not None:
-            raise refused(
-                problem, "Write it like `30 12 * * *`: minute, hour, day, month, weekday."
-            )
-        return value
-
-    @field_validator("timezone")
-    @classmethod
-    def _is_zone(cls, value: str) -> str:
-        if value not in time_zones():
-            raise refused(f"{value!r} is no time zone", "Write it like America/New_York.")
-        return value
+    """`false`: only `nightshift clean` deletes."""
 
 
 class AlertSettings(_Part):
-    """Who is told when a night fails, is quarantined or does not begin."""
+    """Who is notified when a run fails, is quarantined or does not start."""
 
     webhook: SecretStr | None = None
-    """A URL that takes JSON by POST; in the environment, if it holds a secret."""
+    """A URL that takes JSON by POST. A URL with a secret belongs in the environment."""
     late_after: float = Field(600, ge=10)
-    """Seconds that a run may be late before that is told."""
+    """Seconds after its scheduled time at which a run that has not started is reported."""
 
     @field_validator("webhook")
     @classmethod
     def _is_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None or not value.get_secret_value():  # a variable that was left empty
+        if value is None or not value.get_secret_value():  # a variable left empty
             return None
         if not re.match(r"https?://[^/\s]+\S*$", value.get_secret_value()):
             remedy = "Write it like https://alerts.example.com/nightshift."
@@ -208,18 +205,23 @@ class AlertSettings(_Part):
 
 
 class Settings(_Part):
-    """All settings."""
+    """The settings of a project."""
 
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    """Where source tables are read and predictions are kept."""
     store: StoreSettings = Field(default_factory=StoreSettings)
+    """Where models are kept."""
     trust: TrustSettings = Field(default_factory=TrustSettings)
+    """Which models may be opened."""
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    """When old predictions are deleted."""
     alerts: AlertSettings = Field(default_factory=AlertSettings)
+    """Who is notified when a run fails, is quarantined or does not start."""
     project: str = ""
-    """Tells what this project registers with a Prefect server from what others do: small letters,
-    digits and dashes. Left empty: after the folder that it is in."""
+    """The name under which a Prefect server shared with other projects knows this one: lowercase
+    letters, digits and dashes. By default the name of the folder."""
     state_dir: Path = Path(".nightshift")
-    """For the embedded database, the local Prefect server and the cache of models."""
+    """The folder of the embedded database, the local Prefect server and the cached models."""
     retries: int = Field(3, ge=0)
     """How often a step is tried again after a transient error."""
     retry_delay: float = Field(5, ge=0)
@@ -229,7 +231,9 @@ class Settings(_Part):
     @classmethod
     def _after_its_folder(cls, value: str, info: ValidationInfo) -> str:
         if value and not _PROJECT.fullmatch(value):
-            raise refused(f"{value!r} is no project's name", "Use small letters, digits, dashes.")
+            raise refused(
+                f"{value!r} is not a valid name", "Use lowercase letters, digits and dashes."
+            )
         folder = _NO_PROJECT.sub("-", _root(info).name.casefold()).strip("-")
         return value or folder or "nightshift"
 
@@ -239,16 +243,12 @@ class Settings(_Part):
         return _root(info) / value
 
     def store_url(self) -> str:
-        """Where models are kept. A folder, as against a URL, is created if it is missing."""
+        """Where models are kept, as a URL. A missing folder is created."""
         if "://" in self.store.url:
             return self.store.url
         folder = Path(self.store.url)
         folder.mkdir(parents=True, exist_ok=True)
         return folder.as_uri()
-
-    def sign_key(self) -> Path | None:
-        """The file with this machine's private key, which need not be there yet."""
-        return self.trust.sign_key
 
     def trust_policy(self) -> TrustPolicy:
         """What may be opened. Raises ConfigurationError for a key that cannot be read."""
@@ -256,7 +256,7 @@ class Settings(_Part):
         return TrustPolicy(**chosen, keys=tuple(_public_key(key) for key in self.trust.keys_))
 
     def target_url(self) -> sa.URL:
-        """Where predictions are kept. Starts the embedded database if that is the place."""
+        """Where predictions are kept. Starts the embedded database if it is that one."""
         return self._url(self.database.url, self.database.password)
 
     def source_url(self) -> sa.URL:
@@ -272,49 +272,79 @@ class Settings(_Part):
 
 
 def load_settings() -> Settings:
-    """Read the settings. Raises ConfigurationError, naming file or variable, and remedy."""
+    """Read the settings. Raises ConfigurationError, naming file or variable, and remedy.
+
+    The errors are raised without their cause, which holds what was given, perhaps a secret: Dask
+    pickles an error's cause with it.
+    """
+    settings = read_settings()
+    if isinstance(settings, Settings):
+        return settings
+    raise settings[0]
+
+
+def read_settings() -> Settings | list[ConfigurationError]:
+    """The settings, or everything that is wrong with the file, or else with the environment."""
     path = settings_file()
     if not path.is_file():
         problem = "there is no such file" + ("" if path.is_absolute() else f" in {Path.cwd()}")
-        remedy = f"Run this in your project's folder, or name the file in {_FILE_VARIABLE}."
-        raise ConfigurationError(str(path), "", problem, remedy)
-    content = read_yaml(path)
-    _refuse_secrets(path, content)
+        remedy = "Run `nightshift init` here, or go to the folder of your project."
+        if path.is_absolute() or os.environ.get(FILE_VARIABLE):
+            remedy = f"Correct {FILE_VARIABLE}, which names it."
+        return [ConfigurationError(str(path), "", problem, remedy)]
+    try:
+        file = read_yaml(path)
+    except ConfigurationError as error:
+        return [error]
     folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 - resolve() would follow links
     context = {"root": folder.parent if folder.name == "config" else folder}
-    merged: dict[str, Any] = {"database": {}, "store": {}, "trust": {}, **content}
-    settings = _validated(merged, context, str(path))
-    environment = _environment()
+    settings = _validate(file, file.content, context)
+    secrets = find_secrets(file)
+    if secrets:  # of which no other error may show the value
+        named = {secret.field for secret in secrets}
+        others = settings if isinstance(settings, list) else []
+        return [*secrets, *(error for error in others if error.field not in named)]
+    if isinstance(settings, list):
+        return settings
+    try:
+        environment = read_environment(Settings)
+    except ConfigurationError as error:
+        return [error]
+    if not environment:
+        return settings
+    merged = dict(file.content)
     for name, value in environment.items():
         both = isinstance(value, dict) and isinstance(merged.get(name), dict)
         merged[name] = {**merged[name], **value} if both else value
-    return _validated(merged, context, None) if environment else settings
+    return _validate(None, merged, context)
 
 
-def _validated(merged: dict[str, Any], context: dict[str, Any], path: str | None) -> Settings:
-    """Raises ConfigurationError for a field of the file, or, without a path, for a variable.
-
-    It is raised without its cause, which holds what was given, perhaps a secret: with Dask at hand
-    an error's cause is pickled with it.
-    """
+def _validate(
+    file: YamlFile | None, content: dict[str, Any], context: dict[str, Any]
+) -> Settings | list[ConfigurationError]:
+    """The problems are of the file, or, without one, of the environment."""
+    # Their relative paths start at the root even where the file names none of them.
+    sections: dict[str, Any] = {"database": {}, "store": {}, "trust": {}}
     try:
-        return Settings.model_validate(merged, context=context)
+        return Settings.model_validate({**sections, **content}, context=context)
     except pydantic.ValidationError as error:
-        found = first_problem(path or "the environment", error, Settings)
-    if path is None:
-        variable = _PREFIX + found.field.replace(".", "__").upper()
-        found = ConfigurationError(found.place, variable, found.problem, found.remedy)
-    raise found
+        if file is not None:
+            return describe_problems(error, Settings, file.locate)
+        found = describe_problems(error, Settings, lambda _: "the environment")
+        return [
+            ConfigurationError(e.place, name_variable(*e.field.split(".")), e.problem, e.remedy)
+            for e in found
+        ]
 
 
 def jobs_folder() -> Path:
-    """The folder `jobs` beside nightshift.yaml."""
+    """The folder `jobs` next to nightshift.yaml."""
     return settings_file().parent / "jobs"
 
 
 def settings_file() -> Path:
-    """Where the settings are, from here: nightshift.yaml, or what NIGHTSHIFT_CONFIG names."""
-    return Path(os.environ.get(_FILE_VARIABLE) or "config/nightshift.yaml")
+    """nightshift.yaml, or the file that NIGHTSHIFT_CONFIG names."""
+    return Path(os.environ.get(FILE_VARIABLE) or "config/nightshift.yaml")
 
 
 def _public_key(key: str) -> str:
@@ -330,66 +360,3 @@ def _public_key(key: str) -> str:
 
 def _root(info: ValidationInfo) -> Path:
     return info.context["root"] if info.context else Path.cwd()
-
-
-# --- the environment ----------------------------------------------------------------------------
-
-
-def _environment() -> dict[str, Any]:
-    """NIGHTSHIFT_STORE__URL=x and so on -> {"store": {"url": "x"}}.
-
-    A database URL may have its password here; it is moved to where it is never shown. Raises
-    ConfigurationError for a misspelt variable; others (Kubernetes makes some) are left alone.
-    """
-    found: dict[str, Any] = {}
-    for variable, value in sorted(os.environ.items()):
-        name = variable.removeprefix(_PREFIX)
-        if name == variable or variable == _FILE_VARIABLE or not value:
-            continue
-        section, _, field = name.lower().partition("__")
-        if section not in Settings.model_fields:
-            _refuse_misspelt(name)
-        elif not field:
-            found[section] = value
-        elif isinstance(found.setdefault(section, {}), dict):
-            found[section][field] = value
-    database = found.get("database")
-    if isinstance(database, dict):
-        for name, password in _PASSWORD_OF.items():
-            match = _PASSWORD.match(database.get(name, ""))
-            if match is not None:
-                database[name] = f"{match['before']}@{database[name][match.end() :]}"
-                database.setdefault(password, unquote(match["password"]))
-    return found
-
-
-def _refuse_misspelt(name: str) -> None:
-    known = ["CONFIG"]
-    for section, field in Settings.model_fields.items():
-        inner = known_keys(Settings, [section]) if part(field.annotation) else [""]
-        known += ["__".join(filter(None, (section, key))).upper() for key in inner]
-    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
-    if near:
-        problem, remedy = "there is no such setting", f"Did you mean {_PREFIX}{near[0]}?"
-        raise ConfigurationError("the environment", f"{_PREFIX}{name}", problem, remedy)
-
-
-# --- what is refused ----------------------------------------------------------------------------
-
-
-def _refuse_secrets(path: Path, content: dict[str, Any]) -> None:
-    """A file is copied, mailed and committed; a secret belongs in the environment."""
-    for section, names in _IN_FILE_NEVER.items():
-        values = content.get(section)
-        for name in names:
-            if isinstance(values, dict) and name in values:
-                variable = f"{_PREFIX}{section.upper()}__{name.upper()}"
-                problem = "a secret must not stand in a file"
-                remedy = f"Set {variable} in the environment."
-                raise ConfigurationError(str(path), f"{section}.{name}", problem, remedy)
-    alerts = content.get("alerts")
-    webhook = alerts.get("webhook") if isinstance(alerts, dict) else None
-    if isinstance(webhook, str) and _SECRET_IN_WEBHOOK.search(webhook):
-        problem = "a webhook's URL with a secret must not stand in a file"
-        remedy = f"Set {_PREFIX}ALERTS__WEBHOOK in the environment."
-        raise ConfigurationError(str(path), "alerts.webhook", problem, remedy)

@@ -181,7 +181,7 @@ def _keys(settings: Settings) -> Findings:
     elif settings.trust.pickle == "signed":
         told = "no key is trusted: models whose format can run code cannot be opened"
         yield Finding("keys", "warn", told, "Name the signer's public key in trust.keys.")
-    path = settings.sign_key()
+    path = settings.trust.sign_key
     if path is None or not path.is_file():
         yield Finding("keys", "ok", "no private key: what is registered here is not signed")
         return

@@ -1,4 +1,4 @@
-"""The plan of a backfill: for each partition, whether it is to be scored, and why. Pure."""
+"""The plan of a backfill: for each partition, whether to score it, and why. Pure."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -19,7 +19,7 @@ Order = Literal["oldest_first", "newest_first"]
 
 
 def plan_steps(
-    cells: Iterable[Partition],
+    partitions: Iterable[Partition],
     facts: PartitionStatus,
     reprocess: Reprocess,
     model: tuple[str, int],
@@ -28,71 +28,72 @@ def plan_steps(
 ) -> list[Step]:
     """One step for each partition, in the order given.
 
-    `due` says when a partition is complete: one that is not so by `now` is left alone, and what
-    was scored before it was so counts as missing. `model` is the name and version to score with.
+    `due` gives the time at which a partition is complete: one that is not complete by `now` is
+    skipped, and one that was scored before it was complete counts as missing. `model` is the name
+    and version to score with.
     """
     steps = []
-    for position, cell in enumerate(cells):
-        if due(cell) > now:
-            wanted, reason = False, f"it is not due before {due(cell):%Y-%m-%d %H:%M} UTC"
+    for position, partition in enumerate(partitions):
+        if due(partition) > now:
+            needed, reason = False, f"it is not due before {due(partition):%Y-%m-%d %H:%M} UTC"
         else:
-            wanted, reason = _need(cell, facts, reprocess, model, due(cell))
-        state = WAITING if wanted else SKIPPED
-        steps.append(Step(position, cell.label, cell.start, cell.end, state, reason))
+            needed, reason = _decide(partition, facts, reprocess, model, due(partition))
+        state = WAITING if needed else SKIPPED
+        steps.append(Step(position, partition.label, partition.start, partition.end, state, reason))
     return steps
 
 
-def _need(
-    cell: Partition,
+def _decide(
+    partition: Partition,
     facts: PartitionStatus,
     reprocess: Reprocess,
     model: tuple[str, int],
     due: datetime,
 ) -> tuple[bool, str]:
-    pieces = _pieces_of(cell, facts.ranges)
-    missing = _missing(cell, pieces, due)
-    published = _published(pieces)
+    ranges = _select_ranges(partition, facts.ranges)
+    missing = _find_gap(partition, ranges, due)
+    published = _describe_published(ranges)
     if reprocess == "all":
         return True, missing or f"again, though {published}"
     if reprocess == "failed":
-        failure = (facts.failures or {}).get(cell.label)
+        failure = (facts.failures or {}).get(partition.label)
         if failure is None:
             return False, missing or published
-        if not missing and all(piece.published_at > failure.at for piece in pieces):
+        if not missing and all(each.published_at > failure.at for each in ranges):
             return False, f"{published} since it failed"
         return True, f"it failed: {failure.reason}"
     if reprocess == "stale_model":
         if missing:
             return False, missing
-        stale = any((piece.model_name, piece.model_version) != model for piece in pieces)
+        stale = any((each.model_name, each.model_version) != model for each in ranges)
         return stale, published
     return bool(missing), missing or published
 
 
-def _pieces_of(cell: Partition, pieces: Iterable[PublishedRange]) -> list[PublishedRange]:
-    start, end = cell.start or BEGINNING, cell.end or END
-    return [piece for piece in pieces if piece.start < end and piece.end > start]
+def _select_ranges(partition: Partition, ranges: Iterable[PublishedRange]) -> list[PublishedRange]:
+    start, end = partition.start or BEGINNING, partition.end or END
+    return [each for each in ranges if each.start < end and each.end > start]
 
 
-def _missing(cell: Partition, pieces: list[PublishedRange], due: datetime) -> str | None:
-    """What readers lack of the partition, or None."""
-    if not pieces:
+def _find_gap(partition: Partition, ranges: list[PublishedRange], due: datetime) -> str | None:
+    """What readers do not have of the partition, or None."""
+    if not ranges:
         return "not published yet"
-    reached = cell.start or BEGINNING
-    for piece in pieces:
-        if piece.start > reached:
+    reached = partition.start or BEGINNING
+    for each in ranges:
+        if each.start > reached:
             break
-        reached = piece.end
-    if reached < (cell.end or END):
+        reached = each.end
+    if reached < (partition.end or END):
         return "published in part only"
-    early = next((piece for piece in pieces if piece.started_at < due), None)
+    early = next((each for each in ranges if each.started_at < due), None)
     if early is not None:
         return f"run {early.run_id} scored it before it was complete"
     return None
 
 
-def _published(pieces: list[PublishedRange]) -> str:
+def _describe_published(ranges: list[PublishedRange]) -> str:
     runs = dict.fromkeys(
-        f"run {piece.run_id} with {piece.model_name}@{piece.model_version}" for piece in pieces
+        f"run {each.run_id} with {each.model_name}@{each.model_version}" for each in ranges
     )
     return f"published by {', '.join(list(runs)[:3])}"

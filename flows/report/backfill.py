@@ -24,7 +24,7 @@ from nightshift.adapters.ledger.backfills import (
     Backfills,
     Step,
 )
-from nightshift.flows.planning.partitions import Granularity
+from nightshift.flows.config.job import Granularity
 from nightshift.flows.report.artifacts import artifact_key, current_listener
 from nightshift.flows.report.partition_calendar import data_uri, draw
 from nightshift.flows.text import cut, in_full

@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from nightshift.flows.planning.partitions import Granularity
+from nightshift.flows.config.job import Granularity
 
 # From the least to the most that a person should know about; each with colour and mark.
 STATES = {

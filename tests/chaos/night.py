@@ -146,6 +146,7 @@ def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
     from nightshift.flows.config.job import load_job
     from nightshift.flows.config.resources import open_resources
     from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.planning.scheduled_runs import find_partition
     from nightshift.flows.score import audit, check_places, load_model, score_rows
     from nightshift.flows.scoring.context import RunContext, sharing
 
@@ -166,7 +167,7 @@ def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
         with open_resources(settings, spec) as desk:
             predictions = again(lambda: check_places.fn(desk, served.manifest))
             common = RunContext(desk, predictions, served, alone=False)  # no artifacts
-            cell, owner = spec.partition_of(partition), new_owner()
+            cell, owner = find_partition(spec, partition), new_owner()
             with sharing(common):
                 run, result = again(lambda: score_rows.fn(cell, owner))
                 again(lambda: audit.fn(cell, run, result))

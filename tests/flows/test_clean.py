@@ -145,8 +145,8 @@ def test_it_is_deployed_with_the_jobs(project: Project, prefect: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"cron": "0 25 * * *"}, "retention.cron: '25' is no hour"),
-        ({"timezone": "Berlin"}, "retention.timezone: 'Berlin' is no time zone"),
+        ({"cron": "0 25 * * *"}, "retention.cron: '25' is not a valid hour"),
+        ({"timezone": "Berlin"}, "retention.timezone: 'Berlin' is not a time zone"),
         ({"keep": 3}, "retention.keep: unknown key"),
     ],
 )

@@ -30,7 +30,7 @@ from nightshift.flows.checks.audit import (
     require_checks,
 )
 from nightshift.flows.cli.demo import _flights
-from nightshift.flows.config.validation import first_problem
+from nightshift.flows.config.validation import describe_problems
 from watched import Hanging
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -724,7 +724,7 @@ def test_what_cannot_be_meant_is_one_clear_error(text: str, says: str) -> None:
     with pytest.raises(pydantic.ValidationError) as caught:
         checks(text)
     with pytest.raises(ConfigurationError, match=says):
-        raise first_problem("job.yaml", caught.value, Checks)
+        raise describe_problems(caught.value, Checks, lambda path: "job.yaml")[0]
 
 
 def test_profiles_from_before_and_columns_that_came_later_do_not_matter() -> None:

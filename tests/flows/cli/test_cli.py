@@ -89,7 +89,11 @@ def test_lists_have_a_name_of_their_own(project: Project, nightshift: Nightshift
     ("arguments", "code", "text"),
     [
         (["run", "nope"], 2, "nope.yaml: there is no such job. The jobs in .* are: orders."),
-        (["run", "orders", "--partition", "tuesday"], 2, "'tuesday' is no day: write it like"),
+        (
+            ["run", "orders", "--partition", "tuesday"],
+            2,
+            "'tuesday' is not a valid day: write it like",
+        ),
         (["run", "orders", "--partition", "all"], 1, "'doubler' is not in the model store|doubler"),
         (["predict", "orders", "--row", "{"], 1, "doubler"),
         (["promote", "doubler", "7"], 1, "doubler"),

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.source.source import SourceSpec
 from nightshift.flows.config.job import Job, job_names, load_job
-from nightshift.flows.planning.partitions import latest_partition, parse_partition
+from nightshift.flows.planning.partitions import find_latest_partition, parse_partition
+from nightshift.flows.planning.scheduled_runs import find_due_partition, find_partition
 
 ROOT = Path(__file__).parents[3]
 JOB: dict[str, Any] = {
@@ -129,14 +131,16 @@ def test_a_job_does_not_change(write: Write) -> None:
 def test_which_partition(write: Write) -> None:
     write(timezone="America/New_York")
     job = load_job("orders")
-    assert job.partition_of("2013-10-01") == parse_partition("2013-10-01", "day", job.zone)
-    assert job.partition_of("all").start is None
-    now = job.partition_of(None)
+    assert find_partition(job, "2013-10-01") == parse_partition("2013-10-01", "day", job.zone)
+    assert find_partition(job, "all").start is None
+    now = find_partition(job, None)
     assert now.start is not None
     assert now.end is not None
-    assert now == latest_partition(now.end, "day", job.zone)
-    with pytest.raises(ConfigurationError, match="'today' is no day: write it like") as raised:
-        job.partition_of("today")
+    assert now == find_latest_partition(now.end, "day", job.zone)
+    with pytest.raises(
+        ConfigurationError, match="'today' is not a valid day: write it like"
+    ) as raised:
+        find_partition(job, "today")
     assert (raised.value.place, raised.value.field) == ("job 'orders'", "partition")
 
 
@@ -199,24 +203,34 @@ TOO_LONG = "ä" * 26  # 52 bytes
         ({"source__time_column": ""}, "source.time_column", "it is empty", "Fill it in"),
         ({"target__table": ""}, "target.table", "it is empty", "Fill it in"),
         ({"target__table": TOO_LONG}, "target.table", "a name of 52 bytes", "Take at most 51."),
-        ({"target__table": "nightshift"}, "target.table", "Nightshift's ledger", "Take another."),
+        (
+            {"target__table": "nightshift"},
+            "target.table",
+            "reserved for Nightshift's ledger",
+            "Take another.",
+        ),
         ({"target__table": "Nightshift_Runs"}, "target.table", "ledger", "Take another."),
         ({"target__index_key": "yes"}, "target.index_key", "valid boolean (found 'yes')", "."),
         ({"target__index_key": 1}, "target.index_key", "valid boolean (found 1)", "."),
         ({"partition_by": "week"}, "partition_by", "'hour', 'day' or 'month' (found 'week')", "."),
         ({"partition_by": "Day"}, "partition_by", "'hour', 'day' or 'month' (found 'Day')", "."),
-        ({"timezone": "Mars"}, "timezone", "'Mars' is no time zone", "Write it like America/New_"),
-        ({"timezone": "America"}, "timezone", "'America' is no time zone", "Did you mean"),
-        ({"timezone": ""}, "timezone", "'' is no time zone", "Write it like America/New_York."),
-        ({"timezone": "UTC "}, "timezone", "'UTC ' is no time zone", "Did you mean UTC?"),
-        ({"timezone": "../UTC"}, "timezone", "'../UTC' is no time zone", "Did you mean UTC?"),
-        ({"timezone": "/etc/passwd"}, "timezone", "'/etc/passwd' is no time zone", "."),
-        ({"timezone": "localtime"}, "timezone", "'localtime' is no time zone", "."),
-        ({"timezone": "Zürich"}, "timezone", "'Zürich' is no time zone", "."),
+        (
+            {"timezone": "Mars"},
+            "timezone",
+            "'Mars' is not a time zone",
+            "Write it like America/New_",
+        ),
+        ({"timezone": "America"}, "timezone", "'America' is not a time zone", "Did you mean"),
+        ({"timezone": ""}, "timezone", "'' is not a time zone", "Write it like America/New_York."),
+        ({"timezone": "UTC "}, "timezone", "'UTC ' is not a time zone", "Did you mean UTC?"),
+        ({"timezone": "../UTC"}, "timezone", "'../UTC' is not a time zone", "Did you mean UTC?"),
+        ({"timezone": "/etc/passwd"}, "timezone", "'/etc/passwd' is not a time zone", "."),
+        ({"timezone": "localtime"}, "timezone", "'localtime' is not a time zone", "."),
+        ({"timezone": "Zürich"}, "timezone", "'Zürich' is not a time zone", "."),
         (
             {"timezone": "America/new_york"},
             "timezone",
-            "'America/new_york' is no time zone",
+            "'America/new_york' is not a time zone",
             "Did you mean America/New_York?",
         ),
         ({"timezone": 1}, "timezone", "it should be a valid string (found 1)", "Correct it."),
@@ -227,7 +241,7 @@ TOO_LONG = "ä" * 26  # 52 bytes
         ({"chunk_rows": "100"}, "chunk_rows", "valid integer (found '100')", "Correct it."),
         ({"chunk_rows": 1.5}, "chunk_rows", "valid integer (found 1.5)", "Correct it."),
         ({"retry_delay": float("nan")}, "retry_delay", "(found nan)", "Correct it."),
-        ({"timeout": 30}, "timeout", "it is no length of time", "Write it like 90s, 30m, 2h or"),
+        ({"timeout": 30}, "timeout", "it is not a length of time", "Write it like 90s, 30m, 2h or"),
         ({"schedule__cron": "at three"}, "schedule.cron", "", "Write it like `0 3 * * *`"),
         ({"name": "other"}, "name", "it is 'other', but the file is called orders.yaml", "Leave"),
         ({"name": ""}, "name", "it is '', but the file is called orders.yaml", "Leave it out"),
@@ -240,10 +254,12 @@ def test_what_a_job_may_not_say(
 ) -> None:
     write(**changes)
     error = refused()
-    assert (error.place, error.field) == ("config/jobs/orders.yaml", field)
+    assert error.field == field
+    where = re.fullmatch(r"config/jobs/orders\.yaml(, line \d+)?", error.place)
+    assert where is not None
     assert problem in error.problem
     assert remedy in error.remedy
-    assert str(error).startswith(f"config/jobs/orders.yaml: {field}: ")
+    assert str(error).startswith(f"{error.place}: {field}: ")
 
 
 @pytest.mark.parametrize(
@@ -251,17 +267,17 @@ def test_what_a_job_may_not_say(
     [
         ("", "it is required"),
         ("- a", "it holds a list, not keys and values"),
-        ("model: m\nmodel: n", "the key model is there twice"),
+        ("model: m\nmodel: n", "the key model appears twice"),
         ("model: {", "it cannot be read as YAML"),
-        ("1: x", "the key 1 is no text; put it in quotes"),
-        ("source: {1: x}", "the key 1 is no text; put it in quotes"),
+        ("1: x", "the key 1 must be a string; quote it"),
+        ("source: {1: x}", "the key 1 must be a string; quote it"),
         ("partition_by: 2013-13-01", "it cannot be read as YAML"),
     ],
 )
 def test_what_a_job_file_may_not_be(content: str, problem: str, write: Write) -> None:
     write(content)
     error = refused()
-    assert error.place == "config/jobs/orders.yaml"
+    assert error.place.startswith("config/jobs/orders.yaml")
     assert problem in error.problem
 
 
@@ -275,7 +291,7 @@ def test_what_a_job_file_may_not_be(content: str, problem: str, write: Write) ->
         ("target__table", "nightshifts"),
         ("timezone", "Etc/GMT+12"),
         ("timezone", "EST5EDT"),
-        ("partition", "all"),
+        ("partition_by", "all"),
     ],
 )
 def test_what_is_just_right(accepted: str, value: Any, write: Write) -> None:
@@ -386,7 +402,7 @@ def test_due_partitions_follow_each_other(write: Write) -> None:
     job = load_job("orders")
     begin = parse_partition("2023-04-20", "day", job.zone).start
     assert begin is not None
-    due = [job.partition_due(begin + timedelta(days=day, hours=5)) for day in range(14)]
+    due = [find_due_partition(job, begin + timedelta(days=day, hours=5)) for day in range(14)]
     assert due[0].label == "2023-04-18"
     for earlier, later in itertools.pairwise(due):
         assert earlier.end == later.start

@@ -43,17 +43,17 @@ def piece(
     return PublishedRange(FIRST + start * DAY, FIRST + end * DAY, run_id, *model, begun, published)
 
 
-def end_of(cell: Partition) -> datetime:
-    return cell.end or FIRST
+def end_of(partition: Partition) -> datetime:
+    return partition.end or FIRST
 
 
 def decide(
     facts: PartitionStatus,
     reprocess: Reprocess = "missing",
-    cells: Sequence[Partition] = (day(0),),
+    partitions: Sequence[Partition] = (day(0),),
     now: datetime = LATER,
 ) -> list[Step]:
-    return plan_steps(cells, facts, reprocess, MODEL, end_of, now)
+    return plan_steps(partitions, facts, reprocess, MODEL, end_of, now)
 
 
 def decision(facts: PartitionStatus, reprocess: Reprocess = "missing") -> tuple[str, str]:
@@ -120,12 +120,12 @@ def test_the_whole_table_is_missing_until_no_instant_is() -> None:
         ((piece(0, 1),), WAITING),
         ((PublishedRange(BEGINNING, END, 1, *MODEL, LATER, LATER),), SKIPPED),
     ]:
-        (step,) = decide(PartitionStatus(pieces), cells=[whole])
+        (step,) = decide(PartitionStatus(pieces), partitions=[whole])
         assert step.state == state
 
 
 def test_steps_are_in_the_order_given() -> None:
-    steps = decide(NOTHING, cells=[day(2), day(0), day(1)])
+    steps = decide(NOTHING, partitions=[day(2), day(0), day(1)])
     assert [step.position for step in steps] == [0, 1, 2]
     assert [step.partition for step in steps] == ["2024-03-03", "2024-03-01", "2024-03-02"]
     assert (steps[0].start, steps[0].end) == (day(2).start, day(2).end)
@@ -140,7 +140,7 @@ def test_missing_is_what_the_published_pieces_do_not_cover(
     kept = [span for span in pairwise(edges) if span[0] < span[1] and data.draw(st.booleans())]
     covered = {hour for start, end in kept for hour in range(start, end)}
     facts = PartitionStatus(tuple(piece(start / 24, end / 24) for start, end in kept))
-    steps = decide(facts, cells=[day(0), day(1)])
+    steps = decide(facts, partitions=[day(0), day(1)])
     for number, step in enumerate(steps):
         hours = set(range(24 * number, 24 * number + 24))
         assert (step.state == SKIPPED) == (hours <= covered)

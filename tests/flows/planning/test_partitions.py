@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from nightshift.flows.planning.partitions import (
     Granularity,
     Partition,
-    latest_partition,
+    find_latest_partition,
+    list_partitions,
     parse_partition,
-    partitions_between,
-    shifted,
+    shift_partition,
 )
 
 INSTANT, MINUTE, HOUR, DAY = (
@@ -64,7 +64,7 @@ CHANGES = [  # zone, and a local day about which its clocks change
     ("Africa/Monrovia", date(1972, 1, 7)),
     ("Antarctica/Troll", date(2013, 10, 27)),
 ]
-GRIDS: list[Granularity] = ["hour", "day", "month"]
+GRANULARITIES: list[Granularity] = ["hour", "day", "month"]
 
 UTC_ZONE = ZoneInfo("UTC")
 LONG_AGO, LONG_AFTER = datetime.fromisoformat("1800-01-01"), datetime.fromisoformat("2200-01-01")
@@ -72,7 +72,7 @@ LONG_AGO, LONG_AFTER = datetime.fromisoformat("1800-01-01"), datetime.fromisofor
 odd_zones = st.sampled_from(sorted(ODD))
 all_zones = st.sampled_from(sorted(available_timezones() - {"localtime"}))
 zones = st.builds(ZoneInfo, st.one_of(odd_zones, all_zones))
-grids = st.sampled_from(GRIDS)
+grids = st.sampled_from(GRANULARITIES)
 instants = st.datetimes(LONG_AGO, LONG_AFTER, timezones=st.just(UTC))
 seconds_near_changes = st.builds(
     lambda change, seconds: (
@@ -86,40 +86,42 @@ seconds_near_changes = st.builds(
 moments = st.one_of(st.tuples(zones, instants), seconds_near_changes)
 
 
-def bounds(cell: Partition) -> tuple[datetime, datetime]:
-    assert cell.start is not None
-    assert cell.end is not None
-    return cell.start, cell.end
+def bounds(partition: Partition) -> tuple[datetime, datetime]:
+    assert partition.start is not None
+    assert partition.end is not None
+    return partition.start, partition.end
 
 
-def tried(text: str, grid: Granularity, zone: ZoneInfo) -> Partition | str:
+def tried(text: str, by: Granularity, zone: ZoneInfo) -> Partition | str:
     """The partition, or the words in which it was refused."""
     try:
-        return parse_partition(text, grid, zone)
+        return parse_partition(text, by, zone)
     except ValueError as error:
         return str(error)
 
 
-def back_from(now: datetime, grid: Granularity, zone: ZoneInfo) -> Iterator[Partition]:
-    """The cells that have ended by `now`, the last one first."""
+def back_from(now: datetime, by: Granularity, zone: ZoneInfo) -> Iterator[Partition]:
+    """The partitions that have ended by `now`, the last one first."""
     while True:
-        cell = latest_partition(now, grid, zone)
-        yield cell
-        now = bounds(cell)[0]
+        partition = find_latest_partition(now, by, zone)
+        yield partition
+        now = bounds(partition)[0]
 
 
-# --- cells tile time ----------------------------------------------------------------------------
+# --- partitions tile time ------------------------------------------------------------------------
 
 
 @settings(deadline=None)
 @given(moments, grids)
 def test_the_latest_has_ended_and_the_next_has_not(
-    moment: tuple[ZoneInfo, datetime], grid: Granularity
+    moment: tuple[ZoneInfo, datetime], by: Granularity
 ) -> None:
     zone, now = moment
-    latest = latest_partition(now, grid, zone)
-    ahead = now + {"hour": 2 * HOUR, "day": 4 * DAY, "month": 63 * DAY}[grid]
-    later = list(itertools.takewhile(lambda cell: cell != latest, back_from(ahead, grid, zone)))
+    latest = find_latest_partition(now, by, zone)
+    ahead = now + {"hour": 2 * HOUR, "day": 4 * DAY, "month": 63 * DAY}[by]
+    later = list(
+        itertools.takewhile(lambda partition: partition != latest, back_from(ahead, by, zone))
+    )
     start, end = bounds(latest)
     assert start < end <= now < bounds(later[-1])[1]
 
@@ -127,18 +129,18 @@ def test_the_latest_has_ended_and_the_next_has_not(
 @settings(deadline=None)
 @given(moments, grids)
 def test_cells_meet_without_gap_or_overlap(
-    moment: tuple[ZoneInfo, datetime], grid: Granularity
+    moment: tuple[ZoneInfo, datetime], by: Granularity
 ) -> None:
     zone, now = moment
-    cells = list(itertools.islice(back_from(now, grid, zone), 6))
-    for later, earlier in itertools.pairwise(cells):
+    partitions = list(itertools.islice(back_from(now, by, zone), 6))
+    for later, earlier in itertools.pairwise(partitions):
         assert bounds(earlier)[1] == bounds(later)[0]
         assert earlier.label != later.label
-    for cell in cells:
-        _, end = bounds(cell)
-        assert parse_partition(cell.label, grid, zone) == cell
-        assert latest_partition(end, grid, zone) == cell
-        assert latest_partition(end - INSTANT, grid, zone) != cell
+    for partition in partitions:
+        _, end = bounds(partition)
+        assert parse_partition(partition.label, by, zone) == partition
+        assert find_latest_partition(end, by, zone) == partition
+        assert find_latest_partition(end - INSTANT, by, zone) != partition
 
 
 @settings(deadline=None)
@@ -147,10 +149,12 @@ def test_an_instant_is_in_the_cell_that_its_clock_names(moment: tuple[ZoneInfo, 
     zone, now = moment
     local = now.astimezone(zone)
     hours = list(itertools.islice(back_from(now + 2 * HOUR, "hour", zone), 8))
-    (hour,) = [cell for cell in hours if bounds(cell)[0] <= now < bounds(cell)[1]]
+    (hour,) = [
+        partition for partition in hours if bounds(partition)[0] <= now < bounds(partition)[1]
+    ]
     assert hour.label[:13] == local.isoformat()[:13]
     days = list(itertools.islice(back_from(now + 50 * HOUR, "day", zone), 5))
-    (day,) = [cell for cell in days if bounds(cell)[0] <= now < bounds(cell)[1]]
+    (day,) = [partition for partition in days if bounds(partition)[0] <= now < bounds(partition)[1]]
     # Where clocks go back over midnight, yesterday's last hour comes again, and is today's.
     again = {(now - back * MINUTE).astimezone(zone).date() for back in range(1500)}
     assert day.label == max(local.date(), *again).isoformat()
@@ -174,16 +178,16 @@ def test_cells_about_a_change_of_clocks(name: str, day: date) -> None:
     for (label, offset), minutes in list(hours.items())[1:-1]:
         if labels.count(label) > 1:
             label += minutes[0].astimezone(zone).isoformat()[19:]
-        cell = parse_partition(label, "hour", zone)
-        assert cell.label == label
-        assert (offset, holds(cell, minutes)) == (offset, True)
+        partition = parse_partition(label, "hour", zone)
+        assert partition.label == label
+        assert (offset, holds(partition, minutes)) == (offset, True)
     for shown, minutes in list(days.items())[1:-1]:
         assert holds(parse_partition(shown.isoformat(), "day", zone), minutes)
 
 
-def holds(cell: Partition, minutes: list[datetime]) -> bool:
-    """Whether these minutes are the cell's, its ends being anywhere within a minute."""
-    start, end = bounds(cell)
+def holds(partition: Partition, minutes: list[datetime]) -> bool:
+    """Whether these minutes are the partition's, its ends being anywhere within a minute."""
+    start, end = bounds(partition)
     return minutes[0] - MINUTE < start <= minutes[0] and minutes[-1] < end <= minutes[-1] + MINUTE
 
 
@@ -195,12 +199,12 @@ def holds(cell: Partition, minutes: list[datetime]) -> bool:
 @example(date(2012, 2, 28), ZoneInfo("UTC"))
 @example(date(2013, 12, 31), ZoneInfo("Asia/Tokyo"))
 def test_any_day_is_a_cell_or_says_why_not(day: date, zone: ZoneInfo) -> None:
-    cell = tried(day.isoformat(), "day", zone)
-    if isinstance(cell, str):
-        assert cell.endswith(("the years 1 to 9999", f"clocks skip it in {zone.key}"))
+    partition = tried(day.isoformat(), "day", zone)
+    if isinstance(partition, str):
+        assert partition.endswith(("the years 1 to 9999", f"clocks skip it in {zone.key}"))
         return
-    assert cell.label == day.isoformat()
-    start, end = bounds(cell)
+    assert partition.label == day.isoformat()
+    start, end = bounds(partition)
     assert start < end
     following = tried((day + DAY).isoformat(), "day", zone)
     assert isinstance(following, str) or following.start == end
@@ -227,14 +231,14 @@ def test_a_month_is_its_days(day: date, zone: ZoneInfo) -> None:
 @settings(deadline=None)
 @given(st.sampled_from(CHANGES), st.integers(-3, 3), st.integers(0, 40), grids)
 def test_between_two_days_is_every_cell_that_they_touch(
-    change: tuple[str, date], before: int, days: int, grid: Granularity
+    change: tuple[str, date], before: int, days: int, by: Granularity
 ) -> None:
     zone, first = ZoneInfo(change[0]), change[1] + before * DAY
     last = first + days * DAY
-    cells = list(partitions_between(first, last, grid, zone))
-    for earlier, later in itertools.pairwise(cells):
+    partitions = list(list_partitions(first, last, by, zone))
+    for earlier, later in itertools.pairwise(partitions):
         assert bounds(earlier)[1] == bounds(later)[0]
-    labels = {cell.label[:10] for cell in cells}
+    labels = {partition.label[:10] for partition in partitions}
     for day in (first + n * DAY for n in range(days + 1)):
         try:
             whole = parse_partition(day.isoformat(), "day", zone)
@@ -242,35 +246,33 @@ def test_between_two_days_is_every_cell_that_they_touch(
             continue
         assert day.isoformat()[:7] in {label[:7] for label in labels}
         start, end = bounds(whole)
-        assert bounds(cells[0])[0] <= start < end <= bounds(cells[-1])[1]
-    if grid == "day":
+        assert bounds(partitions[0])[0] <= start < end <= bounds(partitions[-1])[1]
+    if by == "day":
         assert all(first.isoformat() <= label <= last.isoformat() for label in labels)
 
 
 def test_between_ends_before_it_begins() -> None:
-    assert list(partitions_between(date(2013, 10, 2), date(2013, 10, 1), "day", UTC_ZONE)) == []
+    assert list(list_partitions(date(2013, 10, 2), date(2013, 10, 1), "day", UTC_ZONE)) == []
 
 
 def test_the_whole_table_is_between_any_days() -> None:
     whole = Partition("all", None, None)
-    assert list(partitions_between(date(2013, 10, 1), date(2013, 10, 9), "all", UTC_ZONE)) == [
-        whole
-    ]
-    assert shifted(whole, 5, "all", UTC_ZONE) == whole
+    assert list(list_partitions(date(2013, 10, 1), date(2013, 10, 9), "all", UTC_ZONE)) == [whole]
+    assert shift_partition(whole, 5, "all", UTC_ZONE) == whole
 
 
 @settings(deadline=None)
 @given(moments, grids, st.integers(-30, 30))
 def test_there_and_back_again(
-    moment: tuple[ZoneInfo, datetime], grid: Granularity, steps: int
+    moment: tuple[ZoneInfo, datetime], by: Granularity, steps: int
 ) -> None:
     zone, now = moment
-    cell = latest_partition(now, grid, zone)
-    there = shifted(cell, steps, grid, zone)
-    assert shifted(there, -steps, grid, zone) == cell
-    assert (bounds(there)[0] > bounds(cell)[0]) == (steps > 0)
-    low, high = sorted([cell, there], key=bounds)
-    back = itertools.takewhile(lambda other: other != low, back_from(bounds(high)[1], grid, zone))
+    partition = find_latest_partition(now, by, zone)
+    there = shift_partition(partition, steps, by, zone)
+    assert shift_partition(there, -steps, by, zone) == partition
+    assert (bounds(there)[0] > bounds(partition)[0]) == (steps > 0)
+    low, high = sorted([partition, there], key=bounds)
+    back = itertools.takewhile(lambda other: other != low, back_from(bounds(high)[1], by, zone))
     assert len(list(back)) == abs(steps)
 
 
@@ -337,7 +339,7 @@ def test_hours(name: str, text: str, label: str, start: str, minutes: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "now", "grid", "label"),
+    ("name", "now", "by", "label"),
     [
         ("America/New_York", "2013-10-02T03:59:59", "day", "2013-09-30"),
         ("America/New_York", "2013-10-02T04:00", "day", "2013-10-01"),
@@ -352,23 +354,23 @@ def test_hours(name: str, text: str, label: str, start: str, minutes: int) -> No
         ("America/St_Johns", "2010-11-07T02:45", "day", "2010-11-06"),  # 23:15 of 11-06 again
     ],
 )
-def test_the_latest(name: str, now: str, grid: Granularity, label: str) -> None:
+def test_the_latest(name: str, now: str, by: Granularity, label: str) -> None:
     moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    assert latest_partition(moment, grid, ZoneInfo(name)).label == label
+    assert find_latest_partition(moment, by, ZoneInfo(name)).label == label
 
 
-@pytest.mark.parametrize("grid", get_args(Granularity))
-def test_the_whole_table(grid: Granularity) -> None:
+@pytest.mark.parametrize("by", get_args(Granularity))
+def test_the_whole_table(by: Granularity) -> None:
     whole = Partition("all", None, None)
-    assert parse_partition("all", grid, ZoneInfo("UTC")) == whole
-    assert latest_partition(datetime.now(UTC), "all", ZoneInfo("UTC")) == whole
+    assert parse_partition("all", by, ZoneInfo("UTC")) == whole
+    assert find_latest_partition(datetime.now(UTC), "all", ZoneInfo("UTC")) == whole
 
 
 # --- what is no label ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("grid", "text", "says"),
+    ("by", "text", "says"),
     [
         ("day", "", "write it like 2013-10-01, or 'all' for all rows"),
         ("day", "ALL", "write it like 2013-10-01, or 'all' for all rows"),
@@ -407,15 +409,15 @@ def test_the_whole_table(grid: Granularity) -> None:
         ("all", "", "this job has only the whole table, 'all'"),
     ],
 )
-def test_what_is_no_label(grid: Granularity, text: str, says: str) -> None:
-    with pytest.raises(ValueError, match="is no ") as raised:
-        parse_partition(text, grid, ZoneInfo("UTC"))
+def test_what_is_no_label(by: Granularity, text: str, says: str) -> None:
+    with pytest.raises(ValueError, match="is not a valid ") as raised:
+        parse_partition(text, by, ZoneInfo("UTC"))
     assert str(raised.value).startswith(repr(text))
     assert says in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "grid", "text", "says"),
+    ("name", "by", "text", "says"),
     [
         ("America/New_York", "hour", "2013-03-10T02", "clocks skip it in America/New_York"),
         ("Pacific/Apia", "hour", "2011-12-30T12", "clocks skip it in Pacific/Apia"),
@@ -435,9 +437,9 @@ def test_what_is_no_label(grid: Granularity, text: str, says: str) -> None:
         ("America/New_York", "hour", "9999-12-31T22", "it reaches beyond the years 1 to 9999"),
     ],
 )
-def test_what_is_no_label_there(name: str, grid: Granularity, text: str, says: str) -> None:
-    with pytest.raises(ValueError, match="is no ") as raised:
-        parse_partition(text, grid, ZoneInfo(name))
+def test_what_is_no_label_there(name: str, by: Granularity, text: str, says: str) -> None:
+    with pytest.raises(ValueError, match="is not a valid ") as raised:
+        parse_partition(text, by, ZoneInfo(name))
     assert says in str(raised.value)
 
 
@@ -447,10 +449,10 @@ almost_labels = st.one_of(st.text(max_size=25), st.from_regex(r"\A\d{4}-\d\d(-\d
 
 @settings(deadline=None)
 @given(st.one_of(almost_labels, looks_like_one), st.sampled_from(get_args(Granularity)), zones)
-def test_any_text_is_a_label_or_a_value_error(text: str, grid: Granularity, zone: ZoneInfo) -> None:
-    cell = tried(text, grid, zone)
-    if isinstance(cell, str):
-        assert cell.startswith(repr(text))
+def test_any_text_is_a_label_or_a_value_error(text: str, by: Granularity, zone: ZoneInfo) -> None:
+    partition = tried(text, by, zone)
+    if isinstance(partition, str):
+        assert partition.startswith(repr(text))
         return
-    assert parse_partition(cell.label, grid, zone) == cell
-    assert cell.label.isascii()
+    assert parse_partition(partition.label, by, zone) == partition
+    assert partition.label.isascii()

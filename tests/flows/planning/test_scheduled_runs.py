@@ -1,4 +1,4 @@
-"""Nights: which partition, at which time, and what becomes of those that were missed."""
+"""Scheduled runs: which partition, at which time, and what happens to missed ones."""
 
 import sqlite3
 from contextlib import closing
@@ -14,9 +14,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 
 from nightshift.adapters.errors import ConfigurationError
+from nightshift.flows.config.cron import find_cron_problem
 from nightshift.flows.config.job import Job, load_job
-from nightshift.flows.planning.scheduled_runs import cron_problem, night_to_score, why_unwanted
-from nightshift.flows.score import _wanted_partition
+from nightshift.flows.orchestrator import flow_run
+from nightshift.flows.orchestrator.flow_run import choose_partition
+from nightshift.flows.planning.scheduled_runs import find_due_partition, find_skip_reason
 from project import JOB, Project
 from served import deployment, runs_of, say, serving
 from waiting import eventually
@@ -52,14 +54,14 @@ def at(text: str, zone: str = "UTC") -> datetime:
         ("all", "UTC", "2024-03-31T03:00", 1, "all"),
     ],
 )
-def test_the_partition_of_a_night(
+def test_the_partition_of_a_scheduled_run(
     grid: str, zone: str, night: str, offset: int, label: str
 ) -> None:
-    assert job(grid, zone, offset=offset).partition_due(at(night, zone)).label == label
+    assert find_due_partition(job(grid, zone, offset=offset), at(night, zone)).label == label
 
 
 @pytest.mark.parametrize(
-    ("catchup", "hours", "newer", "wanted"),
+    ("catchup", "hours", "newer", "scores"),
     [
         ("all", 500, True, True),
         ("skip", 0.9, False, True),
@@ -69,52 +71,54 @@ def test_the_partition_of_a_night(
         ("latest", 25, True, False),
     ],
 )
-def test_which_late_nights_are_wanted(
-    catchup: str, hours: float, newer: bool, wanted: bool
-) -> None:
+def test_which_missed_runs_score(catchup: str, hours: float, newer: bool, scores: bool) -> None:
     night = at("2024-03-02T03:00")
     following = night + timedelta(days=1) if newer else None
-    reason = why_unwanted(job(catchup=catchup), night, night + timedelta(hours=hours), following)
-    assert (reason is None) == wanted
+    reason = find_skip_reason(
+        job(catchup=catchup), night, night + timedelta(hours=hours), following
+    )
+    assert (reason is None) == scores
     if reason is not None:
         assert f"`catchup: {catchup}`" in reason
-        assert "A backfill scores 2024-03-01" in reason
+        assert "To score 2024-03-01 anyway" in reason
 
 
 @pytest.mark.parametrize(
-    ("catchup", "now", "scored"),
+    ("catchup", "started", "partition"),
     [
-        ("all", "2024-03-12T10:00", "2024-03-09T03:00"),
-        ("latest", "2024-03-09T03:30", "2024-03-09T03:00"),
-        ("latest", "2024-03-10T02:59", "2024-03-09T03:00"),
-        ("latest", "2024-03-10T03:00", "2024-03-10T03:00"),  # 23 hours later
-        ("latest", "2026-03-12T10:00", "2026-03-12T03:00"),
+        ("all", "2024-03-12T10:00", "2024-03-08"),
+        ("latest", "2024-03-09T03:30", "2024-03-08"),
+        ("latest", "2024-03-10T02:59", "2024-03-08"),
+        ("latest", "2024-03-10T03:00", "2024-03-09"),  # 23 hours later
+        ("latest", "2026-03-12T10:00", "2026-03-11"),
     ],
 )
-def test_the_latest_makes_up_for_nights_that_were_never_planned(
-    catchup: str, now: str, scored: str
+def test_the_latest_makes_up_for_runs_that_were_never_planned(
+    catchup: str, started: str, partition: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zone = "America/New_York"
-    night = at("2024-03-09T03:00", zone)
-    nightly = job(zone=zone, catchup=catchup)
-    assert night_to_score(nightly, night.astimezone(UTC), at(now, zone)) == at(scored, zone)
+    monkeypatch.setattr(flow_run, "_find_newer_run", lambda *_: None)
+    start(monkeypatch, at("2024-03-09T03:00", zone), at(started, zone))
+    assert choose_partition(job(zone=zone, catchup=catchup), None).label == partition
 
 
 @pytest.mark.parametrize("catchup", ["skip", "latest"])
-def test_tried_again_days_later_a_night_is_no_later(
+def test_a_retry_days_later_is_not_a_missed_run(
     catchup: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A person clicks Retry on a night that was begun in time, and failed."""
-    night = at("2024-03-02T03:00")
+    """A person clicks Retry on a run that started in time, and failed."""
+    scheduled = at("2024-03-02T03:00")
+    start(monkeypatch, scheduled, scheduled + timedelta(seconds=20))
+    assert choose_partition(job(catchup=catchup), None).label == "2024-03-01"
+
+
+def start(monkeypatch: pytest.MonkeyPatch, scheduled: datetime, started: datetime) -> None:
+    """Be in a flow run that a schedule made."""
     run = FlowRun(
-        flow_id=uuid4(),
-        auto_scheduled=True,
-        expected_start_time=night,
-        start_time=night + timedelta(seconds=20),
+        flow_id=uuid4(), auto_scheduled=True, expected_start_time=scheduled, start_time=started
     )
     context = SimpleNamespace(flow_run=run)
     monkeypatch.setattr(FlowRunContext, "get", lambda: context)
-    assert _wanted_partition(job(catchup=catchup), None).label == "2024-03-01"
 
 
 @pytest.mark.parametrize(
@@ -122,27 +126,27 @@ def test_tried_again_days_later_a_night_is_no_later(
     ["* * * * *", "0 3 * * *", "*/15 0-6 1,15 jan-mar mon", "0/5 * * * *", "59 23 31 12 7"],
 )
 def test_cron_lines(good: str) -> None:
-    assert cron_problem(good) is None
+    assert find_cron_problem(good) is None
 
 
 @pytest.mark.parametrize(
     ("bad", "problem"),
     [
         ("0 3 * *", "4 fields, not 5"),
-        ("60 3 * * *", "'60' is no minute"),
-        ("0 24 * * *", "'24' is no hour"),
-        ("0 3 0 * *", "'0' is no day"),
-        ("0 3 * 13 *", "'13' is no month"),
-        ("0 3 * * 8", "'8' is no weekday"),
-        ("a 3 * * *", "'a' is no minute"),
-        ("5-1 3 * * *", "'5-1' is no minute"),
-        ("*/0 3 * * *", "is no minute"),
-        ("1--2 3 * * *", "is no minute"),
-        (", 3 * * *", "is no minute"),
+        ("60 3 * * *", "'60' is not a valid minute"),
+        ("0 24 * * *", "'24' is not a valid hour"),
+        ("0 3 0 * *", "'0' is not a valid day"),
+        ("0 3 * 13 *", "'13' is not a valid month"),
+        ("0 3 * * 8", "'8' is not a valid weekday"),
+        ("a 3 * * *", "'a' is not a valid minute"),
+        ("5-1 3 * * *", "'5-1' is not a valid minute"),
+        ("*/0 3 * * *", "is not a valid minute"),
+        ("1--2 3 * * *", "is not a valid minute"),
+        (", 3 * * *", "is not a valid minute"),
     ],
 )
 def test_bad_cron_lines(bad: str, problem: str) -> None:
-    assert problem in str(cron_problem(bad))
+    assert problem in str(find_cron_problem(bad))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,7 @@ def test_bad_cron_lines(bad: str, problem: str) -> None:
             {"model": "doubler@7", "on": {"model_promoted": "rescore_latest"}},
             "on.model_promoted: the job's model is doubler@7, .* like doubler@champion",
         ),
-        ({"timeout": "0s"}, "timeout: it is no length of time"),
+        ({"timeout": "0s"}, "timeout: it is not a length of time"),
         ({"max_parallel": 99}, "max_parallel: it should be less than or equal to 16"),
     ],
 )
@@ -215,7 +219,7 @@ def test_late_nights_on_a_real_server(
         "none": ["Skipped"] * 3,
     }
     reasons = [run["state"]["message"] for run in ended if run["state_name"] == "Skipped"]
-    assert all(reason.startswith("this night of ") for reason in reasons)
+    assert all(reason.startswith("the scheduled run of ") for reason in reasons)
     scored = project.sql("SELECT job, partition FROM nightshift_runs ORDER BY job, partition")
     days = [f"{night - timedelta(days=1):%Y-%m-%d}" for night in nights]
     now = datetime.now(UTC) - timedelta(hours=3)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nightshift.flows.planning.partitions import Granularity
+from nightshift.flows.config.job import Granularity
 from nightshift.flows.report.partition_calendar import STATES, data_uri, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
