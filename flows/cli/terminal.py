@@ -64,15 +64,15 @@ def complete_partition(context: typer.Context, incomplete: str) -> list[str]:
     """The last partitions of the job that have ended, newest first, and `all`."""
     from nightshift.adapters.errors import ConfigurationError
     from nightshift.flows.config.job import load_job
-    from nightshift.flows.planning.partitions import latest_partition, shifted
+    from nightshift.flows.planning.partitions import find_latest_partition, shift_partition
 
     jobs = context.params.get("job") or context.params.get("jobs") or ""
     try:
         job = load_job(jobs if isinstance(jobs, str) else jobs[0])
     except ConfigurationError:
         return []
-    last = latest_partition(datetime.now(UTC), job.partition_by, job.zone)
-    ended = [shifted(last, -steps, job.partition_by, job.zone).label for steps in range(7)]
+    last = find_latest_partition(datetime.now(UTC), job.partition_by, job.zone)
+    ended = [shift_partition(last, -steps, job.partition_by, job.zone).label for steps in range(7)]
     return [label for label in dict.fromkeys([*ended, "all"]) if label.startswith(incomplete)]
 
 
