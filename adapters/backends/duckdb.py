@@ -45,7 +45,11 @@ class DuckDBSource(Source):
         spec, required = self.spec, set[str]()
         relation: sa.FromClause = sa.table(spec.table or "", schema=spec.schema)
         if spec.query is not None:
-            relation = bound_query(spec.query, None, None).columns().subquery("source")
+            relation = (
+                bound_query(spec.query, None, None, self.engine.dialect)
+                .columns()
+                .subquery("source")
+            )
         statement = sa.select(sa.text("*")).select_from(relation)
         with self.engine.connect() as connection:
             connection.execution_options(nightshift_read_only=True)

@@ -24,7 +24,8 @@ import sqlalchemy as sa
 from nightshift.adapters.backends.postgres_copy import FIXED, CopyMalformed, Decoder, encoded
 from nightshift.adapters.backends.postgres_stream import can_stream, copied_out
 from nightshift.adapters.database import watchdog
-from nightshift.adapters.database.engine import POSTGRES_SESSION, foreign
+from nightshift.adapters.database.dialects.postgres import POSTGRES_SESSION
+from nightshift.adapters.database.error_translation import translate
 from nightshift.adapters.errors import StatementFailed
 from nightshift.adapters.source.columns import KeyRange, KeySet, SourceColumn, decimal_type
 from nightshift.adapters.source.snapshot import StreamedSnapshot
@@ -76,7 +77,11 @@ class PostgresSource(Source):
         spec, required = self.spec, set[str]()
         relation: sa.FromClause = sa.table(spec.table or "", schema=spec.schema)
         if spec.query is not None:
-            relation = bound_query(spec.query, None, None).columns().subquery("source")
+            relation = (
+                bound_query(spec.query, None, None, self.engine.dialect)
+                .columns()
+                .subquery("source")
+            )
         statement = sa.select(sa.text("*")).select_from(relation).limit(0)
         with self.engine.connect() as connection:
             connection.execution_options(postgresql_readonly=True)
@@ -194,7 +199,7 @@ class CopiedSnapshot(StreamedSnapshot):
         try:
             yield from reader
         except (OSError, pa.ArrowException) as error:  # how Arrow passes on the driver's errors
-            raise foreign(self._source.engine, f"to read {self._source.spec}", error) from error
+            raise translate(self._source.engine, f"to read {self._source.spec}", error) from error
 
 
 class PostgresPredictions(Predictions):

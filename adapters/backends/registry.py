@@ -4,7 +4,7 @@ from importlib import import_module
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.capabilities import MYSQL
+from nightshift.adapters.database.dialects.mysql import MYSQL
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.target.predictions import Predictions
 

@@ -32,7 +32,10 @@ _addresses: "defaultdict[Hashable, set[Any]]" = defaultdict(set)
 def track_connection(connection: Any, engine: sa.Engine) -> None:
     """Record a driver connection's peer address, so that the watchdog can shut it down."""
     end = getattr(connection, "_sock", None) or connection
-    with suppress(OSError), _duplicate(end.fileno()) as opened:  # lost already: its next use fails
+    with (
+        suppress(OSError, AttributeError),
+        _duplicate(end.fileno()) as opened,
+    ):  # lost already: its next use fails
         _addresses[_server(engine)].add(opened.getpeername())
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.engine import open_reader, translated
+from nightshift.adapters.database.engine import open_reader
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import CHALLENGER, RunState
 
@@ -37,7 +38,7 @@ def read_newest_comparison(
         .limit(1)
     )
     with (
-        translated(ledger.engine, "to read a comparison"),
+        translate_errors(ledger.engine, "to read a comparison"),
         open_reader(ledger.engine) as connection,
     ):
         row = connection.execute(statement).mappings().first()

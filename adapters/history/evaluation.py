@@ -7,8 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from nightshift.adapters.database.engine import open_reader, translated
-from nightshift.adapters.database.types import table_there
+from nightshift.adapters.database.engine import open_reader
+from nightshift.adapters.database.error_translation import translate_errors
+from nightshift.adapters.database.types import reflect_table
 from nightshift.adapters.errors import ColumnNotFound, KeyNotUnique, TableNotFound
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, RunState
@@ -61,13 +62,13 @@ def evaluate_predictions(
     engine, runs = history.engine, history.tables.runs
     schema = runs.schema
     name = str(actuals.fullname)
-    with translated(engine, f"to compare with {name!r}"), open_reader(engine) as connection:
+    with translate_errors(engine, f"to compare with {name!r}"), open_reader(engine) as connection:
         try:
-            known = table_there(engine, actuals.name, actuals.schema)
+            known = reflect_table(engine, actuals.name, actuals.schema)
         except sa.exc.NoSuchTableError as error:
             there = sa.inspect(connection).get_table_names(schema=actuals.schema)
             raise TableNotFound(name, tuple(sorted(there))) from error
-        rows = table_there(engine, f"{target}_runs", schema)
+        rows = reflect_table(engine, f"{target}_runs", schema)
         for wanted in (*key, column):
             if wanted not in known.c:
                 needed = "an actual" if wanted == column else "the key"

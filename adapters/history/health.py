@@ -1,28 +1,16 @@
 """Is a database fit for Nightshift? Questions for an operator; nothing here writes."""
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from time import perf_counter
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.capabilities import MYSQL, capabilities
-from nightshift.adapters.database.engine import open_reader, translated
+from nightshift.adapters.database.capabilities import capabilities
+from nightshift.adapters.database.engine import open_reader
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.ledger.ledger import Ledger, is_dead
 from nightshift.adapters.ledger.runs import CHAMPION, RunState
-
-# What is granted to this user by itself, everywhere or in one database. Information schema of
-# MariaDB and MySQL; a grantee is written there as in GRANT.
-_MYSQL_GRANTED = """
-    SELECT privilege_type FROM information_schema.user_privileges WHERE grantee = :grantee
-    UNION SELECT privilege_type FROM information_schema.schema_privileges
-    WHERE grantee = :grantee AND :place LIKE table_schema"""
-_MYSQL_WRITES = (
-    "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "INDEX", "REFERENCES", "CREATE VIEW",
-    "SHOW VIEW",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,7 +44,7 @@ class AbandonedRun:
 
 def contact(engine: sa.Engine) -> Contact:
     """Ask the database who it is. Raises DatabaseUnavailable, StatementFailed."""
-    with translated(engine, "to answer"), open_reader(engine) as connection:
+    with translate_errors(engine, "to answer"), open_reader(engine) as connection:
         Ledger(engine).now(connection)  # the first question takes longer
         begun = perf_counter()
         connection.execute(sa.select(sa.literal(1))).scalar_one()
@@ -65,121 +53,28 @@ def contact(engine: sa.Engine) -> Contact:
         now = Ledger(engine).now(connection)
         after = datetime.now(UTC)
         version = ".".join(str(part) for part in engine.dialect.server_version_info or ())
-        if engine.dialect.name != "postgresql":
-            product = f"{capabilities(engine.dialect).title} {version}".strip()
-            skew = (now - before).total_seconds()
-            superuser, encrypted = False, None
-            if engine.dialect.name in MYSQL:
-                superuser = "SUPER" in _granted_by_mysql(connection)
-                if "unix_socket" not in engine.url.query:
-                    status = "SHOW SESSION STATUS LIKE 'Ssl_cipher'"
-                    encrypted = bool(connection.exec_driver_sql(status).one()[1])
-            return Contact(product, engine.url.username, took * 1000, skew, superuser, encrypted)
-        user, superuser, encrypted = connection.execute(
-            sa.text(
-                "SELECT current_user, rolsuper,"
-                " (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid())"
-                " FROM pg_roles WHERE rolname = current_user"
-            )
-        ).one()
-        local = connection.execute(sa.text("SELECT inet_server_addr() IS NULL")).scalar_one()
-        middle = before + (after - before) / 2
-        return Contact(
-            f"PostgreSQL {version}",
-            user,
-            took * 1000,
-            (now - middle).total_seconds(),
-            superuser,
-            None if local else encrypted,
-        )
+        here = capabilities(engine.dialect)
+        session = here.session(connection)
+    return Contact(
+        f"{here.title} {version}".strip(),
+        session.user,
+        took * 1000,
+        (now - (before + (after - before) / 2)).total_seconds(),
+        session.superuser,
+        session.encrypted,
+    )
 
 
 def find_write_problems(ledger: Ledger) -> list[str]:
-    """What keeps this role from keeping predictions there: sentences, each with what mends it.
+    """What keeps this user from storing predictions: sentences, each with its remedy.
 
-    Asks PostgreSQL, MariaDB, MySQL, and the folders of SQLite and DuckDB; of others nothing is
-    known before a run.
+    Asks PostgreSQL, MariaDB, MySQL, and the folders of SQLite and DuckDB; for others it is known
+    only once a run has tried.
     """
-    engine = ledger.engine
-    if engine.dialect.name in {"sqlite", "duckdb"}:
-        return _unwritable_file(engine.url.database)
-    if engine.dialect.name in MYSQL:
-        return _unwritable_mysql(ledger)
-    if engine.dialect.name != "postgresql":
-        return []
-    with translated(engine, "to tell privileges"), open_reader(engine) as connection:
-        schema = ledger.tables.runs.schema
-        if schema is None:
-            schema = connection.scalar(sa.text("SELECT current_schema()"))
-            if schema is None:
-                return ["no schema is there to write to; set database.schema"]
-        name = engine.dialect.identifier_preparer.quote(schema)
-        user, usage, create = connection.execute(
-            sa.text(
-                "SELECT current_user, has_schema_privilege(oid, 'USAGE'),"
-                " has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = :schema"
-            ),
-            {"schema": schema},
-        ).one_or_none() or (None, None, None)
-        if user is None:
-            return [f"there is no schema {schema!r}; CREATE SCHEMA {name} AUTHORIZATION the role"]
-        role = engine.dialect.identifier_preparer.quote(user)
-        if not (usage and create):
-            return [
-                f"the role {user!r} may not create tables in the schema {schema!r}; "
-                f"GRANT USAGE, CREATE ON SCHEMA {name} TO {role}"
-            ]
-        refused = connection.scalars(
-            sa.text(
-                "SELECT relname FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace)"
-                " AND relname = ANY(:tables)"
-                " AND NOT has_table_privilege(oid, 'SELECT, INSERT, UPDATE, DELETE')"
-                " ORDER BY relname"
-            ),
-            {
-                "schema": name,
-                "tables": [table.name for table in ledger.tables.metadata.tables.values()],
-            },
-        ).all()
-        if refused:
-            return [
-                f"{', '.join(refused)} belong to somebody else; ALTER TABLE ... OWNER TO {role}"
-            ]
-        return []
-
-
-def _unwritable_mysql(ledger: Ledger) -> list[str]:
-    with (
-        translated(ledger.engine, "to tell privileges"),
-        open_reader(ledger.engine) as connection,
-    ):
-        if connection.exec_driver_sql("SELECT current_role()").scalar() not in {None, "NONE"}:
-            return []  # what comes with a role is not listed
-        place = (
-            ledger.tables.runs.schema or connection.exec_driver_sql("SELECT database()").scalar()
-        )
-        granted = _granted_by_mysql(connection, place)
-        missing = ", ".join(one for one in _MYSQL_WRITES if one not in granted)
-        if not missing:
-            return []
-        user = _mysql_grantee(connection)
-        name = ledger.engine.dialect.identifier_preparer.quote_identifier(place or "...")
-        return [
-            f"the user {user} lacks privileges in the database {place!r}; "
-            f"GRANT {missing} ON {name}.* TO {user}"
-        ]
-
-
-def _granted_by_mysql(connection: sa.Connection, place: str | None = None) -> set[str]:
-    asked = {"grantee": _mysql_grantee(connection), "place": place}
-    return set(connection.scalars(sa.text(_MYSQL_GRANTED), asked))
-
-
-def _mysql_grantee(connection: sa.Connection) -> str:
-    user, _, host = str(connection.exec_driver_sql("SELECT current_user()").scalar()).rpartition(
-        "@"
-    )
-    return f"'{user}'@'{host}'"
+    engine, tables = ledger.engine, ledger.tables
+    names = [table.name for table in tables.metadata.tables.values()]
+    with translate_errors(engine, "to list privileges"):
+        return capabilities(engine.dialect).missing_privileges(engine, tables.runs.schema, names)
 
 
 def find_missing_columns(ledger: Ledger) -> list[str]:
@@ -190,7 +85,7 @@ def find_missing_columns(ledger: Ledger) -> list[str]:
     if not ledger.exists():
         return []
     gaps = []
-    with translated(ledger.engine, "to describe the ledger"):
+    with translate_errors(ledger.engine, "to describe the ledger"):
         inspector = sa.inspect(ledger.engine)
         schema = ledger.tables.runs.schema
         there = set(inspector.get_table_names(schema=schema))
@@ -210,7 +105,7 @@ def find_abandoned_runs(ledger: Ledger) -> list[AbandonedRun]:
         return []
     runs, shards = ledger.tables.runs, ledger.tables.shards
     with (
-        translated(ledger.engine, "to look for abandoned runs"),
+        translate_errors(ledger.engine, "to look for abandoned runs"),
         open_reader(ledger.engine) as open_,
     ):
         now = ledger.now(open_)
@@ -238,13 +133,3 @@ def find_abandoned_runs(ledger: Ledger) -> list[AbandonedRun]:
         if silent > ledger.lease or is_dead(owner):
             found.append(AbandonedRun(run_id, job, partition, owner, silent))
     return sorted(found, key=lambda run: -run.silent)
-
-
-def _unwritable_file(name: str | None) -> list[str]:
-    if not name or name == ":memory:":
-        return []
-    path = Path(name)
-    place = path if path.exists() else path.parent
-    if not place.exists():
-        return [f"the folder {place} is not there; make it"]
-    return [] if os.access(place, os.W_OK) else [f"{place} cannot be written to; change its mode"]

@@ -5,7 +5,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.engine import open_reader, translated
+from nightshift.adapters.database.engine import open_reader
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import RunState
 
@@ -37,7 +38,7 @@ def read_job_totals(ledger: Ledger) -> list[JobTotals]:
         return []
     runs, shards = ledger.tables.runs, ledger.tables.shards
     found: dict[str, JobTotals] = {}
-    with translated(ledger.engine, "to count runs"), open_reader(ledger.engine) as connection:
+    with translate_errors(ledger.engine, "to count runs"), open_reader(ledger.engine) as connection:
         now = ledger.now(connection)
         states = sa.select(
             runs.c.job,

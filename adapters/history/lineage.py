@@ -7,12 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.engine import open_reader, translated
-from nightshift.adapters.database.types import table_there
+from nightshift.adapters.database.engine import open_reader
+from nightshift.adapters.database.error_translation import translate_errors
+from nightshift.adapters.database.types import reflect_table
 from nightshift.adapters.errors import StatementFailed
 from nightshift.adapters.history.run_history import History, RunRecord
-from nightshift.adapters.ledger.schema import PARTITION_TIME
-from nightshift.adapters.source.columns import encode_key
+from nightshift.adapters.source.columns import PARTITION_TIME, encode_key
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,11 @@ def trace_row(
     """
     engine, tables = history.engine, history.tables
     schema = tables.runs.schema
-    with translated(engine, f"to look for the key {', '.join(texts)}"), open_reader(engine) as c:
-        rows = table_there(engine, f"{target}_runs", schema)
+    with (
+        translate_errors(engine, f"to look for the key {', '.join(texts)}"),
+        open_reader(engine) as c,
+    ):
+        rows = reflect_table(engine, f"{target}_runs", schema)
         view = sa.table(target, sa.column("run_id"), *map(sa.column, key), schema=schema)
         wanted = [_typed(rows.c[name], text) for name, text in zip(key, texts, strict=True)]
         mine = sa.and_(*(rows.c[name] == value for name, value in zip(key, wanted, strict=True)))

@@ -8,7 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.engine import open_reader, translated
+from nightshift.adapters.database.engine import open_reader
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.errors import RunUnknown
 from nightshift.adapters.history.run_history import History, RunRecord
 from nightshift.adapters.ledger.ledger import Ledger
@@ -90,7 +91,7 @@ def newest_run(ledger: Ledger, job: str) -> int | None:
     """The number of a job's newest run; None if there is none."""
     runs = ledger.tables.runs
     newest = sa.select(sa.func.max(runs.c.run_id)).where(runs.c.job == job, runs.c.role == CHAMPION)
-    with translated(ledger.engine, "to find a run"), open_reader(ledger.engine) as connection:
+    with translate_errors(ledger.engine, "to find a run"), open_reader(ledger.engine) as connection:
         found: int | None = connection.scalar(newest)
         return found
 
@@ -104,7 +105,7 @@ def read_run_details(
     Raises RunUnknown.
     """
     history = History(ledger)
-    with translated(ledger.engine, "to read a run"), open_reader(ledger.engine) as connection:
+    with translate_errors(ledger.engine, "to read a run"), open_reader(ledger.engine) as connection:
         reader = _Reader(ledger, connection)
         row = reader.run(run_id)
         run_id = row["run_id"]

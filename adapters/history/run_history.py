@@ -6,7 +6,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.engine import open_reader, translated
+from nightshift.adapters.database.engine import open_reader
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.database.times import BEGINNING
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.publications import RELEASE
@@ -86,7 +87,7 @@ class History:
     def target(self, job: str) -> str | None:
         """The name of the view that readers of the job's predictions use."""
         jobs = self.tables.jobs
-        with translated(self.engine, "to read a job"), open_reader(self.engine) as connection:
+        with translate_errors(self.engine, "to read a job"), open_reader(self.engine) as connection:
             name: str | None = connection.scalar(sa.select(jobs.c.target).where(jobs.c.job == job))
             return name
 
@@ -116,7 +117,7 @@ class History:
             .limit(_LOOKED_AT)
         )
         with (
-            translated(self.engine, "to read a former run"),
+            translate_errors(self.engine, "to read a former run"),
             open_reader(self.engine) as connection,
         ):
             found = connection.execute(earlier).mappings().all()
@@ -150,7 +151,10 @@ class History:
         else:
             nearest = nearest.where(runs.c.partition == partition)
         nearest = nearest.order_by(runs.c.partition_start.desc(), runs.c.run_id.desc()).limit(1)
-        with translated(self.engine, "to read an audit"), open_reader(self.engine) as connection:
+        with (
+            translate_errors(self.engine, "to read an audit"),
+            open_reader(self.engine) as connection,
+        ):
             row = connection.execute(nearest).first()
             return None if row is None or row.released else row.audit
 
@@ -179,7 +183,10 @@ class History:
             .order_by(then.desc(), runs.c.run_id.desc())
             .limit(limit)
         )
-        with translated(self.engine, "to read volumes"), open_reader(self.engine) as connection:
+        with (
+            translate_errors(self.engine, "to read volumes"),
+            open_reader(self.engine) as connection,
+        ):
             found = connection.execute(statement).all()
         return [(None if whole else begun, int(count)) for begun, count in reversed(found)]
 
@@ -207,7 +214,10 @@ class History:
             later = (shard > after.shard) | ((shard == after.shard) & later)
             statement = statement.where(later)
         names = list(RejectRecord.__dataclass_fields__)
-        with translated(self.engine, "to list rejects"), open_reader(self.engine) as connection:
+        with (
+            translate_errors(self.engine, "to list rejects"),
+            open_reader(self.engine) as connection,
+        ):
             found = connection.execute(statement).mappings()
             return [RejectRecord(**{name: row[name] for name in names}) for row in found]
 
@@ -220,13 +230,16 @@ class History:
             .group_by(rejects.c.kind)
             .order_by(rows.desc(), rejects.c.kind)
         )
-        with translated(self.engine, "to count rejects"), open_reader(self.engine) as connection:
+        with (
+            translate_errors(self.engine, "to count rejects"),
+            open_reader(self.engine) as connection,
+        ):
             return {kind: int(count) for kind, count in connection.execute(statement)}
 
     def document(self, run_id: int, name: str) -> str | None:
         """The JSON kept with a run: its `audit`, a challenger's `comparison`."""
         runs = self.tables.runs
-        with translated(self.engine, "to read a run"), open_reader(self.engine) as connection:
+        with translate_errors(self.engine, "to read a run"), open_reader(self.engine) as connection:
             text: str | None = connection.scalar(
                 sa.select(runs.c[name]).where(runs.c.run_id == run_id)
             )
@@ -245,7 +258,7 @@ class History:
         )
 
     def _read(self, statement: "sa.Select[tuple[object, ...]]") -> list[RunRecord]:
-        with translated(self.engine, "to list runs"), open_reader(self.engine) as connection:
+        with translate_errors(self.engine, "to list runs"), open_reader(self.engine) as connection:
             return [
                 RunRecord(**{**row, "rows": int(row["rows"]), "rejected": int(row["rejected"])})
                 for row in connection.execute(statement).mappings()

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.compiler import compiles
 
-from nightshift.adapters.database.engine import open_reader, translated
+from nightshift.adapters.database.capabilities import capabilities
+from nightshift.adapters.database.engine import open_reader
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.database.times import BEGINNING, END
 from nightshift.adapters.database.types import Instant, LongText, Name
 from nightshift.adapters.ledger.ledger import Ledger, is_dead
@@ -151,7 +152,7 @@ class Backfills:
             runs.c.run_id.in_(newest_runs.group_by(runs.c.partition)),
             runs.c.state.not_in([RunState.PUBLISHED, RunState.SUPERSEDED]),
         )
-        with translated(self.engine, "to read the ledger"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to read the ledger"), self.engine.begin() as connection:
             self.ledger.lock(connection, job)  # a run is published before `at` and seen, or after
             at = self.ledger.now(connection)
             seen = tuple(PublishedRange(**row) for row in connection.execute(pieces).mappings())
@@ -189,7 +190,10 @@ class Backfills:
         longer be so.
         """
         backfills, steps = self.backfills, self.steps
-        with translated(self.engine, "to read backfills"), open_reader(self.engine) as connection:
+        with (
+            translate_errors(self.engine, "to read backfills"),
+            open_reader(self.engine) as connection,
+        ):
             row = connection.execute(
                 sa.select(backfills)
                 .where(backfills.c.job == job, backfills.c.parameters == parameters)
@@ -223,7 +227,10 @@ class Backfills:
         """Own the unfinished plan; None if somebody else was faster."""
         backfills = self.backfills
         mine = (backfills.c.backfill_id == backfill.backfill_id, backfills.c.ended_at.is_(None))
-        with translated(self.engine, "to resume a backfill"), self.engine.begin() as connection:
+        with (
+            translate_errors(self.engine, "to resume a backfill"),
+            self.engine.begin() as connection,
+        ):
             now = self.ledger.now(connection)
             taken = connection.execute(
                 sa.update(backfills)
@@ -247,7 +254,7 @@ class Backfills:
         planned_at: datetime | None,
     ) -> Backfill:
         """Keep a plan, made of the facts of `planned_at`, to be carried out by this owner."""
-        with translated(self.engine, "to keep a plan"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to keep a plan"), self.engine.begin() as connection:
             now = self.ledger.now(connection)
             inserted = connection.execute(
                 sa.insert(self.backfills).values(
@@ -286,7 +293,7 @@ class Backfills:
         owned = sa.exists().where(
             backfills.c.backfill_id == backfill.backfill_id, backfills.c.owner == backfill.owner
         )
-        with translated(self.engine, "to enter a step"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to enter a step"), self.engine.begin() as connection:
             connection.execute(
                 sa.update(steps)
                 .where(
@@ -305,14 +312,17 @@ class Backfills:
 
     def renew(self, backfill: Backfill, ended: bool = False) -> None:
         """Say that the plan is still being carried out, or that it has ended."""
-        with translated(self.engine, "a heartbeat"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "a heartbeat"), self.engine.begin() as connection:
             now = self.ledger.now(connection)
             changed = {"heartbeat_at": now, **({"ended_at": now} if ended else {})}
             connection.execute(self._update_owned(backfill).values(**changed))
 
     def leave(self, backfill: Backfill) -> None:
         """It has not ended, and this owner does no more of it: the next one need not wait."""
-        with translated(self.engine, "to leave a backfill"), self.engine.begin() as connection:
+        with (
+            translate_errors(self.engine, "to leave a backfill"),
+            self.engine.begin() as connection,
+        ):
             silent = self.ledger.now(connection) - timedelta(seconds=self.ledger.lease)
             connection.execute(self._update_owned(backfill).values(heartbeat_at=silent))
 
@@ -339,27 +349,8 @@ def _step(line: sa.RowMapping) -> Step:
 # --- estimates ----------------------------------------------------------------------------------
 
 
-class _Explain(sa.Executable, sa.ClauseElement):
-    inherit_cache = False
-
-    def __init__(self, statement: "sa.Select[Any]") -> None:
-        self.statement = statement
-
-
-@compiles(_Explain, "postgresql")
-def _compile_explain(element: _Explain, compiler: Any, **kwargs: Any) -> str:
-    return f"EXPLAIN (FORMAT JSON) {compiler.process(element.statement, **kwargs)}"
-
-
 def estimate_rows(source: Source, start: datetime | None, end: datetime | None) -> int:
-    """About how many rows the source has between the two instants; PostgreSQL's planner knows.
-
-    Other databases count them.
-    """
+    """About how many rows the source has between the two instants."""
     counting = source.counting(start, end)
     with source.reading(), open_reader(source.engine) as connection:
-        if connection.dialect.name != "postgresql":
-            return int(connection.execute(counting).scalar_one())
-        rows = counting.with_only_columns(sa.literal(1), maintain_column_froms=True)
-        plan: Any = connection.execute(_Explain(rows)).scalar_one()
-        return int(plan[0]["Plan"]["Plan Rows"])
+        return capabilities(connection.dialect).estimate_rows(connection, counting)

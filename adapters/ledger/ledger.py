@@ -9,15 +9,16 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.capabilities import MYSQL, capabilities
-from nightshift.adapters.database.engine import open_reader, reader, translated
+from nightshift.adapters.database.capabilities import capabilities
+from nightshift.adapters.database.engine import open_reader, read_only
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.database.times import BEGINNING, END
-from nightshift.adapters.database.types import Instant
+from nightshift.adapters.database.types import clock
 from nightshift.adapters.errors import (
     AlreadyPublished,
     DatabaseError,
@@ -59,7 +60,7 @@ class Ledger:
         tables = self.tables.metadata.sorted_tables
         others = [table for table in tables if not table.name.startswith(migrations.PREFIX)]
         schema = self.tables.runs.schema
-        with translated(self.engine, "to create the ledger's tables"):
+        with translate_errors(self.engine, "to create the ledger's tables"):
             for attempt in range(1, _CREATING + 1):
                 try:
                     current = migrations.is_current(self.engine, schema)
@@ -76,7 +77,7 @@ class Ledger:
         """Add the indexes that somebody left out who was killed between a table and its indexes."""
         if capabilities(self.engine.dialect).transactional_ddl:
             return
-        inspector = sa.inspect(reader(self.engine))
+        inspector = sa.inspect(read_only(self.engine))
         for table in tables:
             indexes = inspector.get_indexes(table.name, schema=table.schema)
             there = [index["column_names"] for index in indexes]
@@ -86,7 +87,7 @@ class Ledger:
 
     def exists(self) -> bool:
         """Raises LedgerIncompatible."""
-        with translated(self.engine, "to look for the ledger's tables"):
+        with translate_errors(self.engine, "to look for the ledger's tables"):
             return migrations.is_there(self.engine, self.tables.runs.schema)
 
     # --- a run's life ---------------------------------------------------------------------------
@@ -104,7 +105,7 @@ class Ledger:
         date.
         """
         attempt = (request.job, request.partition, request.role, owner)
-        with translated(self.engine, "to begin a run"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to begin a run"), self.engine.begin() as connection:
             run = self._begin(connection, request, owner, resume, self._begun.get(attempt))
         self._begun[attempt] = run.run_id
         return run
@@ -266,7 +267,7 @@ class Ledger:
         """
         shards = self.tables.shards
         mine = shards.c.run_id == run.run_id
-        with translated(self.engine, "to end a run"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to end a run"), self.engine.begin() as connection:
             now = self.now(connection)
             if len(shards_of(connection, self.tables, run.run_id, RunState.RUNNING)) == 1:
                 own = mine & (shards.c.owner == run.owner)
@@ -286,7 +287,7 @@ class Ledger:
         Not `resumable`, the next one begins anew. Workers that score its shards are fenced out.
         """
         ended = {} if resumable else {"fingerprint": ""}
-        with translated(self.engine, "to fail a run"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to fail a run"), self.engine.begin() as connection:
             self._fence(connection, run.run_id)
             self._update_owned(
                 connection,
@@ -305,14 +306,17 @@ class Ledger:
 
         `bounds` are the last keys of all shards but the last. Raises OwnershipLost.
         """
-        with translated(self.engine, "to divide a run"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to divide a run"), self.engine.begin() as connection:
             self._update_owned(connection, run, RunState.RUNNING, heartbeat_at=self.now(connection))
             split(connection, self.tables, run, bounds)
             return shards_of(connection, self.tables, run.run_id, RunState.RUNNING)
 
     def shards(self, run_id: int) -> list[Shard]:
         """How far each shard has come."""
-        with translated(self.engine, "to look at a run"), open_reader(self.engine) as connection:
+        with (
+            translate_errors(self.engine, "to look at a run"),
+            open_reader(self.engine) as connection,
+        ):
             return shards_of(connection, self.tables, run_id, RunState.RUNNING)
 
     def checksums(self, run_id: int) -> dict[int, list[str | None]]:
@@ -320,7 +324,10 @@ class Ledger:
         chunks = self.tables.chunks
         statement = sa.select(chunks.c.shard, chunks.c.checksum).where(chunks.c.run_id == run_id)
         found: dict[int, list[str | None]] = {}
-        with translated(self.engine, "to look at a run"), open_reader(self.engine) as connection:
+        with (
+            translate_errors(self.engine, "to look at a run"),
+            open_reader(self.engine) as connection,
+        ):
             for shard, checksum in connection.execute(statement.order_by(*chunks.primary_key)):
                 found.setdefault(shard, []).append(checksum)
         return found
@@ -331,7 +338,7 @@ class Ledger:
         Raises OwnershipLost if the run is no longer that coordinator's, or it was withdrawn.
         """
         shards = self.tables.shards
-        with translated(self.engine, "to take a shard"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to take a shard"), self.engine.begin() as connection:
             mine = (shards.c.run_id == run.run_id) & (shards.c.shard == shard)
             handed_out = sa.update(shards).where(mine, shards.c.owner != _NOBODY)
             if connection.execute(handed_out.values(owner=owner)).rowcount != 1:
@@ -343,7 +350,7 @@ class Ledger:
         """Take a run's shards from their workers: whoever has one is fenced out at its next chunk,
         and nobody takes one until the run is begun again. Raises OwnershipLost.
         """
-        with translated(self.engine, "to withdraw shards"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to withdraw shards"), self.engine.begin() as connection:
             self._update_owned(connection, run, RunState.RUNNING, heartbeat_at=self.now(connection))
             self._fence(connection, run.run_id)
 
@@ -356,7 +363,7 @@ class Ledger:
         mine = (shards.c.run_id == run.run_id) & (shards.c.shard == run.shard)
         own = mine & (shards.c.owner == run.owner)
         statement = sa.update(shards).where(own).values(done=True, timings=timings)
-        with translated(self.engine, "to end a shard"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to end a shard"), self.engine.begin() as connection:
             if connection.execute(statement).rowcount != 1:
                 raise OwnershipLost(run.run_id)
 
@@ -364,14 +371,17 @@ class Ledger:
         """Keep a JSON document with the run: its `audit`, a challenger's `comparison`."""
         runs = self.tables.runs
         mine = sa.update(runs).where(runs.c.run_id == run.run_id, runs.c.owner == run.owner)
-        with translated(self.engine, "to note on a run"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to note on a run"), self.engine.begin() as connection:
             if connection.execute(mine.values(**documents)).rowcount != 1:
                 raise OwnershipLost(run.run_id)
 
     def quarantine(self, run: Run, reason: str) -> None:
         """The audit found it wrong: readers go on seeing what they saw. Raises OwnershipLost."""
         runs = self.tables.runs
-        with translated(self.engine, "to quarantine a run"), self.engine.begin() as connection:
+        with (
+            translate_errors(self.engine, "to quarantine a run"),
+            self.engine.begin() as connection,
+        ):
             done = sa.select(runs.c.run_id).where(_owned(runs, run, RunState.QUARANTINED))
             if connection.scalar(done) is None:
                 self._update_owned(
@@ -388,7 +398,7 @@ class Ledger:
         changes nothing: a retry cannot know whether a broken connection still took the commit.
         """
         runs = self.tables.runs
-        with translated(self.engine, "to publish a run"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to publish a run"), self.engine.begin() as connection:
             found = connection.execute(sa.select(runs).where(runs.c.run_id == run.run_id))
             row = found.mappings().first()
             if row is None:  # the database has lost it
@@ -426,7 +436,10 @@ class Ledger:
         def renew() -> None:
             while not stopped.wait(self.lease / 4):
                 try:
-                    with translated(self.engine, "a heartbeat"), self.engine.begin() as connection:
+                    with (
+                        translate_errors(self.engine, "a heartbeat"),
+                        self.engine.begin() as connection,
+                    ):
                         # The clock is read when the row is free: a chunk's commit may hold it.
                         beat = {"heartbeat_at": self._clock}
                         self._update_owned(
@@ -528,16 +541,8 @@ class Ledger:
         return len(free) < len(connection.execute(all_of_them).all())
 
     @property
-    def _clock(self) -> "sa.ColumnElement[Any]":
-        """The database's clock, so that workers' clocks need not agree."""
-        name = self.engine.dialect.name
-        if name == "postgresql":
-            return sa.func.clock_timestamp(type_=Instant())
-        if name in MYSQL:  # of this moment, as against of the statement's beginning; in UTC
-            return sa.literal_column("SYSDATE(6)", Instant())
-        if name in {"sqlite", "duckdb"}:  # which are in this process
-            return sa.literal(datetime.now(UTC), Instant())
-        return sa.func.current_timestamp(type_=Instant())
+    def _clock(self) -> "sa.ColumnElement[datetime]":
+        return clock(self.engine.dialect)
 
     def now(self, connection: sa.Connection) -> datetime:
         now: datetime = connection.execute(sa.select(self._clock)).scalar_one()

@@ -9,7 +9,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.engine import open_reader, translated
+from nightshift.adapters.database.engine import open_reader
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.database.times import BEGINNING, END
 from nightshift.adapters.errors import NothingToRollBackTo, RunNotQuarantined, RunUnknown
 from nightshift.adapters.ledger.intervals import Interval, rollback_stack
@@ -54,7 +55,7 @@ class Pointer:
         its rows were cleaned, meanwhile.
         """
         runs = self.tables.runs
-        with translated(self.engine, "to release a run"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to release a run"), self.engine.begin() as connection:
             row = self._run(connection, run_id)
             self.ledger.lock(connection, row["job"])
             row = self._run(connection, run_id)  # as it is now that nobody else changes it
@@ -95,7 +96,7 @@ class Pointer:
         """
         start, end = start or BEGINNING, end or END
         runs = self.tables.runs
-        with translated(self.engine, "to roll back"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to roll back"), self.engine.begin() as connection:
             self.ledger.lock(connection, job)
             now = self.ledger.now(connection)
             shown = {
@@ -133,7 +134,10 @@ class Pointer:
             .order_by(changes.c.change_id.desc())
         )
         names = list(PublicationChange.__dataclass_fields__)
-        with translated(self.engine, "to list changes"), open_reader(self.engine) as connection:
+        with (
+            translate_errors(self.engine, "to list changes"),
+            open_reader(self.engine) as connection,
+        ):
             found = connection.execute(statement).mappings()
             return [PublicationChange(**{name: row[name] for name in names}) for row in found]
 

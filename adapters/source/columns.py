@@ -14,6 +14,11 @@ import sqlalchemy as sa
 Key = tuple[Any, ...]
 """The values of a row's key columns."""
 
+PARTITION_TIME = "partition_time"
+"""The column of a chunk, and of the predictions, with the row's time as an instant."""
+RESERVED = ("run_id", PARTITION_TIME, "model_version", "scored_at")
+"""Names of Nightshift's own columns of the predictions; no key or output may have them."""
+
 
 @dataclass(frozen=True)
 class KeyRange:

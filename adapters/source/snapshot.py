@@ -9,9 +9,15 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from nightshift.adapters.errors import ValueUnreadable
-from nightshift.adapters.ledger.schema import PARTITION_TIME
 from nightshift.adapters.models.signature import Signature
-from nightshift.adapters.source.columns import ALL_KEYS, Key, KeyRange, KeySet, SourceColumn
+from nightshift.adapters.source.columns import (
+    ALL_KEYS,
+    PARTITION_TIME,
+    Key,
+    KeyRange,
+    KeySet,
+    SourceColumn,
+)
 
 if TYPE_CHECKING:
     from nightshift.adapters.source.source import Source

@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from nightshift.adapters.database.capabilities import capabilities
-from nightshift.adapters.database.engine import reader, translated
+from nightshift.adapters.database.engine import read_only
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.database.times import BEGINNING, END, first_spelling, instants, unheld
 from nightshift.adapters.errors import (
     ColumnNameReserved,
@@ -31,10 +32,11 @@ from nightshift.adapters.errors import (
     TableNotFound,
     ValueUnreadable,
 )
-from nightshift.adapters.ledger.schema import PARTITION_TIME, RESERVED
 from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.source.columns import (
     ALL_KEYS,
+    PARTITION_TIME,
+    RESERVED,
     Key,
     KeyRange,
     KeySet,
@@ -79,7 +81,7 @@ class Source:
     def columns(self) -> dict[str, SourceColumn]:
         """The source's columns by name. Raises TableNotFound, StatementFailed."""
         if self._columns is None:
-            with translated(self.engine, f"to describe {self.spec}"):
+            with translate_errors(self.engine, f"to describe {self.spec}"):
                 if self.spec.table is not None:
                     self._require_table(self.spec.table)
                 self._columns = {column.name: column for column in self._describe()}
@@ -196,7 +198,7 @@ class Source:
 
     def reading(self) -> AbstractContextManager[None]:
         """Errors of the database met while reading, turned into ours."""
-        return translated(self.engine, f"to read {self.spec}")
+        return translate_errors(self.engine, f"to read {self.spec}")
 
     def finished(self, chunk: pa.Table) -> pa.Table:
         """A chunk as the database sent it -> with the row's time as an instant, or refused."""
@@ -230,7 +232,7 @@ class Source:
         if self.spec.table is None:
             problem = f"{self.engine.dialect.name} does not tell the types of a query's columns"
             raise ConfigurationError("the job", "source.query", problem, "Use source.table.")
-        inspector = sa.inspect(reader(self.engine))
+        inspector = sa.inspect(read_only(self.engine))
         found = inspector.get_columns(self.spec.table, schema=self.spec.schema)
         return [reflected(column) for column in found]
 
@@ -258,7 +260,7 @@ class Source:
 
     def _declared_unique(self, table: str) -> tuple[list[str], list[list[str]]]:
         """The primary key's columns, and those of every other unique constraint or index."""
-        inspector, schema = sa.inspect(reader(self.engine)), self.spec.schema
+        inspector, schema = sa.inspect(read_only(self.engine)), self.spec.schema
         unique = [c["column_names"] for c in inspector.get_unique_constraints(table, schema)]
         for index in inspector.get_indexes(table, schema):
             partial = any(name.endswith("_where") for name in index.get("dialect_options", {}))
@@ -287,7 +289,7 @@ class Source:
         return self.columns[name]
 
     def _require_table(self, table: str) -> None:
-        inspector = sa.inspect(reader(self.engine))
+        inspector = sa.inspect(read_only(self.engine))
         schema = self.spec.schema
         if not inspector.has_table(table, schema=schema):
             known = inspector.get_table_names(schema=schema) + inspector.get_view_names(schema)
@@ -297,7 +299,7 @@ class Source:
         """A table's key must be declared unique; a query's is verified with each snapshot."""
         if self.spec.table is None:
             return
-        with translated(self.engine, f"to describe {self.spec}"):
+        with translate_errors(self.engine, f"to describe {self.spec}"):
             primary, unique = self._declared_unique(self.spec.table)
         key = set(self.spec.key)
         if any(columns and set(columns) <= key for columns in [primary, *unique]):
@@ -348,7 +350,7 @@ class Source:
         return self._query(start, end).columns(*columns).subquery("source")
 
     def _query(self, start: datetime | None, end: datetime | None) -> sa.TextClause:
-        return bound_query(self.spec.query or "", start, end, self.engine.dialect.name)
+        return bound_query(self.spec.query or "", start, end, self.engine.dialect)
 
     def _in_range(
         self, relation: sa.FromClause, start: datetime | None, end: datetime | None

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from nightshift.adapters.database.capabilities import CAPABILITIES, MYSQL, capabilities
-from nightshift.adapters.database.engine import reader, translated
-from nightshift.adapters.database.types import kept
+from nightshift.adapters.database.capabilities import CAPABILITIES, capabilities
+from nightshift.adapters.database.engine import read_only
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.errors import (
     ConfigurationError,
     KeyNotUnique,
@@ -18,10 +18,11 @@ from nightshift.adapters.errors import (
 )
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import RejectedRow, Run
-from nightshift.adapters.ledger.schema import RESERVED, CreateView, predictions_table, readers_view
 from nightshift.adapters.models.column import Column
-from nightshift.adapters.source.columns import Key
+from nightshift.adapters.source.columns import RESERVED, Key
 from nightshift.adapters.source.source import Source
+from nightshift.adapters.target.key_types import key_types
+from nightshift.adapters.target.tables import CreateView, predictions_table, readers_view
 
 
 class Predictions:
@@ -43,7 +44,7 @@ class Predictions:
         key = source.key_columns
         self._check_names([column.name for column in key])
         with_time = source.spec.time_column is not None
-        typed = [(column.name, kind) for column, kind in zip(key, kept(key), strict=True)]
+        typed = [(column.name, kind) for column, kind in zip(key, key_types(key), strict=True)]
         self.rows = predictions_table(ledger.tables, target, typed, with_time, outputs, index_key)
 
     def create(self) -> None:
@@ -53,7 +54,7 @@ class Predictions:
         """
         self.check()
         self.ledger.create()
-        with translated(self.engine, f"to create the view {self.target!r}"):
+        with translate_errors(self.engine, f"to create the view {self.target!r}"):
             if self._is_view():
                 return
             try:
@@ -87,8 +88,8 @@ class Predictions:
             remedy = "Score in one shard, or keep the predictions in another database."
             raise ConfigurationError("the job", "shards", problem, remedy)
         view, table, schema = self.target, self.rows.name, self.rows.schema
-        with translated(self.engine, f"to look at {view!r}"):
-            inspector = sa.inspect(reader(self.engine))
+        with translate_errors(self.engine, f"to look at {view!r}"):
+            inspector = sa.inspect(read_only(self.engine))
             is_view = self._is_view()
             kept = inspector.has_table(table, schema=schema)
             taken = not is_view and inspector.has_table(view, schema=schema)
@@ -123,7 +124,7 @@ class Predictions:
         self._refuse_unstorable(rows)
         first, last = keys or (self._key(rows, 0), self._key(rows, rows.num_rows - 1))
         texts = self.source.encode_key(first), self.source.encode_key(last)
-        with translated(self.engine, f"to write to {self.rows.name!r}"):
+        with translate_errors(self.engine, f"to write to {self.rows.name!r}"):
             try:
                 with self.engine.begin() as connection:
                     self.ledger.record_chunk(
@@ -228,8 +229,8 @@ class Predictions:
         exact = (sa.Float, sa.DateTime, sa.ARRAY)  # width, time zone, dimensions
         if isinstance(here, exact) or isinstance(kind, exact):
             return kind.compile(self.engine.dialect)
-        if isinstance(here, sa.Boolean) and self.engine.dialect.name in MYSQL:
-            return "Integer"  # where a BOOLEAN is a TINYINT(1)
+        if isinstance(here, sa.Boolean) and capabilities(self.engine.dialect).boolean_is_integer:
+            return "Integer"
         families = (sa.Boolean, sa.Integer, sa.Numeric, sa.Date, sa.Uuid)
         return next((f.__name__ for f in families if isinstance(here, f)), "String")
 
@@ -238,7 +239,7 @@ class Predictions:
         return {c["name"] for c in inspector.get_columns(self.target, schema=self.rows.schema)}
 
     def _is_view(self) -> bool:
-        views = sa.inspect(reader(self.engine)).get_view_names(schema=self.rows.schema)
+        views = sa.inspect(read_only(self.engine)).get_view_names(schema=self.rows.schema)
         return self.target in views
 
 

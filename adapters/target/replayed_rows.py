@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import sqlalchemy as sa
 
-from nightshift.adapters.database.engine import translated
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.errors import RunNotReplayable, RunUnknown
 from nightshift.adapters.history.run_history import RejectRecord
 from nightshift.adapters.ledger.publications import REPLAY, published_ranges, record_change
@@ -31,7 +31,7 @@ def merge(
     ledger, engine = predictions.ledger, predictions.engine
     tables = ledger.tables
     runs, shards = tables.runs, tables.shards
-    with translated(engine, f"to merge rows into run {run_id}"), engine.begin() as connection:
+    with translate_errors(engine, f"to merge rows into run {run_id}"), engine.begin() as connection:
         of_run = sa.select(runs).where(runs.c.run_id == run_id)
         row = connection.execute(of_run).mappings().first()
         if row is None:

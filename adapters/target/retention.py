@@ -14,8 +14,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.engine import open_reader, translated
-from nightshift.adapters.database.types import table_there
+from nightshift.adapters.database.engine import open_reader
+from nightshift.adapters.database.error_translation import translate_errors
+from nightshift.adapters.database.types import reflect_table
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import RunState
 
@@ -73,7 +74,10 @@ class Retention:
             .order_by(ranked.c.run_id)
         )
         names = list(Removable.__dataclass_fields__)
-        with translated(self.engine, "to list old runs"), open_reader(self.engine) as connection:
+        with (
+            translate_errors(self.engine, "to list old runs"),
+            open_reader(self.engine) as connection,
+        ):
             found = connection.execute(statement).mappings()
             return [Removable(**{name: row[name] for name in names}) for row in found]
 
@@ -84,14 +88,14 @@ class Retention:
         """
         for old in self.removable(job):
             if self._condemn(job, old.run_id):
-                with translated(self.engine, f"to clean run {old.run_id}"):
+                with translate_errors(self.engine, f"to clean run {old.run_id}"):
                     self._delete(target, key, old.run_id)
                 yield old
 
     def _condemn(self, job: str, run_id: int) -> bool:
         """From here on nobody can roll back to the run. False if somebody just has."""
         runs, published = self.tables.runs, self.tables.published
-        with translated(self.engine, "to clean a run"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to clean a run"), self.engine.begin() as connection:
             self.ledger.lock(connection, job)
             seen = sa.select(sa.func.count()).where(published.c.run_id == run_id)
             if connection.scalar(seen):
@@ -102,7 +106,7 @@ class Retention:
 
     def _delete(self, target: str, key: Sequence[str], run_id: int) -> None:
         with suppress(sa.exc.NoSuchTableError):  # somebody has dropped it, and its rows with it
-            table = table_there(self.engine, f"{target}_runs", self.tables.runs.schema)
+            table = reflect_table(self.engine, f"{target}_runs", self.tables.runs.schema)
             self._delete_rows(table, key, run_id)
         shards = self.tables.shards
         with self.engine.begin() as connection:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.engine import translated
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.database.times import BEGINNING, END
 from nightshift.adapters.history.run_history import EarlierRun, History
 from nightshift.adapters.ledger.runs import Run
@@ -83,7 +83,7 @@ def ask(desk: JobResources, cell: Partition, run: Run, text: str) -> object:
     given = {name: value for name, value in known.items() if name in query.compile().params}
     options = {"postgresql_readonly": True, "nightshift_read_only": True}
     engine = desk.ledger.engine.execution_options(**options)
-    with translated(engine, "a check's query"), engine.connect() as connection:
+    with translate_errors(engine, "a check's query"), engine.connect() as connection:
         return connection.execute(query, given).scalar_one()
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from nightshift.adapters.database.engine import name_of, open_engine, translated
+from nightshift.adapters.database.engine import database_name, open_engine
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.errors import ConfigurationError, NightshiftError
 from nightshift.adapters.store.model_store import Manifest, ModelStore
 from nightshift.flows.cli import terminal
@@ -90,7 +91,7 @@ def main() -> None:
     with prefect_api(settings.state_dir) as ready:
         try:
             with (
-                translated(engine, "load the flights"),
+                translate_errors(engine, "load the flights"),
                 engine.begin() as connection,
                 terminal.console.status("Loading the flights"),
             ):
@@ -105,7 +106,7 @@ def main() -> None:
             say(f"[bold]3[/] Scoring {DAY}, then the whole table, as Prefect flow runs")
             _score(settings)
             say("[bold]4[/] What readers of the predictions see now")
-            with translated(engine, "show the predictions"), engine.connect() as connection:
+            with translate_errors(engine, "show the predictions"), engine.connect() as connection:
                 _show(connection, manifest)
         finally:
             engine.dispose()
@@ -123,7 +124,7 @@ def _require_place(settings: Settings, engine: sa.Engine) -> None:
     """Raises ConfigurationError: the demo has PostgreSQL's SQL, and one place for everything."""
     problem = None
     if engine.dialect.name != "postgresql":
-        problem = f"the demo needs PostgreSQL, and this is {name_of(engine)}"
+        problem = f"the demo needs PostgreSQL, and this is {database_name(engine)}"
     elif settings.database.source_url is not None or settings.database.schema_ is not None:
         problem = "the demo needs its tables in one place, without source_url and schema"
     if problem is not None:

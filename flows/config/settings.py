@@ -13,6 +13,7 @@ import pydantic
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
+from nightshift.adapters.database.capabilities import capabilities_of, with_driver
 from nightshift.adapters.database.embedded import start_embedded
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.store.trust_policy import TrustPolicy
@@ -74,15 +75,14 @@ class DatabaseSettings(_Part):
         wrong = refused("it is not a database URL", remedy)
         try:
             url = sa.make_url(value)
-            if url.get_backend_name() != "postgres":  # libpq's name, which SQLAlchemy refuses
-                url.get_dialect()
+            with_driver(url).get_dialect()
         except (sa.exc.ArgumentError, ValueError) as error:
             raise wrong from error
         if url.password is not None:  # a later @ was taken for the one before the host
             raise wrong
         name = url.database or ":memory:"
-        in_file = url.get_backend_name() in {"sqlite", "duckdb"}
-        if not in_file or name.startswith((":memory:", "file:")):
+        is_server = capabilities_of(url.get_backend_name()).is_server
+        if is_server or name.startswith((":memory:", "file:")):
             return value
         return url.set(database=str(_root(info) / name)).render_as_string()
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 from packaging.requirements import Requirement
 
-from nightshift.adapters.database.capabilities import MYSQL
+from nightshift.adapters.database.capabilities import capabilities
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import (
     ConfigurationError,
@@ -268,7 +268,7 @@ def _of_contact(check: str, engine: sa.Engine, contact: health.Contact) -> Findi
     encryption = {True: ", encrypted", False: "", None: ""}[contact.encrypted]
     yield Finding(check, "ok", f"{where}: {contact.milliseconds:.1f} ms{encryption}")
     if contact.encrypted is False and engine.url.host not in _LOCAL_HOSTS:
-        verified = "ssl_ca=FILE" if engine.dialect.name in MYSQL else "sslmode=verify-full"
+        verified = capabilities(engine.dialect).verified_tls
         told, remedy = "the connection is not encrypted", f"Add ?{verified} to the URL."
         yield Finding(check, "warn", told, remedy)
     if abs(contact.skew) > MAX_SKEW:

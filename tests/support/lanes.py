@@ -9,7 +9,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from nightshift.adapters.database.capabilities import MYSQL, Capabilities, capabilities
+from nightshift.adapters.database.capabilities import capabilities
+from nightshift.adapters.database.dialects.base import Capabilities
+from nightshift.adapters.database.dialects.mysql import MYSQL
 from nightshift.adapters.database.types import Instant, LongText, Name
 from nightshift.adapters.ledger.ledger import Ledger, new_owner
 from nightshift.adapters.ledger.runs import Run, RunRequest

@@ -9,15 +9,13 @@ compare what they make with what is declared. Each must be able to run twice, by
 steps.py: not every database undoes what a worker had changed that was killed amid one.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.capabilities import MYSQL
-from nightshift.adapters.database.engine import name_of, open_reader, reader
-from nightshift.adapters.errors import DatabaseUnavailable, LedgerIncompatible
+from nightshift.adapters.database.capabilities import capabilities
+from nightshift.adapters.database.engine import database_name, open_reader, read_only
+from nightshift.adapters.errors import LedgerIncompatible
 
 HEAD = "0001"
 """The version that this Nightshift works with."""
@@ -44,7 +42,12 @@ def bring_up_to_date(
 
     config = Config()
     config.set_main_option("script_location", str(place or Path(__file__).parent))
-    with engine.connect() as connection, _alone(connection, schema):
+    with (
+        engine.connect() as connection,
+        capabilities(connection.dialect).exclusive(
+            connection, f"{VERSIONS} {schema or ''}", _PATIENCE
+        ),
+    ):
         found = _found(connection, schema)
         if found != head:  # another worker may have been quicker
             _refuse_foreign(engine, found, head, _has(connection, schema, "nightshift_runs"))
@@ -72,7 +75,7 @@ def is_there(engine: sa.Engine, schema: str | None) -> bool:
     found = _version(engine, schema)
     if found:
         problem = f"it is of version {found}, and this Nightshift works with {HEAD}"
-        raise LedgerIncompatible(name_of(engine), problem, "The next run migrates it.")
+        raise LedgerIncompatible(database_name(engine), problem, "The next run migrates it.")
     return False
 
 
@@ -88,7 +91,7 @@ def _version(engine: sa.Engine, schema: str | None) -> str | None:
     except sa.exc.DBAPIError as error:
         if error.connection_invalidated:
             raise
-        if not sa.inspect(reader(engine)).has_table(VERSIONS, schema=schema):
+        if not sa.inspect(read_only(engine)).has_table(VERSIONS, schema=schema):
             return None
     with open_reader(engine) as connection:  # it may have been made at this moment
         return _read(connection, schema)
@@ -110,7 +113,7 @@ def _has(connection: sa.Connection, schema: str | None, table: str) -> bool:
 def _refuse_foreign(engine: sa.Engine, found: str | None, head: str, has_runs: bool) -> None:
     if found is None and has_runs:
         raise LedgerIncompatible(
-            name_of(engine),
+            database_name(engine),
             "it was made by Nightshift as it was before its first release",
             "Drop its tables (nightshift_..., and each target's view and _runs), or name another "
             "database.schema for new ones.",
@@ -118,25 +121,4 @@ def _refuse_foreign(engine: sa.Engine, found: str | None, head: str, has_runs: b
     if found and not (found.isdigit() and int(found) <= int(head)):
         problem = f"it is of version {found}, newer than {head}, which this Nightshift works with"
         remedy = "Upgrade Nightshift here as elsewhere: pip install --upgrade nightshift."
-        raise LedgerIncompatible(name_of(engine), problem, remedy)
-
-
-@contextmanager
-def _alone(connection: sa.Connection, schema: str | None) -> Iterator[None]:
-    """One worker at a time, until it has committed. Other databases have one writer anyway."""
-    name = f"{VERSIONS} {schema or ''}"
-    if connection.dialect.name == "postgresql":
-        key = sa.func.hashtextextended(name, 0)
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
-        yield
-    elif connection.dialect.name in MYSQL:
-        name = f"{connection.engine.url.database} {name}"[-64:]
-        if connection.scalar(sa.select(sa.func.get_lock(name, _PATIENCE))) != 1:
-            problem = f"another worker has been making or migrating the ledger for {_PATIENCE} s"
-            raise DatabaseUnavailable(name_of(connection.engine), problem)
-        try:
-            yield
-        finally:
-            connection.execute(sa.select(sa.func.release_lock(name)))
-    else:
-        yield
+        raise LedgerIncompatible(database_name(engine), problem, remedy)

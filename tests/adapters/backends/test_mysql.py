@@ -15,7 +15,8 @@ from sqlalchemy.dialects import mysql
 
 from lanes import Lane, request_of, sign
 from nightshift.adapters.backends.registry import predictions_lane, source_lane
-from nightshift.adapters.database.engine import is_transient, open_engine, translated
+from nightshift.adapters.database.engine import open_engine
+from nightshift.adapters.database.error_translation import is_transient, translate_errors
 from nightshift.adapters.errors import (
     ColumnTypeUnsupported,
     ConfigurationError,
@@ -329,7 +330,7 @@ def test_a_process_that_stands_still_loses_its_transaction(maria: Lane) -> None:
         maria.execute("UPDATE t SET x = 7")  # waits for the end of the other's
         with (
             pytest.raises(DatabaseUnavailable),
-            translated(maria.engine, "to go on"),
+            translate_errors(maria.engine, "to go on"),
         ):
             sleeper.exec_driver_sql("UPDATE t SET x = -2")
     assert maria.rows("SELECT DISTINCT x FROM t") == [(7.0,)]

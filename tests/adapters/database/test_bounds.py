@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from lanes import Lane, request_of, sign
 from nightshift.adapters.database import watchdog
-from nightshift.adapters.database.engine import open_engine, translated
+from nightshift.adapters.database.engine import open_engine
+from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.errors import DatabaseUnavailable, OwnershipLost, PartitionBusy
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.source.columns import ALL_KEYS
@@ -65,7 +66,7 @@ def test_a_transaction_that_stands_still_is_ended(fast: Lane) -> None:
         return True
 
     def stand_still() -> None:
-        with translated(fast.engine, "to write"), fast.engine.begin() as connection:
+        with translate_errors(fast.engine, "to write"), fast.engine.begin() as connection:
             ledger.record_chunk(connection, run, 0, ("[0]", "[0]"), 1)
             end = time.monotonic() + 30
             while not taken_over():
@@ -123,7 +124,7 @@ def test_a_server_that_stands_still_is_given_up(
         watched(engine),
         stopped(lane),
         pytest.raises(DatabaseUnavailable),
-        translated(engine, "to answer"),
+        translate_errors(engine, "to answer"),
     ):
         connection.exec_driver_sql("SELECT 1")
     assert ledger.begin(request_of(), "elsewhere:1:a").run_id == run.run_id
@@ -176,7 +177,7 @@ def test_a_server_that_does_not_greet() -> None:
         silent.listen(5)
         url = f"mariadb://someone@127.0.0.1:{silent.getsockname()[1]}/db"
         engine = open_engine(url, connect_timeout=1)
-        with pytest.raises(DatabaseUnavailable), translated(engine, "to greet"):
+        with pytest.raises(DatabaseUnavailable), translate_errors(engine, "to greet"):
             engine.connect()
 
 

@@ -3,18 +3,18 @@
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy.dialects import postgresql
 
 from lanes import Lane, sign
 from nightshift.adapters.errors import ColumnNotFound, DatabaseError, KeyNotUnique, StatementFailed
 from nightshift.adapters.source.user_query import bound_query
 
+DIALECT = postgresql.psycopg.dialect()  # type: ignore[no-untyped-call]
 DAY = datetime(2013, 10, 1, tzinfo=UTC), datetime(2013, 10, 2, tzinfo=UTC)
 
 
 def text_of(query: str) -> str:
     """The query as the database would get it, parameters as `%(name)s`."""
-    return bound_query(query, None, None).compile(dialect=postgresql.psycopg.dialect()).string
+    return bound_query(query, None, None, DIALECT).compile(dialect=DIALECT).string
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_its_parameters() -> None:
         ("SELECT (:partition_start),:partition_end", {"partition_start", "partition_end"}),
         ("SELECT x BETWEEN :partition_start AND :partition_start", {"partition_start"}),
     ):
-        assert set(bound_query(query, *DAY).compile().params) == names
+        assert set(bound_query(query, *DAY, DIALECT).compile().params) == names
 
 
 @pytest.fixture

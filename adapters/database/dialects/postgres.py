@@ -1,0 +1,127 @@
+"""PostgreSQL."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+
+from nightshift.adapters.database.dialects.base import Capabilities, Session
+
+POSTGRES_SESSION = """
+    SELECT set_config(name, '60s', false)
+    FROM (VALUES ('lock_timeout'), ('idle_in_transaction_session_timeout')) AS setting (name)
+    WHERE current_setting(name) = '0'"""
+"""Settings of a session, where neither the server nor the role has any: no endless wait for a lock,
+and a process that stands still within a transaction loses it, so that another can take its run
+over."""
+
+# So that a connection that leads nowhere is noticed: seconds, and milliseconds.
+_NETWORK = {
+    "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
+    "tcp_user_timeout": 120_000,
+}  # fmt: skip
+
+_SESSION = """
+    SELECT current_user, rolsuper,
+      CASE WHEN inet_server_addr() IS NOT NULL
+           THEN (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()) END
+    FROM pg_roles WHERE rolname = current_user"""
+
+_SCHEMA = """
+    SELECT current_user, has_schema_privilege(oid, 'USAGE'), has_schema_privilege(oid, 'CREATE')
+    FROM pg_namespace WHERE nspname = :schema"""
+
+_REFUSED = """
+    SELECT relname FROM pg_class
+    WHERE relnamespace = CAST(:schema AS regnamespace) AND relname = ANY(:tables)
+      AND NOT has_table_privilege(oid, 'SELECT, INSERT, UPDATE, DELETE')
+    ORDER BY relname"""
+
+
+class PostgreSQL(Capabilities):
+    target = True
+    row_values = True
+    shared_snapshot = True
+    transactional_ddl = True
+    longest_name = 63
+    drivername = "postgresql+psycopg"
+    zoned_instants = True
+
+    def engine_options(self, url: sa.URL, connect_timeout: int) -> dict[str, Any]:
+        network = {name: value for name, value in _NETWORK.items() if name not in url.query}
+        return {
+            "pool_pre_ping": True,
+            # A server's default may be stricter; but after waiting for a lock, the ledger must see
+            # what its last holder committed.
+            "isolation_level": "READ COMMITTED",
+            "connect_args": {"connect_timeout": connect_timeout, **network},
+        }
+
+    def configure(self, engine: sa.Engine) -> None:
+        sa.event.listen(engine, "connect", _configure)
+
+    def clock(self) -> "sa.ColumnElement[Any]":
+        return sa.func.clock_timestamp()
+
+    def estimate_rows(self, connection: sa.Connection, counting: "sa.Select[Any]") -> int:
+        """The planner's estimate."""
+        rows = counting.with_only_columns(sa.literal(1), maintain_column_froms=True)
+        plan: Any = connection.execute(_Explain(rows)).scalar_one()
+        return int(plan[0]["Plan"]["Plan Rows"])
+
+    @contextmanager
+    def exclusive(self, connection: sa.Connection, name: str, patience: int) -> Iterator[None]:
+        """Waits for at most the session's lock_timeout."""
+        key = sa.func.hashtextextended(name, 0)
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+        yield
+
+    def session(self, connection: sa.Connection) -> Session:
+        return Session(*connection.execute(sa.text(_SESSION)).one())
+
+    def missing_privileges(
+        self, engine: sa.Engine, schema: str | None, tables: Sequence[str]
+    ) -> list[str]:
+        quote = engine.dialect.identifier_preparer.quote
+        with engine.connect() as connection:
+            schema = schema or connection.scalar(sa.text("SELECT current_schema()"))
+            if schema is None:
+                return ["no schema of the search_path exists; set database.schema"]
+            name = quote(schema)
+            found = connection.execute(sa.text(_SCHEMA), {"schema": schema}).one_or_none()
+            if found is None:
+                return [
+                    f"the schema {schema!r} does not exist; CREATE SCHEMA {name} AUTHORIZATION "
+                    "the role"
+                ]
+            user, usage, create = found
+            role = quote(user)
+            if not (usage and create):
+                return [
+                    f"the role {user!r} may not create tables in the schema {schema!r}; "
+                    f"GRANT USAGE, CREATE ON SCHEMA {name} TO {role}"
+                ]
+            asked = {"schema": name, "tables": list(tables)}
+            refused = connection.scalars(sa.text(_REFUSED), asked).all()
+        if not refused:
+            return []
+        return [f"{', '.join(refused)} belong to another role; ALTER TABLE ... OWNER TO {role}"]
+
+
+def _configure(connection: Any, _record: object) -> None:
+    connection.execute(POSTGRES_SESSION)
+    connection.commit()
+
+
+class _Explain(sa.Executable, sa.ClauseElement):
+    inherit_cache = False
+
+    def __init__(self, statement: "sa.Select[Any]") -> None:
+        self.statement = statement
+
+
+@compiles(_Explain)
+def _compile_explain(element: _Explain, compiler: Any, **kwargs: Any) -> str:
+    return f"EXPLAIN (FORMAT JSON) {compiler.process(element.statement, **kwargs)}"

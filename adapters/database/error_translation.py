@@ -1,0 +1,89 @@
+"""Errors of SQLAlchemy and the drivers, translated into ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import sqlalchemy as sa
+from adbc_driver_manager import Error as AdbcError
+
+from nightshift.adapters.database.engine import database_name
+from nightshift.adapters.errors import DatabaseUnavailable, NightshiftError, StatementFailed
+
+# SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which the same statement may
+# succeed: connection lost, server stopping or starting, too many connections, serialization
+# failure, deadlock, lock timeout, a session or transaction that stood still for too long.
+_TRANSIENT_STATES = (
+    "08", "57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03", "25P03", "25P04", "57P05",
+)  # fmt: skip
+# MariaDB's and MySQL's numbers for the same (their SQLSTATE is HY000 for most): too many
+# connections, lock wait timeout, deadlock, cannot connect, gone away, connection lost, killed or
+# aborted, server shutting down, network read or write error, too many connections of this user.
+_TRANSIENT_NUMBERS = frozenset(
+    {1040, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
+)
+# The server answers these while connecting, where drivers give no SQLSTATE.
+_REFUSALS = (
+    "authentication failed", "does not exist", "pg_hba.conf", "not permitted", "no password",
+    "certificate", "CERTIFICATE_VERIFY_FAILED", "does not support SSL",
+)  # fmt: skip
+_AWAY = (
+    "connect", "server closed", "terminating", "timeout", "timed out", "locked", "SSL", "resolve",
+    "Could not set lock", "Conflict on", "write-write conflict",
+)  # fmt: skip
+# As drivers and Arrow name them; a failure of another kind is an answer.
+_FAILURES = {"OperationalError", "InterfaceError", "InternalError", "OSError"}
+
+_FOREIGN = (
+    sa.exc.StatementError,
+    sa.exc.PendingRollbackError,  # the connection was lost, and is asked again
+    psycopg.Error,
+    AdbcError,
+    OverflowError,
+)
+_DRIVER_MODULES = ("sqlite3", "pymysql", "duckdb", "_duckdb")
+
+
+@contextmanager
+def translate_errors(engine: sa.Engine, doing: str) -> Iterator[None]:
+    """Turn errors of SQLAlchemy, DBAPI drivers (SQLite's overflows, too) and ADBC into ours.
+
+    `doing` completes "The database refused ...". Raises DatabaseUnavailable for what may pass,
+    StatementFailed for the rest; errors of our own pass unchanged.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_foreign(error):
+            raise
+        raise translate(engine, doing, error) from error
+
+
+def _is_foreign(error: Exception) -> bool:
+    package = type(error).__module__.partition(".")[0]
+    return isinstance(error, _FOREIGN) or package in _DRIVER_MODULES
+
+
+def translate(engine: sa.Engine, doing: str, error: BaseException) -> NightshiftError:
+    """The error of ours that an error of a database or its driver amounts to."""
+    cause = getattr(error, "orig", None) or error
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    if isinstance(error, sa.exc.PendingRollbackError) or is_transient(cause, text):
+        return DatabaseUnavailable(database_name(engine), text)
+    return StatementFailed(doing, text)
+
+
+def is_transient(cause: BaseException, text: str) -> bool:
+    """Whether the same statement may succeed later. `text` is the cause's message."""
+    number = next(iter(cause.args), None)
+    refused = any(refusal in text for refusal in _REFUSALS)
+    if type(cause).__module__.startswith("pymysql") and isinstance(number, int):
+        passing = number in _TRANSIENT_NUMBERS or number == 0  # of a connection closed before
+        return passing and not refused
+    state = getattr(cause, "sqlstate", None)
+    if state:
+        return str(state).startswith(_TRANSIENT_STATES)
+    if refused:
+        return False
+    kinds = {kind.__name__ for kind in type(cause).__mro__}
+    return bool(kinds & _FAILURES) and any(word in text for word in _AWAY)
