@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy.dialects import postgresql
 
 from lanes import Lane, sign
 from nightshift.adapters.errors import ColumnNotFound, DatabaseError, KeyNotUnique, StatementFailed
