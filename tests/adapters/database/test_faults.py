@@ -344,7 +344,9 @@ def test_no_such_driver(
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, "nightshift.adapters.backends.duckdb_dialect", raising=False)
-    with pytest.raises(ConfigurationError, match=rf"package {missing}.*nightshift\[{extra}\]"):
+    with pytest.raises(
+        ConfigurationError, match=rf"package {missing}.*nightshift-batch\[{extra}\]"
+    ):
         open_engine(url)
 
 

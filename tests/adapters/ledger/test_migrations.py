@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from lanes import Lane, request_of
+from nightshift.adapters.database.capabilities import capabilities
 from nightshift.adapters.errors import (
     DatabaseError,
     DatabaseUnavailable,
@@ -228,8 +229,9 @@ def test_a_migration_that_fails_is_run_again(lane: Lane, tmp_path: Path) -> None
 @pytest.mark.parametrize("lane", ["maria"], indirect=True)
 def test_another_worker_that_does_not_end(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrations, "_PATIENCE", 0)
-    refusal = pytest.raises(DatabaseUnavailable, match="another worker has been making")
-    with lane.engine.connect() as other, migrations._alone(other, None), refusal:
+    refusal = pytest.raises(DatabaseUnavailable, match="another process has held the lock")
+    lock = capabilities(lane.engine.dialect).exclusive
+    with lane.engine.connect() as other, lock(other, f"{VERSIONS} ", 0), refusal:
         lane.ledger().create()
     lane.ledger().create()
 

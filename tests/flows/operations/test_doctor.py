@@ -115,7 +115,13 @@ def _no_prefect_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None
     [
         (_no_database, "database", "fail", "cannot be reached", ""),
         (_no_such_database, "database", "fail", "does not exist", "DATABASE__PASSWORD"),
-        (_no_schema, "database", "fail", "there is no schema 'predictions'", "CREATE SCHEMA"),
+        (
+            _no_schema,
+            "database",
+            "fail",
+            "the schema 'predictions' does not exist",
+            "CREATE SCHEMA",
+        ),
         (_no_source, "source", "fail", "cannot be reached", ""),
         (_no_bucket, "store", "fail", "does not exist", ""),
         (_no_store, "store", "fail", "cannot be reached", ""),
@@ -253,7 +259,7 @@ def silent() -> Iterator[int]:
 def test_an_sqlite_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path / 'missing' / 'x.db'}")
     assert health.find_write_problems(Ledger(engine)) == [
-        f"the folder {tmp_path / 'missing'} is not there; make it"
+        f"the folder {tmp_path / 'missing'} does not exist; create it"
     ]
     engine.dispose()
 
