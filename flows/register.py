@@ -5,10 +5,16 @@ from typing import Any
 
 import pandas as pd
 
-from nightshift.adapters.errors import AgreementTooLow, ConfigurationError, NightshiftError
+from nightshift.adapters.errors import (
+    AgreementTooLow,
+    ConfigurationError,
+    JobsBroken,
+    NightshiftError,
+)
 from nightshift.adapters.history.comparisons import ComparedRun, read_newest_comparison
 from nightshift.adapters.models.model import Model
-from nightshift.adapters.store.model_store import CHAMPION, Manifest
+from nightshift.adapters.store.manifest import Alias, Manifest
+from nightshift.adapters.store.model_store import CHAMPION
 from nightshift.adapters.store.trust_policy import SigningKey
 from nightshift.flows.config.job import Job, job_names, load_job
 from nightshift.flows.config.resources import NOTHING_YET, open_ledger, open_resources, open_store
@@ -42,6 +48,24 @@ def create_key(settings: Settings) -> Path:
     public = path.with_suffix(".pub")
     public.write_text(key.public + "\n", encoding="utf-8")
     return public
+
+
+def promote(
+    settings: Settings, manifest: Manifest, alias: str = CHAMPION, *, force: bool = False
+) -> Alias:
+    """Let the alias name the version; returns the alias as it is now.
+
+    Raises JobsBroken, AgreementTooLow, or what loading the model raises; with `force` only what
+    the store itself does.
+    """
+    store = open_store(settings)
+    if not force:
+        store.load(manifest)  # an alias must not name what no run could load
+        broken = broken_jobs(settings, manifest, alias)
+        if broken:
+            raise JobsBroken(manifest.reference, alias, tuple(broken.items()))
+        require_agreement(settings, manifest, alias)
+    return store.promote(manifest.name, manifest.version, alias)
 
 
 def broken_jobs(settings: Settings, manifest: Manifest, alias: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nightshift.adapters.errors import JobsBroken, RecordInvalid
+from nightshift.adapters.errors import RecordInvalid
 from nightshift.flows.cli import terminal
 from nightshift.flows.cli.terminal import AsJson, ModelName
 
@@ -186,25 +186,14 @@ def diff(
 
 
 def move_alias(name: str, version: int, alias: str, force: bool) -> Any:
-    """Let the alias name the version; returns the alias as it is now.
-
-    Raises JobsBroken, AgreementTooLow, or what loading the model raises; with `force` only what the
-    store itself raises.
-    """
+    """Let the alias name the version, and report it to Prefect; returns the alias as it is now."""
     from nightshift.flows.config.resources import open_store
     from nightshift.flows.config.settings import load_settings
-    from nightshift.flows.register import broken_jobs, require_agreement
+    from nightshift.flows.register import promote
 
     settings = load_settings()
-    store = open_store(settings)
-    manifest = store.manifest(name, version)
-    if not force:
-        store.load(manifest)  # what no run can open must not become what runs use
-        broken = broken_jobs(settings, manifest, alias)
-        if broken:
-            raise JobsBroken(manifest.reference, alias, tuple(broken.items()))
-        require_agreement(settings, manifest, alias)
-    moved = store.promote(name, version, alias)
+    manifest = open_store(settings).manifest(name, version)
+    moved = promote(settings, manifest, alias, force=force)
     _announce(settings, manifest, alias)
     return moved
 
