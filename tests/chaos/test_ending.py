@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
-from tests.chaos.begun import begun_in, end_all
 
-from served import eventually
+psutil = pytest.importorskip("psutil")
+
+from tests.chaos.begun import begun_in, end_all  # noqa: E402
+
+from served import eventually  # noqa: E402
 
 
 @pytest.fixture

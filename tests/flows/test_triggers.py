@@ -7,13 +7,14 @@ import signal
 from datetime import datetime
 from typing import Any
 
-import psutil
 import pytest
 from prefect.deployments import run_deployment
 
 from project import Project
 from served import deployment, ended, post, prefect_command, runs_of, serving, start
 from waiting import eventually
+
+psutil = pytest.importorskip("psutil")
 
 pytestmark = pytest.mark.heavy
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pymysql
 import pytest
 import sqlalchemy as sa
 
@@ -73,6 +72,8 @@ class MariaDB:
         while time.monotonic() < end:
             assert self.process.poll() is None, (self.folder / "log").read_text()
             if self.socket.exists():  # it comes when the server is ready
+                import pymysql
+
                 pymysql.connect(unix_socket=str(self.socket), user="root").close()
                 return
             time.sleep(0.02)
@@ -93,6 +94,7 @@ def mariadb_server() -> Iterator[sa.URL]:
     """A MariaDB of this test run's own: its URL, without a database."""
     if SERVER is None:
         pytest.skip(MISSING)
+    pytest.importorskip("pymysql")
     folder = Path(tempfile.mkdtemp(prefix="nightshift-mariadb-"))
     server = MariaDB(folder)
     yield server.url

@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -21,6 +20,8 @@ from nightshift.adapters.errors import DatabaseUnavailable, OwnershipLost, Parti
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.source.columns import ALL_KEYS
 from waiting import eventually
+
+psutil = pytest.importorskip("psutil")
 
 BOUNDS = "SELECT setting FROM pg_settings WHERE name IN ('lock_timeout', '{}') ORDER BY name"
 IDLE = "idle_in_transaction_session_timeout"

@@ -5,13 +5,14 @@ import subprocess
 import sys
 
 import httpx
-import psutil
 import pytest
 import yaml
 
 from command import Nightshift
 from project import Project
 from served import deployment, ended, eventually, post, prefect_command
+
+psutil = pytest.importorskip("psutil")
 
 POOL = "processes"
 WORKER = ("worker", "start", "--pool", POOL, "--type", "process")

@@ -7,12 +7,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from nightshift.adapters.libraries.pytorch import StateDictModel
 from nightshift.adapters.models.signature import Signature
 from nightshift.flows.scoring.prediction.predictor import Predictor
 from watched import Twice, Watched, manifest
 
 torch = pytest.importorskip("torch")
+
+from nightshift.adapters.libraries.pytorch import StateDictModel  # noqa: E402
 
 ROOM = 30  # rows
 

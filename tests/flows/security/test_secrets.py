@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import quote
 
 import boto3
-import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -27,6 +26,8 @@ from nightshift.flows.orchestrator.server import send_the_rest
 from nightshift.flows.score import score
 from project import Project
 from served import start
+
+psutil = pytest.importorskip("psutil")
 
 # With what URLs and shells have to quote.
 SECRETS = {
