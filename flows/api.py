@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import pandas as pd
 import sqlalchemy as sa
 
-from nightshift.adapters.database.engine import translated
-from nightshift.adapters.database.types import Instant, table_there
+from nightshift.adapters.database.error_translation import translate_errors
+from nightshift.adapters.database.types import Instant, reflect_table
 from nightshift.adapters.errors import AdapterNotFound, ConfigurationError
-from nightshift.adapters.ledger.schema import PARTITION_TIME
+from nightshift.adapters.source.columns import PARTITION_TIME
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.models.registry import BUILT_IN, adapter_class, adapter_for_file
 from nightshift.adapters.store.manifest import Manifest
@@ -28,6 +28,7 @@ from nightshift.flows.config.job import load_job
 from nightshift.flows.config.resources import open_ledger, open_store
 from nightshift.flows.config.settings import Settings, load_settings
 from nightshift.flows.orchestrator.server import prefect_api, send_the_rest, tells_events
+from nightshift.flows.planning.scheduled_runs import find_partition
 from nightshift.flows.scoring.run import ScoreResult
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def run(
         TransientError: Of these, whatever may work later, such as DatabaseUnavailable.
     """
     settings = load_settings()
-    label = load_job(job).partition_of(partition).label
+    label = find_partition(load_job(job), partition).label
 
     def score_partition() -> ScoreResult:
         from nightshift.flows.score import score
@@ -223,13 +224,13 @@ def read_predictions(job: str, partition: str | None = None) -> pd.DataFrame:
         DatabaseUnavailable: The database does not answer.
     """
     settings, spec = load_settings(), load_job(job)
-    part = None if partition is None else spec.partition_of(partition)
+    part = None if partition is None else find_partition(spec, partition)
     target, schema = spec.target.table, settings.database.schema_
     with open_ledger(settings) as ledger:
         engine = ledger.engine
-        with translated(engine, f"to read {target!r}"), engine.connect() as connection:
+        with translate_errors(engine, f"to read {target!r}"), engine.connect() as connection:
             try:
-                view = table_there(engine, target, schema)
+                view = reflect_table(engine, target, schema)
             except sa.exc.NoSuchTableError as error:
                 problem, remedy = "nothing was scored yet", f"nightshift.run({job!r}) starts."
                 raise ConfigurationError(f"job {job!r}", target, problem, remedy) from error

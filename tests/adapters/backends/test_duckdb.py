@@ -15,7 +15,6 @@ import pyarrow.parquet
 import pytest
 
 from lanes import Lane, request_of, sign
-from nightshift.adapters.backends import duckdb_dialect
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import (
     ColumnTypeUnsupported,
@@ -27,6 +26,10 @@ from nightshift.adapters.errors import (
 )
 from nightshift.adapters.ledger.ledger import new_owner
 from nightshift.adapters.source.columns import ALL_KEYS
+
+duckdb_dialect = pytest.importorskip(
+    "nightshift.adapters.backends.duckdb_dialect", reason="duckdb", exc_type=ModuleNotFoundError
+)
 
 UTC_US = pa.timestamp("us", "UTC")
 
