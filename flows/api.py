@@ -19,9 +19,9 @@ import sqlalchemy as sa
 from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.database.types import Instant, reflect_table
 from nightshift.adapters.errors import AdapterNotFound, ConfigurationError
-from nightshift.adapters.source.columns import PARTITION_TIME
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.models.registry import BUILT_IN, adapter_class, adapter_for_file
+from nightshift.adapters.source.columns import PARTITION_TIME
 from nightshift.adapters.store.manifest import Manifest
 from nightshift.flows import register as registering
 from nightshift.flows.config.job import load_job
