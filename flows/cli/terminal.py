@@ -240,6 +240,11 @@ def say_error(text: str) -> None:
     errors.print(Text.assemble(("Error:", "bold red"), f" {text}"))
 
 
+def say_warning(text: str) -> None:
+    """What a person should look at; nothing has failed."""
+    errors.print(Text.assemble(("Warning:", "yellow"), f" {text}"))
+
+
 def escaped(text: str) -> str:
     """Text whose square brackets are not markup."""
     return escape(text)

@@ -2,13 +2,19 @@
 
 import json
 import re
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import typer
 from typer.core import TyperGroup
 
 from command import Nightshift
+from nightshift.adapters.errors import ModelNotFound
 from nightshift.flows.cli.main import LazyCommand, app
+from nightshift.flows.config.job import load_job
+from nightshift.flows.planning.partitions import find_latest_partition
+from nightshift.flows.score import score
 from project import Project
 
 
@@ -67,12 +73,93 @@ def test_runs_tells_what_failed_before_there_was_one(
     project.register()
     nightshift("run", "orders", "--partition", "2024-03-01")
     project.write_job(model="nobody@champion")
-    nightshift("run", "orders", "--partition", "2024-03-02", code=1)
+    with pytest.raises(ModelNotFound):
+        score("orders", "2024-03-02")
     lines = nightshift("runs", "orders", "--limit", "1").stdout.splitlines()
     assert lines[2:4] == ["", "Failed before the run began:"]
     assert "orders 2024-03-02" in lines[5]
     assert "nobody" in lines[5]
     assert len(lines) == 6
+
+
+def test_one_of_several_jobs_may_fail(project: Project, nightshift: Nightshift) -> None:
+    project.fill()
+    project.register()
+    project.write_job("others", target={"table": "other_scores"})
+    project.write_job("broken", source={"table": "nowhere", "key": "id"}, partition_by="all")
+    several = ["run", "broken", "nope", "orders", "others", "--partition", "all"]
+    done = nightshift(*several, code=1)
+    assert "Error: nope: " in done.stderr
+    assert "Error: broken: " in done.stderr
+    lines = [line.split()[:3] for line in done.stdout.splitlines()[-5:]]
+    assert lines[1] == ["broken", "all", "failed"]
+    assert lines[2] == ["nope", "failed"]
+    assert lines[3:] == [["orders", "all", "published"], ["others", "all", "published"]]
+    (project.folder / "config" / "jobs" / "broken.yaml").unlink()
+    results = json.loads(nightshift("run", "--all", "--partition", "all", "--json").stdout)
+    assert [(one["job"], one["rows"]) for one in results] == [("orders", 1000), ("others", 1000)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "says"),
+    [
+        ({}, ["--model", "doubler@nobody"], "nobody"),
+        ({}, ["--partition", "2024-02-30"], "2024-02-30"),
+        ({"source": {"table": "orders", "key": "no"}, "partition_by": "all"}, [], "no column 'no'"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_a_server_starts(
+    project: Project,
+    nightshift: Nightshift,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    arguments: list[str],
+    says: str,
+) -> None:
+    def start(*_: object) -> None:
+        raise AssertionError("a server was started")
+
+    project.fill()
+    project.register()
+    project.write_job(**changes)
+    monkeypatch.setattr("nightshift.flows.orchestrator.server.prefect_api", start)
+    code = 2 if "--partition" in arguments else 1
+    assert says in nightshift("run", "orders", *arguments, code=code).stderr
+    if code == 1:
+        assert says in nightshift("backfill", "orders", "--last", "1", *arguments, code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("days", "says"),
+    [
+        ([], "--from or --last"),
+        (["--last", "2", "--to", "2024-03-01"], "--from or --last"),
+        (["--from", "2024-03-02", "--to", "2024-03-01"], "is before the start"),
+        (["--from", "2999-01-01"], "is before the start"),
+    ],
+)
+def test_a_wrong_range_is_refused(
+    project: Project, nightshift: Nightshift, days: list[str], says: str
+) -> None:
+    assert says in nightshift("backfill", "orders", *days, code=2).stderr
+
+
+@pytest.mark.parametrize("granularity", ["day", "month"])
+def test_the_last_partitions_that_have_ended(
+    project: Project, nightshift: Nightshift, granularity: str
+) -> None:
+    project.fill()
+    project.register()
+    project.write_job(partition_by=granularity)
+    backfill = ["backfill", "orders", "--dry-run", "--json"]
+    plan = json.loads(nightshift(*backfill, "--last", "3").stdout)["partitions"]
+    ended = [step["partition"] for step in plan]
+    assert len(ended) == 3
+    job = load_job("orders")
+    assert ended[-1] == find_latest_partition(datetime.now(UTC), granularity, job.zone).label
+    start = f"{ended[1]}-01"[:10]
+    plan = json.loads(nightshift(*backfill, "--from", start).stdout)["partitions"]
+    assert [step["partition"] for step in plan] == ended[1:]
 
 
 def test_lists_have_a_name_of_their_own(project: Project, nightshift: Nightshift) -> None:
