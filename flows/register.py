@@ -13,9 +13,9 @@ from nightshift.adapters.errors import (
 )
 from nightshift.adapters.history.comparisons import ComparedRun, read_newest_comparison
 from nightshift.adapters.models.model import Model
+from nightshift.adapters.store.keys import SigningKey
 from nightshift.adapters.store.manifest import Alias, Manifest
 from nightshift.adapters.store.model_store import CHAMPION
-from nightshift.adapters.store.trust_policy import SigningKey
 from nightshift.flows.config.job import Job, job_names, load_job
 from nightshift.flows.config.resources import NOTHING_YET, open_ledger, open_resources, open_store
 from nightshift.flows.config.settings import Settings, load_settings

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from nightshift.adapters.errors import PredictionFailed, RunUnknown
 from nightshift.adapters.history.run_history import History, RejectRecord, RunRecord
+from nightshift.adapters.models.reference import ModelRef
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.source.columns import KeySet
 from nightshift.adapters.target.predictions import Predictions
@@ -60,7 +61,7 @@ def replay(settings: Settings, desk: JobResources, run_id: int) -> Replayed:
     page = history.rejects(run_id, _AT_ONCE)
     if not page:
         return done
-    served = opened(settings, f"{run.model_name}@{run.model_version}")
+    served = opened(settings, ModelRef(run.model_name, run.model_version))
     signature = served.manifest.signature
     predictions = desk.predictions(signature)
     predictions.check()

@@ -243,7 +243,7 @@ def score_rows(cell: Partition, owner: str) -> tuple[Run, ScoreResult]:
         job=desk.job.name,
         partition=cell.label,
         run_id=run.run_id,
-        model=f"{manifest.name}@{manifest.version}",
+        model=manifest.reference,
         target=desk.job.target.table,
         rows=rows,
         resumed_rows=run.seen,

@@ -15,7 +15,7 @@
     │   ├── RejectsExceeded         more rows could not be scored than the job allows
     │   ├── InvalidPredictions      predict_batch returned the wrong number of rows, or no numbers
     │   ├── GoldenRowsDiffer        the model predicts otherwise here than when it was registered
-    │   ├── VersionSkew             other library versions here than when it was registered
+    │   ├── VersionMismatch             other library versions here than when it was registered
     │   ├── ModelUntrusted          the operator's trust policy does not let this model be opened
     │   ├── JobsBroken              jobs that use an alias could not run with this version
     │   ├── AgreementTooLow         as a challenger it agreed too little, or was never compared
@@ -97,7 +97,7 @@ from nightshift.adapters.errors.models import (
     SerializationFailed,
     SignatureMismatch,
     SignatureUndefined,
-    VersionSkew,
+    VersionMismatch,
 )
 from nightshift.adapters.errors.root import (
     BackfillFailed,
@@ -177,6 +177,6 @@ __all__ = [
     "TransientError",
     "ValueUnreadable",
     "ValueUnstorable",
-    "VersionSkew",
+    "VersionMismatch",
     "WorkerLost",
 ]

@@ -133,7 +133,7 @@ class GoldenRowsDiffer(ModelError):
         )
 
 
-class VersionSkew(ModelError):
+class VersionMismatch(ModelError):
     def __init__(self, model: str, versions: tuple[str, ...]) -> None:
         super().__init__(model, versions)
         self.model, self.versions = model, versions
@@ -141,7 +141,8 @@ class VersionSkew(ModelError):
     def __str__(self) -> str:
         return (
             f"{self.model} was registered with other library versions: {', '.join(self.versions)}. "
-            "Install the versions of then, register it again, or set trust.version_skew to 'warn'."
+            "Install the recorded versions, register it again, or set trust.version_mismatch to "
+            "'warn'."
         )
 
 

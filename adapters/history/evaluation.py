@@ -13,6 +13,7 @@ from nightshift.adapters.database.types import reflect_table
 from nightshift.adapters.errors import ColumnNotFound, KeyNotUnique, TableNotFound
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, RunState
+from nightshift.adapters.models.reference import ModelRef
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def evaluate_predictions(
     return sorted(
         (
             Evaluation(
-                model=f"{line['model_name']}@{line['model_version']}",
+                model=ModelRef(line["model_name"], line["model_version"]),
                 role=line["role"],
                 partition=line["partition"],
                 run_id=row["run_id"],

@@ -15,6 +15,7 @@ from nightshift.adapters.history.run_history import History, RunRecord
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.pointer import PublicationChange
 from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, RunState
+from nightshift.adapters.models.reference import ModelRef
 
 _MOST_KINDS = 10
 _MOST_BESIDE = 10
@@ -247,7 +248,7 @@ class _Reader:
             VisibleRun(
                 row[published.c.run_id],
                 row[runs.c.partition],
-                f"{row[runs.c.model_name]}@{row[runs.c.model_version]}",
+                ModelRef(row[runs.c.model_name], row[runs.c.model_version]),
                 row[published.c.range_start],
                 row[published.c.range_end],
                 row[runs.c.published_at],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nightshift.adapters.profiles.profile import MOST_CATEGORIES, ColumnProfile
+from nightshift.adapters.profiles.column_profile import MOST_CATEGORIES, ColumnProfile
 
 MINIMUM_ROWS = 500
 

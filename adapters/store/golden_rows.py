@@ -4,16 +4,9 @@ They are kept when a model is registered and replayed whenever it is loaded, in 
 same shape: an environment that predicts otherwise is told apart from one that merely is newer.
 """
 
-import contextlib
-import functools
-import importlib.metadata
 import json
-import pickle
-import platform
 import reprlib
-import sys
-from collections.abc import Mapping, Sequence
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,17 +16,14 @@ import pyarrow.compute as pc
 
 from nightshift.adapters.errors import SignatureUndefined
 from nightshift.adapters.models.column import Column
-from nightshift.adapters.models.model import Model
 from nightshift.adapters.models.signature import Signature
 
 MOST_ROWS = 32
 _MOST_BYTES = 64 * 1024**2  # 32 rows of 100,000 numbers each are just below
 _PLAIN = {"date": pa.int32(), "timestamp": pa.int64(), "timestamptz": pa.int64()}
 
-# --- rows ---------------------------------------------------------------------------------------
 
-
-def spread(rows: int, most: int = MOST_ROWS) -> list[int]:
+def spread_rows(rows: int, most: int = MOST_ROWS) -> list[int]:
     """Up to `most` row numbers, evenly from the first to the last of `rows`."""
     return sorted(set(np.linspace(0, rows - 1, min(rows, most)).round().astype(int).tolist()))
 
@@ -134,77 +124,3 @@ def _close(
         near = np.abs(now - then) <= tolerance * np.maximum(np.abs(then), mean)
     near &= np.isfinite(then) & np.isfinite(now)
     return np.asarray(near | (then == now) | (np.isnan(then) & np.isnan(now)))
-
-
-# --- libraries ----------------------------------------------------------------------------------
-
-_ALWAYS = ("numpy", "pandas")  # they carry every model's inputs
-_NETWORKS = {"torch", "tensorflow", "keras"}  # gigabytes that consist of nothing else
-_NEVER = {"nightshift", "pydantic"}  # ours: how an adapter is written, not how a model predicts
-
-
-class _Roots(pickle.Pickler):
-    """Keeps of a model only the modules that its parts come from; its bytes go nowhere."""
-
-    def __init__(self) -> None:
-        super().__init__(self, protocol=5, buffer_callback=lambda _: None)
-        self.parts: set[tuple[str, str]] = set()
-
-    def write(self, data: object) -> int:
-        return 0
-
-    def persistent_id(self, part: Any) -> str | None:
-        named = isinstance(part, type | FunctionType | BuiltinFunctionType)
-        owner = part if named else type(part)
-        module = owner.__module__ or "builtins"
-        self.parts.add((module, owner.__qualname__))
-        return "a network" if module.partition(".")[0] in _NETWORKS else None  # look no deeper
-
-
-def parts_of(model: Model) -> set[tuple[str, str]]:
-    """Module and name of every class and function in the model, as far as a pickle would see."""
-    roots = _Roots()
-    with contextlib.suppress(Exception):  # what is no pickle has its adapter's imports alone
-        roots.dump(model)
-    return roots.parts
-
-
-def libraries_of(model: Model) -> dict[str, str]:
-    """The installed version of each library that the model or its adapter is made of."""
-    modules = {module for module, _ in parts_of(model)}
-    for value in vars(sys.modules[type(model).__module__]).values():
-        origin = value.__name__ if isinstance(value, ModuleType) else _origin(value)
-        modules.add(origin)
-    roots = {module.partition(".")[0] for module in modules}
-    known = _distributions()
-    names = {name for root in roots for name in known.get(root, ())} | set(_ALWAYS)
-    versions = {name: importlib.metadata.version(name) for name in sorted(names - _NEVER)}
-    return {"python": platform.python_version()} | versions
-
-
-def skew(libraries: dict[str, str]) -> tuple[str, ...]:
-    """What is installed here in another version than then, one text each."""
-    found = []
-    for name, then in libraries.items():
-        now = platform.python_version() if name == "python" else _installed(name)
-        if now != then:
-            found.append(f"{name} {then} then, {now or 'missing'} now")
-    return tuple(found)
-
-
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    """Distributions by top-level module; found by reading every installed one, so only once."""
-    return importlib.metadata.packages_distributions()
-
-
-def _origin(value: object) -> str:
-    module = getattr(value, "__module__", None)
-    return module if isinstance(module, str) else "builtins"
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None

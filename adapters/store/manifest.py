@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
 
 from nightshift.adapters.errors import ConfigurationError
+from nightshift.adapters.models.reference import ModelRef
 from nightshift.adapters.models.signature import Signature
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
@@ -64,7 +65,7 @@ class GoldenBlob(Blob):
     rows: int = Field(ge=1, le=1000)
 
 
-class Seal(_Record):
+class SignatureBlock(_Record):
     """An Ed25519 signature over a manifest's canonical form, and the id of the key that made it."""
 
     key: str
@@ -92,7 +93,7 @@ class Manifest(_Record):
     profile: Blob | None = None
     """How the sample's columns and the predictions for them were distributed, as JSON: what a run
     is compared with. None in a manifest that was written before there were any."""
-    seal: Seal | None = None
+    signature_block: SignatureBlock | None = None
 
     def __repr__(self) -> str:
         return f"<Manifest {self.reference} {self.adapter}>"
@@ -108,22 +109,22 @@ class Manifest(_Record):
         return self.blob.size
 
     @property
-    def reference(self) -> str:
-        return f"{self.name}@{self.version}"
+    def reference(self) -> ModelRef:
+        return ModelRef(self.name, self.version)
 
     def canonical(self) -> bytes:
-        """What is signed: every field that was written except the seal, in one fixed form.
+        """What is signed: every field that was set but the signature block, in one fixed form.
 
         Only what was written, so that a field with a default that a later release adds does not
         break the signatures of today.
         """
-        fields = self.model_dump(exclude={"seal"}, exclude_unset=True)
+        fields = self.model_dump(exclude={"signature_block"}, exclude_unset=True)
         return json.dumps(
             fields, default=_iso, sort_keys=True, separators=(",", ":"), allow_nan=False
         ).encode()
 
 
-class Move(_Record):
+class AliasChange(_Record):
     """An alias came to point at a version."""
 
     version: Version
@@ -142,7 +143,7 @@ class Alias(_Record):
     sequence: int = Field(ge=1)
     token: str
     """Unique, so that no two states of an alias have the same bytes."""
-    history: tuple[Move, ...] = Field(min_length=1)
+    history: tuple[AliasChange, ...] = Field(min_length=1)
 
     def before(self) -> int | None:
         """The version that a rollback leads to: what was promoted before the present one."""

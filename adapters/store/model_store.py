@@ -26,24 +26,28 @@ from nightshift.adapters.errors import (
     RecordInvalid,
 )
 from nightshift.adapters.models.model import Model
+from nightshift.adapters.models.reference import ModelRef
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.store import golden_rows
 from nightshift.adapters.store.cache import BlobCache
+from nightshift.adapters.store.folder import FolderStorage
+from nightshift.adapters.store.keys import SigningKey
+from nightshift.adapters.store.library_versions import libraries_of
 from nightshift.adapters.store.manifest import (
     Alias,
+    AliasChange,
     Blob,
     GoldenBlob,
     Manifest,
-    Move,
     checked_name,
     is_name,
 )
-from nightshift.adapters.store.storage import FileObjects, Objects, StoreOptions
-from nightshift.adapters.store.trust_policy import SigningKey, TrustPolicy
-from nightshift.adapters.store.verification import predicted, rehearse, replay
-from nightshift.adapters.store.version_diff import Difference, compare
+from nightshift.adapters.store.storage import Storage, StoreOptions
+from nightshift.adapters.store.trust_policy import TrustPolicy
+from nightshift.adapters.store.verification import check_golden_rows, predict_table, verify
+from nightshift.adapters.store.version_diff import VersionDiff, diff_versions
 
-__all__ = ["CHAMPION", "Alias", "Difference", "Manifest", "ModelStore", "StoreOptions"]
+__all__ = ["CHAMPION", "Alias", "Manifest", "ModelStore", "StoreOptions", "VersionDiff"]
 
 CHAMPION = "champion"
 
@@ -65,7 +69,7 @@ class ModelStore:
         self._arguments = (url, options, trust)
         self._options = options
         self._trust = trust or TrustPolicy()
-        self._objects = _open(url, options)
+        self._storage = _open(url, options)
         self._cache = BlobCache(options.cache_dir, options.cache_bytes)
         self._conditions_hold = False
 
@@ -74,22 +78,22 @@ class ModelStore:
 
     @property
     def url(self) -> str:
-        return self._objects.url
+        return self._storage.url
 
     # --- looking ---
 
     def models(self) -> list[str]:
         """The names of all models, sorted."""
-        return [name for name in self._objects.names("models") if is_name(name)]
+        return [name for name in self._storage.names("models") if is_name(name)]
 
     def versions(self, name: str) -> list[int]:
         """The model's versions, ascending; empty if there is no such model."""
-        found = self._objects.names(f"models/{checked_name(name)}/versions")
+        found = self._storage.names(f"models/{checked_name(name)}/versions")
         return sorted(int(n) for n in found if n.isascii() and n.isdigit() and n[0] != "0")
 
     def aliases(self, name: str) -> dict[str, Alias]:
         """The model's aliases by name; empty if there is no such model. Raises RecordInvalid."""
-        found = self._objects.names(f"models/{checked_name(name)}/aliases")
+        found = self._storage.names(f"models/{checked_name(name)}/aliases")
         names = [n.removesuffix(".json") for n in found if n.endswith(".json")]
         names = [alias for alias in names if is_name(alias) and not alias.isdigit()]
         aliases = {alias: self._alias(name, alias) for alias in names}
@@ -98,13 +102,13 @@ class ModelStore:
     def manifest(self, name: str, version: int) -> Manifest:
         """Raises ModelNotFound, or RecordInvalid if it is damaged or belongs elsewhere."""
         key = _manifest_key(name, version)
-        data = self._objects.read(key)
+        data = self._storage.read(key)
         if data is None:
-            raise self._not_found(f"{name}@{version}", name)
+            raise self._not_found(ModelRef(name, version), name)
         manifest = self._parsed(Manifest, key, data)
         if (manifest.name, manifest.version) != (name, version):
             problem = f"it is the manifest of {manifest.reference}"
-            raise RecordInvalid(self._objects.place(key), problem)
+            raise RecordInvalid(self._storage.place(key), problem)
         return manifest
 
     def resolve(self, reference: str) -> Manifest:
@@ -143,7 +147,7 @@ class ModelStore:
         """
         checked_name(name)
         adapter = self._trust.name_of(model)
-        ready = rehearse(model, sample, self._trust)
+        ready = verify(model, sample, self._trust)
         data = ready.data
         rows = golden_rows.write_rows(ready.inputs, ready.predictions)
         text = ready.profile.to_json().encode()
@@ -154,9 +158,9 @@ class ModelStore:
             "blob": Blob(digest=_digest(data), size=len(data)),
             "signature": ready.signature,
             "golden": GoldenBlob(digest=_digest(rows), size=len(rows), rows=ready.inputs.num_rows),
-            "libraries": golden_rows.libraries_of(model),
+            "libraries": libraries_of(model),
             "created_at": datetime.now(UTC),
-            "created_by": by or somebody(),
+            "created_by": by or user_name(),
             "metrics": {metric: float(value) for metric, value in (metrics or {}).items()},
             "description": description,
             "trained_through": trained_through,
@@ -165,15 +169,15 @@ class ModelStore:
         }
         manifest = _draft(draft, 1)
         self.require_conditions()
-        self._objects.write(manifest.blob.key, data)
-        self._objects.write(manifest.golden.key, rows)
-        self._objects.write(profile.key, text)
+        self._storage.write(manifest.blob.key, data)
+        self._storage.write(manifest.golden.key, rows)
+        self._storage.write(profile.key, text)
         while True:
             manifest = _draft(draft, max(self.versions(name), default=0) + 1)
             if sign_with is not None:
-                manifest = sign_with.seal(manifest)
+                manifest = sign_with.sign(manifest)
             key = _manifest_key(name, manifest.version)
-            if self._objects.create(key, manifest.to_json()):
+            if self._storage.create(key, manifest.to_json()):
                 return manifest
 
     def promote(
@@ -203,14 +207,14 @@ class ModelStore:
     def load(self, manifest: Manifest) -> Model:
         """The model, once the trust policy has let it through and its golden rows agree.
 
-        Raises ModelUntrusted, BlobCorrupt, VersionSkew, SerializationFailed, GoldenRowsDiffer,
+        Raises ModelUntrusted, BlobCorrupt, VersionMismatch, SerializationFailed, GoldenRowsDiffer,
         AdapterNotFound or LibraryNotInstalled.
         """
         adapter = self._trust.admit(manifest)
         data = self.fetch(manifest)
         rows = self._bytes(manifest, manifest.golden)
         model = self._trust.open(manifest, adapter, data)
-        replay(model, manifest, *self._golden(manifest, rows))
+        check_golden_rows(model, manifest, *self._golden(manifest, rows))
         return model
 
     def reference(self, manifest: Manifest) -> Profile:
@@ -226,9 +230,9 @@ class ModelStore:
         try:
             return Profile.from_json(data)
         except ValueError as error:
-            raise RecordInvalid(self._objects.place(manifest.profile.key), str(error)) from error
+            raise RecordInvalid(self._storage.place(manifest.profile.key), str(error)) from error
 
-    def diff(self, name: str, older: int, newer: int) -> Difference:
+    def diff(self, name: str, older: int, newer: int) -> VersionDiff:
         """What changed between two versions, also in the predictions for the newer's golden rows.
 
         These need both models' inputs to be the same, and the older model is loaded for them.
@@ -236,33 +240,33 @@ class ModelStore:
         """
         one, other = self.manifest(name, older), self.manifest(name, newer)
         if one.signature.inputs != other.signature.inputs:
-            return compare(one, other)
+            return diff_versions(one, other)
         self._trust.admit(other)
         inputs, after = self._golden(other, self._bytes(other, other.golden))
-        before = predicted(
+        before = predict_table(
             self.load(one), one.signature, inputs, f"{other.reference}'s golden rows"
         )
-        return compare(one, other, before, after)
+        return diff_versions(one, other, before, after)
 
     def _golden(self, manifest: Manifest, data: bytes) -> tuple[pa.Table, pa.Table]:
         """Inputs and predictions. Raises RecordInvalid."""
         try:
             return golden_rows.read_rows(data, manifest.signature, manifest.golden.rows)
         except ValueError as error:
-            place = self._objects.place(manifest.golden.key)
+            place = self._storage.place(manifest.golden.key)
             raise RecordInvalid(place, f"no golden rows: {error}") from error
 
     def _bytes(self, manifest: Manifest, blob: Blob) -> bytes:
         self._trust.check_size(manifest, blob.size)
 
         def download(path: Path) -> bool:
-            found = self._objects.info(blob.key)
+            found = self._storage.info(blob.key)
             if found is not None and found.size > blob.size:  # do not even begin
                 told = f"another: {found.size} bytes, not {blob.size}"
-                raise BlobCorrupt(self._objects.place(blob.key), blob.digest, told)
-            return self._objects.download(blob.key, path, blob.size)
+                raise BlobCorrupt(self._storage.place(blob.key), blob.digest, told)
+            return self._storage.download(blob.key, path, blob.size)
 
-        place = self._objects.place(blob.key)
+        place = self._storage.place(blob.key)
         return self._cache.get(blob, place, download, self._options.patience(blob.size))
 
     # --- records ---
@@ -279,19 +283,21 @@ class ModelStore:
                 raise self._not_found(f"{name}@{alias}, one promotion earlier", name)
         if old is not None and old.version == version:
             return old
-        move = Move(version=version, at=datetime.now(UTC), by=by or somebody(), rollback=rollback)
+        change = AliasChange(
+            version=version, at=datetime.now(UTC), by=by or user_name(), rollback=rollback
+        )
         new = Alias(
             model=name,
             name=alias,
             version=version,
             sequence=old.sequence + 1 if old else 1,
             token=uuid.uuid4().hex,
-            history=(*old.history, move) if old else (move,),
+            history=(*old.history, change) if old else (change,),
         )
         if tag is None:
-            won = self._objects.create(key, new.to_json())
+            won = self._storage.create(key, new.to_json())
         else:
-            won = self._objects.swap(key, new.to_json(), tag)
+            won = self._storage.swap(key, new.to_json(), tag)
         if not won:
             now = self._alias(name, alias)
             expected, found = (record.version if record else None for record in (old, now))
@@ -301,10 +307,10 @@ class ModelStore:
     def _alias_and_tag(self, name: str, alias: str) -> tuple[Alias | None, str | None]:
         """An alias and the tag of that very state, or neither."""
         key = _alias_key(name, alias)
-        before = self._objects.info(key)
+        before = self._storage.info(key)
         while before is not None:
             record = self._alias(name, alias)
-            after = self._objects.info(key)
+            after = self._storage.info(key)
             if after == before:
                 return record, before.tag
             before = after  # it moved between the two
@@ -312,13 +318,13 @@ class ModelStore:
 
     def _alias(self, name: str, alias: str) -> Alias | None:
         key = _alias_key(name, alias)
-        data = self._objects.read(key)
+        data = self._storage.read(key)
         if data is None:
             return None
         record = self._parsed(Alias, key, data)
         if (record.model, record.name) != (name, alias):
             problem = f"it is the alias {record.model}@{record.name}"
-            raise RecordInvalid(self._objects.place(key), problem)
+            raise RecordInvalid(self._storage.place(key), problem)
         return record
 
     def _parsed(self, kind: type[_Record], key: str, data: bytes) -> _Record:
@@ -328,34 +334,34 @@ class ModelStore:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             problem = f"{where}: {first['msg']}" if where else first["msg"]
-            raise RecordInvalid(self._objects.place(key), problem) from error
+            raise RecordInvalid(self._storage.place(key), problem) from error
 
     def _not_found(self, reference: str, name: str) -> ModelNotFound:
         """With what there is instead: the model's versions and aliases, or else other models."""
-        known = [f"{name}@{version}" for version in self.versions(name)]
+        known: list[str] = [ModelRef(name, version) for version in self.versions(name)]
         known += [f"{name}@{alias}" for alias in self.aliases(name)]
         return ModelNotFound(self.url, reference, tuple(known or self.models()))
 
     def require_conditions(self) -> None:
         """Raise StoreUnsafe where two processes could get the same number. Asked once."""
         if not self._conditions_hold:
-            self._objects.require_conditions()
+            self._storage.require_conditions()
             self._conditions_hold = True
 
 
-def _open(url: str, options: StoreOptions) -> Objects:
+def _open(url: str, options: StoreOptions) -> Storage:
     """Raises ConfigurationError."""
     parts = urlsplit(url)
     if parts.scheme == "s3" and parts.netloc:
         from nightshift.adapters.store.s3 import (
-            S3Objects,  # a second of imports that a folder does not need
+            S3Storage,  # a second of imports that a folder does not need
         )
 
-        return S3Objects(parts.netloc, parts.path.strip("/"), options)
+        return S3Storage(parts.netloc, parts.path.strip("/"), options)
     if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.strip("/"):
-        return FileObjects(Path(unquote(parts.path)), options)
+        return FolderStorage(Path(unquote(parts.path)), options)
     if url and "://" not in url and parts.scheme not in {"s3", "file"}:
-        return FileObjects(Path(url).absolute(), options)
+        return FolderStorage(Path(url).absolute(), options)
     problem = f"{url!r} is no place for a model store"
     remedy = "Write s3://bucket/prefix, file:///absolute/folder, or a path."
     raise ConfigurationError("store", "url", problem, remedy)
@@ -384,7 +390,7 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def somebody() -> str:
+def user_name() -> str:
     """The user's name, if they have one."""
     try:
         return getpass.getuser()

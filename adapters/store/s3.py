@@ -22,7 +22,7 @@ from nightshift.adapters.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from nightshift.adapters.store.storage import FULL, ObjectInfo, Objects, StoreOptions
+from nightshift.adapters.store.storage import FULL, ObjectInfo, Storage, StoreOptions
 
 _LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _MISSING = {"NoSuchKey", "404"}
@@ -61,7 +61,7 @@ class _Missing(Exception):
     """There is no such key."""
 
 
-class S3Objects(Objects):
+class S3Storage(Storage):
     """A prefix in a bucket of AWS S3 or of a server that speaks its language."""
 
     def __init__(self, bucket: str, prefix: str, options: StoreOptions) -> None:

@@ -17,13 +17,14 @@ from nightshift.adapters.models.model import Model, Trust
 from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.store import golden_rows
+from nightshift.adapters.store.library_versions import parts_of, version_mismatches
 from nightshift.adapters.store.manifest import Manifest
 
 _SLICE = 50_000  # rows
 
 
 @dataclass(frozen=True)
-class Rehearsed:
+class VerifiedModel:
     """A model that may be registered: its bytes, golden rows that they predict, and the profile of
     the whole sample.
     """
@@ -35,7 +36,7 @@ class Rehearsed:
     profile: Profile
 
 
-def rehearse(model: Model, sample: pd.DataFrame, policy: Trust) -> Rehearsed:
+def verify(model: Model, sample: pd.DataFrame, policy: Trust) -> VerifiedModel:
     """Let the model predict the sample: as given, as a database would give it, and from its bytes.
 
     Raises PredictionFailed, InvalidPredictions, SignatureMismatch, SignatureUndefined or
@@ -46,7 +47,7 @@ def rehearse(model: Model, sample: pd.DataFrame, policy: Trust) -> Rehearsed:
     signature = Signature.from_sample(sample, told, model.output_names)
     table = signature.table(sample)
     given = signature.predictions(told, len(sample))
-    fed = predicted(model, signature, table, "the sample, once it has a database's types")
+    fed = predict_table(model, signature, table, "the sample, once it has a database's types")
     if changed := golden_rows.difference(given, fed, model.tolerance):
         problem = (
             f"{type(model).__name__} predicts otherwise for it once it has been through a "
@@ -55,30 +56,30 @@ def rehearse(model: Model, sample: pd.DataFrame, policy: Trust) -> Rehearsed:
         remedy = "Give it the types that it was trained on, or make its predictions repeatable."
         raise SignatureUndefined("the sample", problem, remedy)
 
-    inputs = table.take(golden_rows.spread(table.num_rows))
-    predictions = predicted(model, signature, inputs, "its golden rows")
+    inputs = table.take(golden_rows.spread_rows(table.num_rows))
+    predictions = predict_table(model, signature, inputs, "its golden rows")
     data = model.serialize()
     copy = type(model).deserialize_trusted(data, policy)
-    again = predicted(copy, signature, inputs, "its golden rows, read back from its own bytes")
+    again = predict_table(copy, signature, inputs, "its golden rows, read back from its own bytes")
     if changed := golden_rows.difference(predictions, again, model.tolerance):
         problem = f"read back from its own bytes it predicts otherwise: {changed}"
         remedy = "Its serialize or deserialize loses something, or its predictions are random."
         raise SerializationFailed(type(model).__name__, problem, remedy)
-    return Rehearsed(data, signature, inputs, predictions, _profile(signature, table, fed))
+    return VerifiedModel(data, signature, inputs, predictions, _profile(signature, table, fed))
 
 
-def replay(model: Model, manifest: Manifest, inputs: pa.Table, then: pa.Table) -> None:
+def check_golden_rows(model: Model, manifest: Manifest, inputs: pa.Table, then: pa.Table) -> None:
     """Raises GoldenRowsDiffer unless the model predicts its golden rows as it did then."""
     try:
-        now = predicted(model, manifest.signature, inputs, "its golden rows")
+        now = predict_table(model, manifest.signature, inputs, "its golden rows")
         problem = golden_rows.difference(then, now, model.tolerance) or ""
     except NightshiftError as error:
         problem = str(error)
     if problem:
-        raise GoldenRowsDiffer(manifest.reference, problem, golden_rows.skew(manifest.libraries))
+        raise GoldenRowsDiffer(manifest.reference, problem, version_mismatches(manifest.libraries))
 
 
-def predicted(model: Model, signature: Signature, inputs: pa.Table, place: str) -> pa.Table:
+def predict_table(model: Model, signature: Signature, inputs: pa.Table, place: str) -> pa.Table:
     """(m, n) Arrow columns -> m predictions as Arrow columns, in one batch, checked.
 
     Raises PredictionFailed, InvalidPredictions or SignatureMismatch.
@@ -106,7 +107,7 @@ def _predict(model: Model, features: Features, place: str) -> PredictionArray:
 
 def _require_modules(model: Model) -> None:
     """A pickle names what it is made of, and no worker can import the script that registers it."""
-    mains = {name for module, name in golden_rows.parts_of(model) if module == "__main__"}
+    mains = {name for module, name in parts_of(model) if module == "__main__"}
     if model.pickled and mains:
         problem = f"it uses {', '.join(sorted(mains))} of the script that registers it"
         remedy = "No worker can import that; move it to a module of its own."

@@ -14,7 +14,7 @@ Change = tuple[str | None, str | None]  # older, newer; None where there is none
 
 
 @dataclass(frozen=True)
-class Shift:
+class PredictionShift:
     """How predictions for the same rows moved from the older version to the newer."""
 
     rows: int
@@ -24,7 +24,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Difference:
+class VersionDiff:
     """What changed, by name; what stayed is left out."""
 
     older: str
@@ -34,7 +34,7 @@ class Difference:
     outputs: Mapping[str, Change]
     libraries: Mapping[str, Change]
     metrics: Mapping[str, Change]
-    predictions: Mapping[str, Shift]
+    predictions: Mapping[str, PredictionShift]
 
     def lines(self) -> list[str]:
         """For people; empty if nothing changed."""
@@ -52,19 +52,19 @@ class Difference:
         return told
 
 
-def compare(
+def diff_versions(
     older: Manifest,
     newer: Manifest,
     before: pa.Table | None = None,
     after: pa.Table | None = None,
-) -> Difference:
+) -> VersionDiff:
     """`before` and `after` are the two versions' predictions for the same rows, if known."""
     shifts = {}
     if before is not None and after is not None:
         for name in before.column_names:
             if name in after.column_names:
                 shifts[name] = _shift(before.column(name), after.column(name))
-    return Difference(
+    return VersionDiff(
         older.reference,
         newer.reference,
         about=_changes(_about(older), _about(newer)),
@@ -87,7 +87,7 @@ def _about(manifest: Manifest) -> dict[str, str]:
         "adapter": manifest.adapter,
         "bytes": f"{manifest.size:,} ({manifest.digest[:12]})",
         "trained through": str(manifest.trained_through or "an unknown day"),
-        "signed by": manifest.seal.key if manifest.seal else "nobody",
+        "signed by": manifest.signature_block.key if manifest.signature_block else "nobody",
     }
 
 
@@ -109,7 +109,7 @@ def _traits(column: Column) -> Iterator[str]:
         yield f"categories {', '.join(map(str, column.categories))}"
 
 
-def _shift(before: pa.ChunkedArray, after: pa.ChunkedArray) -> Shift:
+def _shift(before: pa.ChunkedArray, after: pa.ChunkedArray) -> PredictionShift:
     rows = len(before)
     if before.type == after.type and pa.types.is_floating(before.type):
         one, other = (np.asarray(values.to_numpy(), dtype=float) for values in (before, after))
@@ -117,6 +117,6 @@ def _shift(before: pa.ChunkedArray, after: pa.ChunkedArray) -> Shift:
         changed = int(np.sum((moved > 0) | (np.isnan(one) != np.isnan(other))))
         known = moved[np.isfinite(moved)]
         mean, largest = (known.mean(), known.max()) if len(known) else (0.0, 0.0)
-        return Shift(rows, changed, float(mean), float(largest))
+        return PredictionShift(rows, changed, float(mean), float(largest))
     pairs = zip(before.to_pylist(), after.to_pylist(), strict=True)
-    return Shift(rows, sum(one != other for one, other in pairs), None, None)
+    return PredictionShift(rows, sum(one != other for one, other in pairs), None, None)

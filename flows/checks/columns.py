@@ -8,8 +8,8 @@ rows that is the share itself; of 1 odd row in 12 nothing is sure.
 import math
 from collections.abc import Iterator
 
+from nightshift.adapters.profiles.column_profile import ColumnProfile
 from nightshift.adapters.profiles.drift import classes, commonest, shares
-from nightshift.adapters.profiles.profile import ColumnProfile
 from nightshift.adapters.profiles.sketch import MOST_BUCKETS
 from nightshift.flows.checks.results import CheckResult, Evidence, graded, percent
 from nightshift.flows.config.checks import Checks, Levels

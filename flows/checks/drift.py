@@ -13,8 +13,9 @@ let every other night through. Above `at_once` the first night fails.
 
 from collections.abc import Iterator
 
+from nightshift.adapters.profiles.column_profile import ColumnProfile
 from nightshift.adapters.profiles.drift import psi
-from nightshift.adapters.profiles.profile import ColumnProfile, Profile
+from nightshift.adapters.profiles.profile import Profile
 from nightshift.flows.checks.columns import is_single
 from nightshift.flows.checks.results import Audit, CheckResult, Evidence, Level, graded
 from nightshift.flows.config.checks import Checks, DriftLevels

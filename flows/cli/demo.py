@@ -186,7 +186,7 @@ def _registered(store: ModelStore, engine: sa.Engine) -> tuple[Manifest, str]:
         with suppress(NightshiftError):  # what cannot be opened any more is trained anew
             manifest = store.resolve(f"{MODEL}@champion")
             store.load(manifest)
-            return manifest, f"The model {MODEL}@{manifest.version} is in the store already"
+            return manifest, f"The model {manifest.reference} is in the store already"
     from nightshift.adapters.libraries.sklearn import SklearnModel
 
     training = pd.read_sql(_TRAINING, engine)

@@ -95,7 +95,7 @@ def _versions(store: Any, name: str) -> Iterator[dict[str, Any]]:
             "size": manifest and manifest.blob.size,
             "registered": manifest and f"{manifest.created_at:%Y-%m-%d %H:%M}",
             "by": manifest and manifest.created_by,
-            "signed": manifest and manifest.seal is not None,
+            "signed": manifest and manifest.signature_block is not None,
             "metrics": manifest.metrics if manifest else {},
         }
 
@@ -123,7 +123,7 @@ def show(
     about = terminal.escaped(manifest.description)
     say(f"[bold]{manifest.reference}[/] ({manifest.adapter}) {about}")
     say(f"  registered  {manifest.created_at:%Y-%m-%d %H:%M} UTC by {manifest.created_by}")
-    say(f"  signed by  {manifest.seal.key if manifest.seal else 'nobody'}")
+    say(f"  signed by  {manifest.signature_block.key if manifest.signature_block else 'nobody'}")
     say(f"  digest     {manifest.blob.digest}, {manifest.blob.size:,} bytes")
     say(f"  trained    through {manifest.trained_through or 'an unknown day'}")
     for metric, value in manifest.metrics.items():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from nightshift.adapters.history.run_history import History
+from nightshift.adapters.models.reference import ModelRef
 from nightshift.flows.cli import terminal
 from nightshift.flows.config.resources import any_job_waits
 from nightshift.flows.config.settings import Settings
@@ -36,7 +37,7 @@ def announce_shown(
             job=run.job,
             partition=partition or run.partition,
             run_id=run_id,
-            model=f"{run.model_name}@{run.model_version}",
+            model=ModelRef(run.model_name, run.model_version),
             target=target,
             rows=run.rows + run.rejected,
             resumed_rows=run.rows + run.rejected,

@@ -93,7 +93,9 @@ def register(
     inputs, outputs = manifest.signature.input_names, manifest.signature.output_names
     terminal.console.print(f"Registered [bold]{name}@{manifest.version}[/] ({manifest.adapter})")
     terminal.console.print(f"  reads   {', '.join(inputs)}\n  writes  {', '.join(outputs)}")
-    terminal.console.print("  signed" if manifest.seal else "  not signed (trust.sign_key)")
+    terminal.console.print(
+        "  signed" if manifest.signature_block else "  not signed (trust.sign_key)"
+    )
     if alias is not None:
         terminal.console.print(f"  {name}@{alias} is now version {manifest.version}")
 
@@ -188,7 +190,7 @@ def list_keys(as_json: AsJson = False) -> None:
 
     Example: `nightshift keys list`
     """
-    from nightshift.adapters.store.trust_policy import SigningKey, key_id
+    from nightshift.adapters.store.keys import SigningKey, key_id
     from nightshift.flows.config.settings import load_settings
 
     settings = load_settings()

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from nightshift.adapters.errors import ConfigurationError, PredictionFailed
+from nightshift.adapters.models.reference import ModelRef
 from nightshift.flows.cli import terminal
 from nightshift.flows.cli.terminal import AsJson, JobName, ModelOption
 
@@ -53,7 +54,7 @@ def predict(
         return
     for name, value in predicted.items():
         terminal.console.print(f"{terminal.escaped(name)}: [bold]{terminal.escaped(str(value))}[/]")
-    terminal.console.print(f"  by {manifest.name}@{manifest.version}")
+    terminal.console.print(f"  by {manifest.reference}")
 
 
 def explain(
@@ -95,7 +96,7 @@ def explain(
         terminal.console.print(f"[bold]{terminal.escaped(head)}[/]: {seen}")
         lines: dict[str, Any] = {
             **(origin.values or {"no prediction": origin.error}),
-            "model": f"{run.model_name}@{run.model_version}",
+            "model": ModelRef(run.model_name, run.model_version),
             "chunk": origin.chunk,
             "committed (UTC)": origin.committed_at and f"{origin.committed_at:%Y-%m-%d %H:%M:%S}",
             "flow run": run.flow_run_id,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nightshift.adapters.models.reference import ModelRef
 from nightshift.flows.cli import terminal
 from nightshift.flows.cli.terminal import AsJson, JobName
 
@@ -74,7 +75,7 @@ def list_runs(
         "run": [record.run_id for record in records],
         "job": [record.job for record in records],
         "partition": [record.partition for record in records],
-        "model": [f"{record.model_name}@{record.model_version}" for record in records],
+        "model": [ModelRef(record.model_name, record.model_version) for record in records],
         "role": [record.role for record in records],
         "state": [record.state for record in records],
         "rows": [record.rows for record in records],
@@ -183,7 +184,7 @@ def history(job: JobName, partition: OfPartition = None, as_json: AsJson = False
                 _day(change.range_start, spec.zone),
                 _day(change.range_end, spec.zone),
                 change.run_id,
-                f"{change.model_name}@{change.model_version}",
+                ModelRef(change.model_name, change.model_version),
                 change.changed_by,
                 change.action,
                 change.reason,
@@ -301,7 +302,7 @@ def _say_change(changed: Any, text: str, as_json: bool) -> None:
     at = terminal.format_time(
         changed.changed_at, terminal.zones_of([changed.job])[changed.job], True
     )
-    terminal.say(f"{text}: readers see {changed.model_name}@{changed.model_version}")
+    terminal.say(f"{text}: readers see {ModelRef(changed.model_name, changed.model_version)}")
     terminal.say(f"  recorded as {changed.changed_by}, {at}")
 
 

@@ -16,7 +16,7 @@ from nightshift.adapters.source.source import Source
 from nightshift.adapters.store.model_store import (
     ModelStore,
     StoreOptions,
-    somebody,
+    user_name,
 )
 from nightshift.adapters.target.predictions import Predictions
 from nightshift.flows.config.job import Job, job_names, load_job
@@ -83,7 +83,7 @@ def open_ledger(settings: Settings) -> Iterator[Ledger]:
 
 def current_user() -> str:
     """user@host, as the ledger records it."""
-    return f"{somebody()}@{socket.gethostname()}"
+    return f"{user_name()}@{socket.gethostname()}"
 
 
 def open_store(settings: Settings) -> ModelStore:

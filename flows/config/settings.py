@@ -151,7 +151,7 @@ class TrustSettings(_Part):
     """Trusted public keys: each `ed25519:...`, or a file that holds one."""
     sign_key: Path | None = None
     """The file with the private key that signs the models registered here."""
-    version_skew: Literal["error", "warn", "allow"] = "warn"
+    version_mismatch: Literal["error", "warn", "allow"] = "warn"
     """What to do if the installed ML library's version is not the one that saved the model."""
     max_blob_bytes: int = Field(4 * 1024**3, gt=0)
     """The largest model, in bytes, that may be opened."""

@@ -32,7 +32,7 @@ from nightshift.adapters.errors import (
 )
 from nightshift.adapters.history import health
 from nightshift.adapters.ledger.ledger import Ledger
-from nightshift.adapters.store.trust_policy import SigningKey
+from nightshift.adapters.store.keys import SigningKey
 from nightshift.flows.config.settings import Settings, load_settings, settings_file
 
 DEADLINE = 10.0  # seconds for all checks together

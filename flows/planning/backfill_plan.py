@@ -12,6 +12,7 @@ from nightshift.adapters.ledger.backfills import (
     PublishedRange,
     Step,
 )
+from nightshift.adapters.models.reference import ModelRef
 from nightshift.flows.planning.partitions import Partition
 
 Reprocess = Literal["missing", "failed", "stale_model", "all"]
@@ -94,6 +95,6 @@ def _find_gap(partition: Partition, ranges: list[PublishedRange], due: datetime)
 
 def _describe_published(ranges: list[PublishedRange]) -> str:
     runs = dict.fromkeys(
-        f"run {each.run_id} with {each.model_name}@{each.model_version}" for each in ranges
+        f"run {each.run_id} with {ModelRef(each.model_name, each.model_version)}" for each in ranges
     )
     return f"published by {', '.join(list(runs)[:3])}"

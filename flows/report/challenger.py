@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightshift.adapters.history.run_history import RunRecord
+from nightshift.adapters.models.reference import ModelRef
 from nightshift.flows.report.plots import Bar, draw_ranking, shortened
 from nightshift.flows.scoring.challenger.comparison import Comparison, Differences
 
@@ -66,7 +67,7 @@ def challenged(run: RunRecord, found: Comparison) -> Challenged:
             )
         )
     return Challenged(
-        model=f"{run.model_name}@{run.model_version}",
+        model=ModelRef(run.model_name, run.model_version),
         state=run.state,
         failure=found.failure or run.error or "",
         agreement=found.agreement,

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nightshift.adapters.profiles.column_profile import ColumnProfile
 from nightshift.adapters.profiles.drift import psi
-from nightshift.adapters.profiles.profile import ColumnProfile, Profile
+from nightshift.adapters.profiles.profile import Profile
 from nightshift.flows.checks.results import Audit, CheckResult, Level
 
 DRIFT, JUMP = "drift", "jump"

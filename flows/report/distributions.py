@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nightshift.adapters.profiles.column_profile import ColumnProfile
 from nightshift.adapters.profiles.drift import classes, histogram
-from nightshift.adapters.profiles.profile import ColumnProfile
 
 NOW, LAST, TRAINING = "this run", "last published", "training sample"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from nightshift.adapters.errors import NightshiftError
 from nightshift.adapters.history.run_details import read_run_details
 from nightshift.adapters.ledger.ledger import Ledger
+from nightshift.adapters.models.reference import ModelRef
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.flows.checks.evidence import usual
 from nightshift.flows.config.resources import open_store
@@ -60,4 +61,4 @@ def _training(settings: Settings, name: str, version: int) -> tuple[Profile | No
         store = open_store(settings)
         return store.reference(store.manifest(name, version)), []
     except NightshiftError as error:  # the store may be elsewhere, or gone: the rest is still good
-        return None, [f"Without the training sample of {name}@{version}: {error}"]
+        return None, [f"Without the training sample of {ModelRef(name, version)}: {error}"]

@@ -14,7 +14,8 @@ import jinja2
 
 from nightshift.adapters.history.run_details import RunDetails
 from nightshift.adapters.ledger.publications import PUBLISH
-from nightshift.adapters.profiles.profile import ColumnProfile, Profile
+from nightshift.adapters.profiles.column_profile import ColumnProfile
+from nightshift.adapters.profiles.profile import Profile
 from nightshift.flows.checks.results import Audit, CheckResult
 from nightshift.flows.report.challenger import Challenged, challenged
 from nightshift.flows.report.column_drift import Feature, features, whole

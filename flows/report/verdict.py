@@ -8,6 +8,7 @@ from nightshift.adapters.history.run_details import RunDetails
 from nightshift.adapters.history.run_history import RunRecord
 from nightshift.adapters.ledger.publications import PUBLISH, RELEASE, REPLAY
 from nightshift.adapters.ledger.runs import RunState
+from nightshift.adapters.models.reference import ModelRef
 from nightshift.flows.checks.results import Audit
 
 Tone = Literal["good", "warn", "bad", "idle"]
@@ -51,7 +52,7 @@ def moment(instant: datetime | None) -> str:
 
 
 def model_of(run: RunRecord) -> str:
-    return f"{run.model_name}@{run.model_version}"
+    return ModelRef(run.model_name, run.model_version)
 
 
 def _published(found: RunDetails, audit: Audit | None) -> Verdict:

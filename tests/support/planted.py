@@ -14,9 +14,10 @@ from nightshift.adapters.errors import (
 from nightshift.adapters.models import archive
 from nightshift.adapters.models.arrays import Features, PredictionArray
 from nightshift.adapters.models.model import Model, Trust
+from nightshift.adapters.store.keys import SigningKey
 from nightshift.adapters.store.manifest import Manifest
 from nightshift.adapters.store.model_store import ModelStore
-from nightshift.adapters.store.trust_policy import SigningKey, TrustPolicy
+from nightshift.adapters.store.trust_policy import TrustPolicy
 
 KEY = SigningKey.create()
 SIGNED = TrustPolicy(keys=(KEY.public,))

@@ -37,7 +37,7 @@ from nightshift.adapters.errors import (
 )
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.source.columns import Key
-from nightshift.adapters.store.golden_rows import spread
+from nightshift.adapters.store.golden_rows import spread_rows
 from nightshift.adapters.store.manifest import Manifest
 from nightshift.flows.config.quantities import Budget
 from nightshift.flows.scoring.prediction.missing import (
@@ -249,7 +249,7 @@ class Predictor:
             probes = [self._witness]
         else:
             self.signature.features(chunk.slice(0, 0))  # refuses columns that cannot fit
-            probes = [chunk.slice(row, 1) for row in spread(chunk.num_rows, _PROBES)]
+            probes = [chunk.slice(row, 1) for row in spread_rows(chunk.num_rows, _PROBES)]
         for probe in probes:
             try:
                 self._predicted(probe)

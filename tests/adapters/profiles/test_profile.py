@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from nightshift.adapters.models.column import Column
 from nightshift.adapters.models.signature import Signature
+from nightshift.adapters.profiles.column_profile import MOST_CATEGORIES, ColumnProfile
 from nightshift.adapters.profiles.drift import classes, commonest, histogram, psi
-from nightshift.adapters.profiles.profile import MOST_CATEGORIES, ColumnProfile, Profile
+from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.profiles.sketch import MOST_BUCKETS, Sketch
 
 RNG = np.random.default_rng(5)

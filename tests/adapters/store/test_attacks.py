@@ -28,8 +28,9 @@ from nightshift.adapters.errors import (
 from nightshift.adapters.models import archive
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.store import golden_rows
+from nightshift.adapters.store.keys import SigningKey, key_id
 from nightshift.adapters.store.manifest import Manifest
-from nightshift.adapters.store.trust_policy import SigningKey, TrustPolicy, key_id
+from nightshift.adapters.store.trust_policy import TrustPolicy
 from planted import CLASSES, KEY, SAFE, SIGNED, Choosy, Scaled, Zipped, plant, refused, rewrite
 
 
@@ -109,7 +110,7 @@ def test_a_seal_that_was_taken_off_is_missed(
 ) -> None:
     """A signature that was taken off is missed."""
     store = folder.open(SIGNED)
-    rewrite(folder, store.register("delay", model, sample, sign_with=KEY), seal=None)
+    rewrite(folder, store.register("delay", model, sample, sign_with=KEY), signature_block=None)
     refused(store, "delay@1", "it is not signed", "a key of trust.keys in nightshift.yaml")
 
 
@@ -142,7 +143,7 @@ def test_a_blob_beyond_the_limit_is_not_even_fetched(
     store = place.open(TrustPolicy(classes=CLASSES, max_blob_bytes=10_000))
     manifest = store.register("delay", Scaled(1.0), sample)
     fetched: list[str] = []
-    monkeypatch.setattr(store._objects, "download", lambda key, *_: fetched.append(key))
+    monkeypatch.setattr(store._storage, "download", lambda key, *_: fetched.append(key))
 
     huge = b"1" + b" " * 20_000
     plant(place, manifest, huge)
@@ -165,7 +166,7 @@ def test_a_zip_bomb_does_not_inflate(folder: Any, sample: pd.DataFrame) -> None:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("scale", bytes(200 * 1024**2))
     assert len(buffer.getvalue()) < 300_000
-    plant(folder, manifest, buffer.getvalue(), seal=None)
+    plant(folder, manifest, buffer.getvalue(), signature_block=None)
     tracemalloc.start()
     try:
         assert isinstance(refused(store, "delay@1", "bytes"), SerializationFailed)
@@ -268,12 +269,12 @@ def test_an_unknown_key_is_refused_and_named(
     store = folder.open(SIGNED)
     manifest = store.register("delay", model, sample, sign_with=mallory)
     refused(store, "delay@1", key_id(mallory.public), "is not in trust.keys", key_id(KEY.public))
-    assert manifest.seal is not None
-    pretended = {"key": key_id(KEY.public), "signature": manifest.seal.signature}
-    rewrite(folder, manifest, seal=pretended)
+    assert manifest.signature_block is not None
+    pretended = {"key": key_id(KEY.public), "signature": manifest.signature_block.signature}
+    rewrite(folder, manifest, signature_block=pretended)
     refused(store, "delay@1", "is not what the key")
     for signature in ("no base64!", "\x80", "", "AAAA"):
-        rewrite(folder, manifest, seal=pretended | {"signature": signature})
+        rewrite(folder, manifest, signature_block=pretended | {"signature": signature})
         refused(store, "delay@1", "is not what the key")
     none = folder.open(TrustPolicy())
     rewrite(folder, manifest)
@@ -295,7 +296,9 @@ CHANGES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("field", sorted(set(Manifest.model_fields) - {"seal", "format"}))
+@pytest.mark.parametrize(
+    "field", sorted(set(Manifest.model_fields) - {"signature_block", "format"})
+)
 def test_no_field_can_be_changed_under_a_seal(
     folder: Any, model: Model, sample: pd.DataFrame, field: str
 ) -> None:

@@ -15,8 +15,9 @@ from nightshift.adapters.errors import ModelUntrusted
 from nightshift.adapters.libraries.sklearn import SklearnModel
 from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.store import golden_rows
+from nightshift.adapters.store.library_versions import libraries_of, version_mismatches
 from nightshift.adapters.store.trust_policy import TrustPolicy
-from nightshift.adapters.store.version_diff import compare
+from nightshift.adapters.store.version_diff import diff_versions
 
 NAN, INF = float("nan"), float("inf")
 
@@ -27,7 +28,7 @@ def table(values: Any, kind: pa.DataType | None = None) -> pa.Table:
 
 @given(st.integers(1, 5000))
 def test_rows_are_spread_over_the_sample(rows: int) -> None:
-    taken = golden_rows.spread(rows)
+    taken = golden_rows.spread_rows(rows)
     assert len(taken) == min(rows, 32)
     assert taken[0] == 0
     assert taken[-1] == rows - 1
@@ -98,11 +99,11 @@ def test_arrays_differ_by_row() -> None:
 
 
 def test_libraries_are_those_that_the_model_is_made_of(model: SklearnModel) -> None:
-    libraries = golden_rows.libraries_of(model)
+    libraries = libraries_of(model)
     assert list(libraries) == ["python", *sorted(set(libraries) - {"python"})]
     assert {"numpy", "pandas", "scikit-learn"} <= set(libraries)
     assert not {"prefect", "pytest", "nightshift", "pydantic"} & set(libraries)
-    assert golden_rows.skew(libraries) == ()
+    assert version_mismatches(libraries) == ()
 
 
 class TestDiff:
@@ -115,7 +116,7 @@ class TestDiff:
         assert difference.metrics == {"mae": ("2", "1.5"), "r2": ("0.5", None)}
         assert difference.inputs == difference.outputs == difference.libraries == {}
         shift = difference.predictions["prediction"]
-        hours = sample.iloc[::-1].hour.iloc[golden_rows.spread(100)]
+        hours = sample.iloc[::-1].hour.iloc[golden_rows.spread_rows(100)]
         assert (shift.rows, shift.mean) == (32, pytest.approx(hours.mean()))
         assert shift.largest == pytest.approx(hours.max())
         assert "of 32 golden rows differ, by" in difference.lines()[-1]
@@ -152,5 +153,5 @@ class TestDiff:
         self, folder: Any, model: SklearnModel, sample: pd.DataFrame
     ) -> None:
         manifest = folder.open().register("delay", model, sample)
-        shift = compare(manifest, manifest, table(["a", "b"]), table(["a", "c"])).predictions
+        shift = diff_versions(manifest, manifest, table(["a", "b"]), table(["a", "c"])).predictions
         assert (shift["prediction"].changed, shift["prediction"].mean) == (1, None)

@@ -356,14 +356,14 @@ class TestAliases:
         for _ in range(3):
             slow.register("delay", model, sample)
         slow.promote("delay", 1)
-        swap = slow._objects.swap
+        swap = slow._storage.swap
 
         def interrupted(key: str, data: bytes, tag: str) -> bool:
             quick.promote("delay", 2)
             return bool(swap(key, data, tag))
 
         slow.promote("delay", 1, "other")  # the storage has been probed
-        monkeypatch.setattr(slow._objects, "swap", interrupted)
+        monkeypatch.setattr(slow._storage, "swap", interrupted)
         with pytest.raises(AliasMoved) as caught:
             slow.promote("delay", 3)
         assert (caught.value.expected, caught.value.found) == (1, 2)
@@ -376,7 +376,7 @@ class TestAliases:
         for _ in range(3):
             slow.register("delay", model, sample)
         slow.promote("delay", 1)
-        swap = slow._objects.swap
+        swap = slow._storage.swap
 
         def interrupted(key: str, data: bytes, tag: str) -> bool:
             quick.promote("delay", 2)
@@ -384,7 +384,7 @@ class TestAliases:
             return bool(swap(key, data, tag))
 
         slow.promote("delay", 1, "other")
-        monkeypatch.setattr(slow._objects, "swap", interrupted)
+        monkeypatch.setattr(slow._storage, "swap", interrupted)
         with pytest.raises(AliasMoved):
             slow.promote("delay", 3)
 
@@ -546,7 +546,7 @@ class TestLoad:
 )
 def test_any_good_name_comes_back(store: ModelStore, name: str) -> None:
     key = f"models/{name}/versions/1/manifest.json"
-    assert store._objects.create(key, b"x") or store._objects.read(key) == b"x"
+    assert store._storage.create(key, b"x") or store._storage.read(key) == b"x"
     assert name in store.models()
     assert store.versions(name) == [1]
 

@@ -10,10 +10,11 @@ import pytest
 
 from nightshift.adapters.errors import BlobCorrupt, ModelUntrusted, RecordInvalid
 from nightshift.adapters.models.model import Model
-from nightshift.adapters.profiles.profile import ColumnProfile
+from nightshift.adapters.profiles.column_profile import ColumnProfile
+from nightshift.adapters.store.keys import SigningKey
 from nightshift.adapters.store.manifest import Manifest
 from nightshift.adapters.store.model_store import ModelStore
-from nightshift.adapters.store.trust_policy import SigningKey, TrustPolicy
+from nightshift.adapters.store.trust_policy import TrustPolicy
 
 KEY = SigningKey.create()
 MANIFEST = "models/delay/versions/1/manifest.json"
@@ -22,7 +23,7 @@ MANIFEST = "models/delay/versions/1/manifest.json"
 def without_profile(manifest: Manifest) -> Manifest:
     """The same manifest, as it was written before there were profiles."""
     fields = json.loads(manifest.to_json())
-    del fields["profile"], fields["seal"]
+    del fields["profile"], fields["signature_block"]
     return Manifest.model_validate_json(json.dumps(fields))
 
 
@@ -65,7 +66,7 @@ def test_a_signed_manifest_from_before_profiles_verifies_and_loads(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
     store = folder.open(TrustPolicy(keys=(KEY.public,)))
-    old = KEY.seal(without_profile(store.register("delay", model, sample, sign_with=KEY)))
+    old = KEY.sign(without_profile(store.register("delay", model, sample, sign_with=KEY)))
     fields = json.loads(old.to_json())
     del fields["profile"]
     folder.write(MANIFEST, json.dumps(fields).encode())

@@ -131,7 +131,7 @@ def test_an_endpoint_that_accepts_and_never_answers_is_unavailable(
 def test_a_peer_that_stops_reading_is_given_up(bucket: Any, silent: str) -> None:
     rate = 64 * 1024**2
     store = bucket.open(endpoint_url=silent, slowest_transfer=rate, **IMPATIENT)
-    act = lambda: store._objects.write("blobs/sha256/x", bytes(rate))  # noqa: E731
+    act = lambda: store._storage.write("blobs/sha256/x", bytes(rate))  # noqa: E731
     assert seconds(act, StoreUnavailable, "no answer within 3 s") < 15
 
 
@@ -258,7 +258,7 @@ def test_any_other_answer_is_told_in_its_own_words(
     faulty.fault = answer
     store = bucket.open(retries=1)
     with pytest.raises(error, match=f"{code}.*in its words"):
-        store._objects.read("models/x")
+        store._storage.read("models/x")
     with pytest.raises(error, match=code):
         store.versions("delay")
 
@@ -269,7 +269,7 @@ def test_a_full_disk_is_told(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("nightshift.adapters.store.storage.os.fsync", full)
+    monkeypatch.setattr("nightshift.adapters.store.folder.os.fsync", full)
     with pytest.raises(StoreRefused, match=r"refused to write .*: .*No space left on device"):
         folder.open().register("delay", model, sample)
     assert folder.keys() == set()
@@ -283,7 +283,7 @@ def test_a_full_cache_is_not_blamed_on_the_store(
 
     store = folder.open()
     manifest = store.register("delay", model, sample)
-    monkeypatch.setattr("nightshift.adapters.store.storage.shutil.copyfileobj", full)
+    monkeypatch.setattr("nightshift.adapters.store.folder.shutil.copyfileobj", full)
     with pytest.raises(StoreRefused, match=r"The cache .* refused .*No space left on device"):
         store.load(manifest)
 

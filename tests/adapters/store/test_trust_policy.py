@@ -17,10 +17,11 @@ from sklearn.exceptions import InconsistentVersionWarning
 from nightshift.adapters.errors import (
     ConfigurationError,
     ModelUntrusted,
-    VersionSkew,
+    VersionMismatch,
 )
 from nightshift.adapters.models.model import Model
-from nightshift.adapters.store.trust_policy import SigningKey, TrustPolicy, key_id
+from nightshift.adapters.store.keys import SigningKey, key_id
+from nightshift.adapters.store.trust_policy import TrustPolicy
 from planted import (
     CLASSES,
     KEY,
@@ -38,8 +39,8 @@ from planted import (
 def test_a_signed_pickle_is_opened(place: Any, model: Model, sample: pd.DataFrame) -> None:
     store = place.open(SIGNED)
     manifest = store.register("delay", model, sample, sign_with=KEY)
-    assert manifest.seal is not None
-    assert manifest.seal.key == key_id(KEY.public)
+    assert manifest.signature_block is not None
+    assert manifest.signature_block.key == key_id(KEY.public)
     assert store.manifest("delay", 1) == manifest
     store.load(store.resolve("delay@1"))
 
@@ -67,8 +68,8 @@ def test_the_operator_may_trust_everything(folder: Any, model: Model, sample: pd
 # --- versions -----------------------------------------------------------------------------------
 
 
-def skewed(policy: str) -> TrustPolicy:
-    return TrustPolicy(classes=CLASSES, version_skew=policy)  # type: ignore[arg-type]
+def versions_are(policy: str) -> TrustPolicy:
+    return TrustPolicy(classes=CLASSES, version_mismatch=policy)  # type: ignore[arg-type]
 
 
 def test_other_versions_are_told_as_the_operator_says(
@@ -76,14 +77,14 @@ def test_other_versions_are_told_as_the_operator_says(
 ) -> None:
     manifest = folder.open(SAFE).register("delay", Scaled(1.0), sample)
     rewrite(folder, manifest, libraries={"numpy": "1.0.0", "gone": "2.0", "python": "2.7.18"})
-    error = refused(folder.open(skewed("error")), "delay@1", "numpy 1.0.0 then, ")
-    assert isinstance(error, VersionSkew)
+    error = refused(folder.open(versions_are("error")), "delay@1", "numpy 1.0.0 then, ")
+    assert isinstance(error, VersionMismatch)
     assert "gone 2.0 then, missing now" in error.versions
-    store = folder.open(skewed("warn"))
+    store = folder.open(versions_are("warn"))
     store.load(store.resolve("delay@1"))
     assert "delay@1: other library versions: numpy 1.0.0 then, " in caplog.text
     caplog.clear()
-    store = folder.open(skewed("allow"))
+    store = folder.open(versions_are("allow"))
     store.load(store.resolve("delay@1"))
     assert not caplog.text
 
@@ -97,12 +98,12 @@ def test_a_librarys_own_warning_counts(
         estimator_name="Tree", current_sklearn_version="1.9", original_sklearn_version="1.2"
     )
     monkeypatch.setattr(Outdated, "warning", warning)
-    refused(folder.open(skewed("error")), "delay@1", "InconsistentVersionWarning", "1.2")
-    folder.open(skewed("warn")).load(manifest)
+    refused(folder.open(versions_are("error")), "delay@1", "InconsistentVersionWarning", "1.2")
+    folder.open(versions_are("warn")).load(manifest)
     assert "InconsistentVersionWarning" in caplog.text
-    folder.open(skewed("allow")).load(manifest)
+    folder.open(versions_are("allow")).load(manifest)
     monkeypatch.setattr(Outdated, "warning", UserWarning("saved by an older version of Tree"))
-    refused(folder.open(skewed("error")), "delay@1", "saved by an older version of Tree")
+    refused(folder.open(versions_are("error")), "delay@1", "saved by an older version of Tree")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_a_librarys_other_warnings_do_not(
     manifest = folder.open(SAFE).register("delay", Outdated(1.0), sample)
     monkeypatch.setattr(Outdated, "warning", warning)
     with pytest.warns(type(warning), match=str(warning)):
-        folder.open(skewed("error")).load(manifest)
+        folder.open(versions_are("error")).load(manifest)
 
 
 # --- keys ---------------------------------------------------------------------------------------
@@ -180,11 +181,11 @@ def test_a_seal_is_plain_ed25519_over_the_canonical_form(
     private = Ed25519PrivateKey.generate()
     key = SigningKey(private)
     manifest = folder.open().register("delay", model, sample, sign_with=key)
-    assert manifest.seal is not None
-    signature = base64.b64decode(manifest.seal.signature)
+    assert manifest.signature_block is not None
+    signature = base64.b64decode(manifest.signature_block.signature)
     private.public_key().verify(signature, manifest.canonical())
     fields: Mapping[str, Any] = json.loads(manifest.canonical())
-    assert "seal" not in fields
-    assert {**json.loads(manifest.to_json()), "seal": None} | {"created_at": ""} == {
-        **fields, "seal": None, "created_at": "",
+    assert "signature_block" not in fields
+    assert {**json.loads(manifest.to_json()), "signature_block": None} | {"created_at": ""} == {
+        **fields, "signature_block": None, "created_at": "",
     }  # fmt: skip

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift.adapters.errors import ConfigurationError, DatabaseUnavailable
-from nightshift.adapters.profiles.profile import ColumnProfile, Profile
+from nightshift.adapters.profiles.column_profile import ColumnProfile
+from nightshift.adapters.profiles.profile import Profile
 from nightshift.flows.checks.audit import (
     Audit,
     CheckResult,

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from nightshift.adapters.history.run_details import RejectsOfKind, RunDetails, VisibleRun
 from nightshift.adapters.history.run_history import RunRecord
 from nightshift.adapters.ledger.pointer import PublicationChange
-from nightshift.adapters.profiles.profile import ColumnProfile, Profile
+from nightshift.adapters.profiles.column_profile import ColumnProfile
+from nightshift.adapters.profiles.profile import Profile
 from nightshift.flows.checks.results import Audit, CheckResult
 from nightshift.flows.report.challenger import challenged, difference_bars
 from nightshift.flows.report.column_drift import features

@@ -31,7 +31,7 @@ from nightshift.adapters.libraries.sklearn import SklearnModel
 from nightshift.adapters.models.column import Column
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.models.signature import Signature
-from nightshift.adapters.store.golden_rows import spread
+from nightshift.adapters.store.golden_rows import spread_rows
 from nightshift.flows.config.quantities import Budget
 from nightshift.flows.scoring.prediction.predictor import Limits, Predictor, Scored
 from nightshift.flows.scoring.prediction.rejects import jsonable, rejected, told
@@ -152,7 +152,7 @@ def test_a_first_chunk_is_bisected_too_unless_nothing_in_it_can_be_predicted(
 ) -> None:
     poison = data.draw(st.sets(st.integers(0, rows - 1)) | st.just(set(range(rows))))
     model = Watched(Twice(), poisoned(poison))
-    probed = set(spread(rows, 16))
+    probed = set(spread_rows(rows, 16))
     if probed <= poison:
         with pytest.raises(PredictionFailed, match="ValueError: poison"):
             predictor(model).score(chunk(rows))

@@ -190,7 +190,7 @@ def test_no_secret_in_what_runs_leave_and_say(
     traces.add("settings", repr(load_settings()) + str(load_settings()))
     traces.add("Prefect's database", _sqlite_rows(prefect_database))
     traces.add("the ledger and the predictions", _postgres_rows(guarded))
-    traces.add("the model store", _objects())
+    traces.add("the model store", _storage())
     for path in (*guarded.folder.rglob("*"), *prefect_database.parent.rglob("*.log")):
         if path.is_file():
             traces.add(str(path), path.read_bytes().decode("latin-1"))
@@ -279,7 +279,7 @@ def _postgres_rows(project: Project) -> str:
     return "\n".join(texts) + str(project.sql("SELECT definition FROM pg_views"))
 
 
-def _objects() -> str:
+def _storage() -> str:
     """Every object of the model store: manifests say who registered a model, and where."""
     settings = load_settings().store
     bucket = settings.url.removeprefix("s3://").partition("/")[0]
