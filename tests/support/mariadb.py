@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-# Debian keeps the server where only root's PATH has it.
-_PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+# Debian keeps the server in folders that only root's PATH has.
+_PATH = os.environ.get("PATH", "").split(os.pathsep)
+_PLACES = os.pathsep.join(
+    [*_PATH, *(["/usr/sbin", "/usr/local/sbin"] if "/usr/bin" in _PATH else [])]
+)
 SERVER = shutil.which("mariadbd", path=_PLACES)
 INSTALL = shutil.which("mariadb-install-db", path=_PLACES)
 MISSING = "MariaDB's server is not installed (apt-get install mariadb-server)"
