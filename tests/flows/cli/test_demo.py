@@ -1,4 +1,4 @@
-"""`nightshift demo`: what a stranger sees first, and what it must not touch."""
+"""`nightshift demo`: what a newcomer sees first, and what it must not change."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A stranger's: nothing but the settings. Not pytest's, which the server may not enter."""
+    """Nothing but the settings. Not in pytest's folder, which the server must not enter."""
     with tempfile.TemporaryDirectory(prefix="nightshift-demo-") as path:
         shutil.copytree(ROOT / "config", Path(path, "config"))
         yield Path(path)
@@ -32,7 +32,7 @@ def folder() -> Iterator[Path]:
 def test_it_runs_twice_without_a_warning(folder: Path) -> None:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NIGHTSHIFT_", "PREFECT_"))}
     command = [sys.executable, "-c", "from nightshift.flows.cli.main import main; main()", "demo"]
-    told = []
+    printed = []
     for _ in range(2):
         done = subprocess.run(
             command, cwd=folder, env=kept | {"PYTHONPATH": str(ROOT)},
@@ -43,23 +43,43 @@ def test_it_runs_twice_without_a_warning(folder: Path) -> None:
         for word in ("Traceback", "Warning", "WARNING", "ERROR"):
             assert word not in done.stdout
         assert "336,776 rows in flight_delay_predictions" in done.stdout
-        told.append(done.stdout)
-    assert "Loaded 336,776 real flights of 2013" in told[0]
-    assert "registered as arrival_delay@1, signed" in told[0]
-    assert "are in the table flights already" in told[1]
-    assert "arrival_delay@1 is in the store already" in told[1]
+        printed.append(done.stdout)
+    assert "Loaded 336,776 real flights of 2013" in printed[0]
+    assert "registered as arrival_delay@1, signed" in printed[0]
+    assert "are already in the table flights" in printed[1]
+    assert "arrival_delay@1 is already in the store" in printed[1]
     engine = sa.create_engine(start_embedded(folder / ".nightshift" / "postgres"))
     with engine.connect() as connection:
         counted = "SELECT count(*), count(DISTINCT flight_id) FROM flight_delay_predictions"
         assert connection.execute(sa.text(counted)).one() == (336_776, 336_776)
     engine.dispose()
+    for step in _next_steps(printed[1]):
+        done = subprocess.run(
+            ["/bin/sh", "-c", step],
+            cwd=folder,
+            env=kept,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, (step, done.stdout + done.stderr)
+
+
+def _next_steps(text: str) -> Iterator[str]:
+    """The commands that the demo ends with, as they are printed, each in a shell of its own."""
+    lines = text.partition("What next")[2].splitlines()
+    commands = [line.split("  ")[1] for line in lines if line.startswith("  ") and "  " in line[2:]]
+    assert commands[-1] == "nightshift up"  # which runs until Ctrl-C
+    activate = f"{commands.pop(0)}; " if commands[0].startswith(". ") else ""
+    assert len(commands) == 4
+    yield from (activate + command for command in commands[:-1])
 
 
 def test_a_table_of_ones_own_is_left_alone(project: Project, nightshift: Nightshift) -> None:
     project.write_job("flight_delays")
     project.sql("CREATE TABLE flights AS SELECT 1 AS mine")
     error = nightshift("demo", code=2).stderr
-    assert "there is a table flights of 1 rows that the demo did not make" in error
+    assert "the demo did not create the table flights, which has 1 rows" in error
     assert project.sql("SELECT mine FROM flights") == [(1,)]
     assert project.store.models() == []
 
@@ -81,7 +101,7 @@ def test_what_it_made_it_may_make_again(engine: sa.Engine, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("URL", "sqlite:///demo.db", "needs PostgreSQL, and this is sqlite"),
+        ("URL", "sqlite:///demo.db", "needs PostgreSQL, not sqlite"),
         ("SCHEMA", "mine", "needs its tables in one place"),
     ],
 )
