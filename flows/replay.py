@@ -110,7 +110,7 @@ class _Merging:
         outputs = rows.select(signature.output_names)
         # Their inputs were counted when they were rejected.
         part = Profile.of(
-            pa.table({}), outputs, self.served.reference, checks.listed(signature.output_names)
+            pa.table({}), outputs, self.served.reference, checks.find_listed(signature.output_names)
         )
         whole = self.whole.merged(part)
         failing = self._failing(whole)

@@ -230,7 +230,7 @@ def evaluate(job: JobName, partition: OfPartition = None, as_json: AsJson = Fals
             table,
             spec.actuals.column,
             spec.actuals.output,
-            lambda output: bool(spec.checks.listed([output])),
+            lambda output: bool(spec.checks.find_listed([output])),
         )
     if partition is not None:
         found = [outcome for outcome in found if outcome.partition == partition]

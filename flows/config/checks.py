@@ -1,13 +1,13 @@
 """The `checks:` of a job file: which levels warn, which quarantine a run, and for which columns.
 
-Every check has a default that suits most jobs, so the whole part may be left out:
+Every check has a default that suits most jobs, so the whole section may be left out:
 
     checks:
       predictions:
         between: [0, 1]                    # or labels: [late, early]
         missing: {warn: 0, fail: 0.01}
       inputs:
-        nulls: {fail: 0.3}                 # what is not named keeps its default
+        nulls: {fail: 0.3}                 # `warn` keeps its default
         unseen: off
       columns:                             # one input or output in particular
         year: {outside: off, drift: off}
@@ -15,8 +15,8 @@ Every check has a default that suits most jobs, so the whole part may be left ou
       sql:
         - {name: no negative fares, query: "SELECT count(*) FROM fares WHERE fare < 0"}
 
-A value above `warn` warns, one above `fail` quarantines the run; `off` turns a check off. A query,
-or a function of one's own, may take 10 minutes, or as long as its `timeout: 1h` says.
+A value above `warn` warns, one above `fail` quarantines the run; `off` turns a check off. A query
+or function of your own may take 10 minutes, or as long as its `timeout: 1h` says.
 """
 
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ from pydantic import (
 )
 
 from nightshift.flows.config.quantities import Duration
-from nightshift.flows.config.validation import refused
+from nightshift.flows.config.validation import accept_also, refused
 
 _Number = Annotated[float, Field(strict=False, allow_inf_nan=False)]
 _Label = str | bool | int | float
@@ -43,14 +43,20 @@ _LEVELS = ("warn", "fail", "at_once")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 class Levels(_Part):
     """Above which values a check warns and fails; None is never."""
 
+    model_config = ConfigDict(json_schema_extra=accept_also({"enum": list(_SWITCHED_OFF)}))
+
     warn: _Number | None = Field(None, ge=0)
+    """A value above it warns."""
     fail: _Number | None = Field(None, ge=0)
+    """A value above it quarantines the run."""
 
     @model_validator(mode="before")
     @classmethod
@@ -70,24 +76,25 @@ class Levels(_Part):
     def off(self) -> bool:
         return all(getattr(self, name, None) is None for name in _LEVELS)
 
-    def overridden(self, by: "Levels | None") -> Self:
-        """With what was written for one column in particular."""
+    def override(self, by: "Levels | None") -> Self:
+        """These levels, with those that are set for one column in particular."""
         return self if by is None else self.model_copy(update=by.model_dump(exclude_unset=True))
 
 
 class DriftLevels(Levels):
-    """Of a PSI. For bell-shaped values that moved by k standard deviations it is about k squared
-    (while k < 2): a level of 0.5 is 0.7 of them, 1 is one, 4 more than two.
+    """Of a PSI. For normally distributed values that moved by k standard deviations it is about
+    k squared (while k < 2): 0.5 is a move by 0.7 of them, 1 by one, 4 by more than two.
 
-    One night above `fail` warns; the second in a row fails. One above `at_once` fails, as no season
-    or weather moves a column so far.
+    One run above `fail` warns; the second in a row fails. One above `at_once` fails at once: no
+    season or weather moves a column so far.
     """
 
     at_once: _Number | None = Field(None, ge=0)
+    """A value above it quarantines the run, without a second one in a row."""
 
 
 class _Group(_Part):
-    """Levels of which only some may be written; the others keep their defaults."""
+    """Checks whose levels may be set one by one; the others keep their defaults."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -108,14 +115,14 @@ _Interval = Annotated[
 
 
 class _Allowed(_Part):
-    """What predictions may be."""
+    """Which predictions are allowed."""
 
     between: _Interval | None = None
-    """The lowest and the highest number allowed; null is no bound."""
+    """The lowest and the highest number allowed; `null` stands for no limit."""
     labels: Annotated[tuple[_Label, ...], BeforeValidator(_sequence)] | None = None
     """The only values allowed."""
     shares: dict[str, _Interval] = Field(default_factory=dict)
-    """The lowest and the highest share, 0 to 1, that each label may have."""
+    """For each label, the lowest and the highest share of rows, 0 to 1."""
 
     @field_validator("between")
     @classmethod
@@ -126,25 +133,25 @@ class _Allowed(_Part):
 
 
 class OutputChecks(_Group, _Allowed):
-    """Of every output, unless `columns` says otherwise."""
+    """Checks of every output, unless `columns` says otherwise."""
 
     missing: Levels = Levels(warn=0, fail=0.01)
     """The share of predictions that are NULL, NaN or infinite, beyond the reference's share."""
     constant: Levels = Levels(warn=0.95, fail=0.999)
-    """The share of the commonest value, if it is not as common in the reference."""
+    """The share of the most common value, unless it is as common in the reference."""
     classes: Levels = Levels(warn=0.3, fail=0.6)
-    """How much the share of a class has moved from the reference's, from 0 to 1."""
+    """How far the share of a class has moved from the reference's, from 0 to 1."""
     drift: DriftLevels = DriftLevels(warn=0.5, fail=1, at_once=4)
-    """PSI against the reference."""
+    """The PSI against the reference, the rows that the model was registered with."""
     jump: DriftLevels = DriftLevels(warn=1, fail=2, at_once=4)
-    """PSI against the last published run of the same model version."""
+    """The PSI against the last published run of the same model version."""
 
 
 class InputChecks(_Group):
-    """Of every input, unless `columns` says otherwise."""
+    """Checks of every input, unless `columns` says otherwise."""
 
     nulls: Levels = Levels(warn=0.2, fail=0.7)
-    """The share of values that have become NULL or NaN, of those that there would be."""
+    """The share of values that are NULL or NaN, of those that were not in the reference."""
     unseen: Levels = Levels(warn=0.05, fail=0.5)
     """The share of rows with a category that the reference does not have."""
     outside: Levels = Levels(warn=0.05)
@@ -152,73 +159,96 @@ class InputChecks(_Group):
     far_outside: Levels = Levels(warn=0.01, fail=0.2)
     """The share of rows outside it by more than its width: other units, sentinels, overflows."""
     drift: DriftLevels = DriftLevels(warn=0.5, fail=2, at_once=4)
-    """PSI against the reference."""
+    """The PSI against the reference."""
     jump: DriftLevels = DriftLevels(warn=1, fail=2, at_once=4)
-    """PSI against the last published run."""
+    """The PSI against the last published run."""
 
 
 class ColumnChecks(_Allowed):
-    """Of one input or output; what is not written is as for the others."""
+    """Checks of one input or output; what is not set is as for the others."""
 
     missing: Levels | None = None
+    """As in `predictions`."""
     constant: Levels | None = None
+    """As in `predictions`."""
     classes: Levels | None = None
+    """As in `predictions`."""
     nulls: Levels | None = None
+    """As in `inputs`."""
     unseen: Levels | None = None
+    """As in `inputs`."""
     outside: Levels | None = None
+    """As in `inputs`."""
     far_outside: Levels | None = None
+    """As in `inputs`."""
     drift: DriftLevels | None = None
+    """As in `inputs` or `predictions`."""
     jump: DriftLevels | None = None
+    """As in `inputs` or `predictions`."""
 
 
 class VolumeChecks(Levels):
-    """How far the number of rows is from the usual one: 0.3 is 30 % fewer, or so many more that
-    the usual number would be 30 % fewer. Usual is the median of the same weekday's recent runs.
+    """How far the number of rows is from the usual one: 0.3 is 30 % fewer rows, or so many more
+    that the usual number would be 30 % fewer. Usual is the median of the same weekday's recent
+    runs.
     """
 
     warn: _Number | None = Field(0.2, ge=0, le=1)
+    """A distance above it warns."""
     fail: _Number | None = Field(0.3, ge=0, le=1)
+    """A distance above it quarantines the run."""
     minimum_runs: int = Field(3, ge=1)
-    """With fewer recent runs there is no usual number."""
+    """With fewer recent runs, the number of rows is not judged."""
     minimum_rows: int = Field(100, ge=0)
-    """If fewer rows are usual, and fewer came, the number says little."""
+    """If fewer rows are usual, and fewer came, the number is not judged."""
 
 
 class _OwnCheck(Levels):
     """A check of a user's own."""
 
+    model_config = ConfigDict(json_schema_extra=None)
+
     name: str = Field(min_length=1)
+    """The name under which reports show it."""
     fail: _Number | None = Field(0, ge=0)
+    """A value above it quarantines the run."""
     timeout: Duration = timedelta(minutes=10)
-    """Without an answer by then, it fails."""
+    """Without an answer by then, the check fails."""
 
 
 class SqlCheck(_OwnCheck):
-    """A query that gives one value: a number that should not be above the levels, or a boolean that
-    should be true. By default, anything above 0 fails: count what must not be.
+    """A query that returns one value: a number that should not be above the levels, or a boolean
+    that should be true. By default anything above 0 fails: count what must not exist.
     """
 
     query: str = Field(min_length=1)
+    """A SELECT that returns one value; see docs/checks.md for what it may refer to."""
 
 
 class PythonCheck(_OwnCheck):
-    """A function found by its entry point in the group `nightshift.checks`; see flows.checks."""
+    """A function of your own, found by its entry point in the group `nightshift.checks`."""
 
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Its keyword arguments."""
+    """The function's keyword arguments."""
 
 
 class Checks(_Part):
-    """What is checked between the last row and publishing."""
+    """What is checked after the last row and before publishing."""
 
     minimum_rows: int = Field(500, ge=1)
     """Distributions of fewer values are not compared."""
     predictions: OutputChecks = OutputChecks()
+    """Checks of every output, unless `columns` says otherwise."""
     inputs: InputChecks = InputChecks()
+    """Checks of every input, unless `columns` says otherwise."""
     columns: dict[str, ColumnChecks] = Field(default_factory=dict)
+    """Checks of one input or output, by its name; what is not set is as for the others."""
     volume: VolumeChecks = VolumeChecks()
+    """How far the number of rows may be from the usual one."""
     sql: Annotated[tuple[SqlCheck, ...], BeforeValidator(_sequence)] = ()
+    """Queries of your own."""
     python: Annotated[tuple[PythonCheck, ...], BeforeValidator(_sequence)] = ()
+    """Functions of your own."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -231,19 +261,19 @@ class Checks(_Part):
         return self
 
     def levels(self, side: str, column: str, check: str) -> Levels:
-        """`side` is "inputs" or "predictions"; with the overrides for the column, if there are."""
+        """The levels for one column. `side` is "inputs" or "predictions"."""
         general: Levels = getattr(getattr(self, side), check)
         particular = self.columns.get(column)
-        return general.overridden(None if particular is None else getattr(particular, check))
+        return general.override(None if particular is None else getattr(particular, check))
 
-    def listed(self, outputs: Iterable[str]) -> frozenset[str]:
-        """Those whose values are listed, as `labels` or `shares`: so each value must count."""
+    def find_listed(self, outputs: Iterable[str]) -> frozenset[str]:
+        """The outputs with `labels` or `shares`, for which each value must be counted."""
         return frozenset(
             name for name in outputs if self.allowed(name, "labels") or self.allowed(name, "shares")
         )
 
     def allowed(self, column: str, field: str) -> Any:
-        """An output's `between`, `labels` or `shares`: the column's own, or else the general."""
+        """An output's `between`, `labels` or `shares`: its own, or the general one."""
         particular = self.columns.get(column)
         own = None if particular is None else getattr(particular, field)
         return own or getattr(self.predictions, field)

@@ -3,7 +3,6 @@
 import difflib
 import os
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -26,7 +25,7 @@ from nightshift.flows.config.checks import Checks
 from nightshift.flows.config.cron import Cron, TimeZone
 from nightshift.flows.config.quantities import Budget, Duration, MaxDistance, MaxRejects, Tolerance
 from nightshift.flows.config.settings import jobs_folder
-from nightshift.flows.config.validation import describe_problems, refused
+from nightshift.flows.config.validation import accept_also, describe_problems, refused
 from nightshift.flows.config.yaml_file import read_yaml
 
 Granularity = Literal["all", "hour", "day", "month"]
@@ -55,17 +54,6 @@ class _Part(BaseModel):
 
 def _one_or_more(schema: dict[str, Any]) -> None:
     schema["type"] = ["string", "array"]
-
-
-def _or(other: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """Let the JSON schema of a mapping accept a short form, too."""
-
-    def extend(schema: dict[str, Any]) -> None:
-        mapping = dict(schema)
-        schema.clear()
-        schema["anyOf"] = [other, mapping]
-
-    return extend
 
 
 class Source(_Part):
@@ -176,7 +164,7 @@ class On(_Part):
 class ChallengerConfig(_Part):
     """Another model, scored over the same rows as the job's, and never shown to readers."""
 
-    model_config = ConfigDict(json_schema_extra=_or({"type": "string"}))
+    model_config = ConfigDict(json_schema_extra=accept_also({"type": "string"}))
 
     model: _Name
     """`name@challenger`, `name@alias` or `name@7`."""
@@ -196,7 +184,7 @@ class Shards(_Part):
     """Key ranges of a partition that are scored in parallel and published together."""
 
     model_config = ConfigDict(
-        json_schema_extra=_or({"type": "integer", "minimum": 1, "maximum": 1000})
+        json_schema_extra=accept_also({"type": "integer", "minimum": 1, "maximum": 1000})
     )
 
     count: int = Field(1, ge=1, le=1000)
@@ -354,7 +342,7 @@ def read_job(name: str) -> Job | list[ConfigurationError]:
     path, names = folder / f"{name}.yaml", job_names(folder)
     if name not in names:  # a name such as ../x is never among them
         problem = "there is no such job"
-        if _JOB_NAME.fullmatch(name) is None:
+        if not is_job_name(name):
             problem = "a job's name has letters, digits, '_', '-' and '.' only"
         near = difflib.get_close_matches(name, names, n=1)
         remedy = f"Did you mean {near[0]!r}? " if near else ""
@@ -377,4 +365,9 @@ def read_job(name: str) -> Job | list[ConfigurationError]:
 def job_names(folder: Path | None = None) -> list[str]:
     """The names of the job files, sorted; an editor's hidden files are left out."""
     files = (folder or jobs_folder()).glob("*.yaml")
-    return sorted(file.stem for file in files if _JOB_NAME.fullmatch(file.stem) and file.is_file())
+    return sorted(file.stem for file in files if is_job_name(file.stem) and file.is_file())
+
+
+def is_job_name(name: str) -> bool:
+    """Whether a job may be called that."""
+    return _JOB_NAME.fullmatch(name) is not None

@@ -18,6 +18,17 @@ def refused(problem: str, remedy: str, field: str = "") -> PydanticCustomError:
     return PydanticCustomError("refused", "{problem}", context)
 
 
+def accept_also(short: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """For `json_schema_extra`: the JSON schema of a mapping accepts this short form, too."""
+
+    def extend(schema: dict[str, Any]) -> None:
+        mapping = dict(schema)
+        schema.clear()
+        schema["anyOf"] = [short, mapping]
+
+    return extend
+
+
 def describe_problems(
     error: pydantic.ValidationError,
     model: type[BaseModel],

@@ -53,7 +53,7 @@ def stream(
     seconds = None if job.predict_timeout is None else job.predict_timeout.total_seconds()
     limits = Limits(job.max_rejects, seconds, run.seen + expected, run.seen, run.rejected)
     profile = Profile() if run.profile is None else Profile.from_json(run.profile)
-    exact = job.checks.listed(signature.output_names)
+    exact = job.checks.find_listed(signature.output_names)
 
     def predict(numbered: tuple[int, pa.Table]) -> Item:
         number, chunk = numbered
