@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from nightshift.adapters.store.trust_policy import SigningKey
+from nightshift.adapters.store.keys import SigningKey
 from nightshift.flows.config.schemas import SCHEMAS, write_schema
 
 _KEY = ".nightshift/keys/local.pem"
@@ -155,4 +155,5 @@ def _ignore(path: Path, done: Written) -> None:
 
 def _quote(value: str) -> str:
     """As YAML writes a string."""
-    return yaml.safe_dump(value, width=float("inf"), allow_unicode=True).splitlines()[0]
+    text: str = yaml.safe_dump(value, width=float("inf"), allow_unicode=True)
+    return text.splitlines()[0]
