@@ -1,5 +1,6 @@
 """Registering model versions, and what a version must show before an alias may name it."""
 
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from nightshift.flows.config.job import Job, job_names, load_job
 from nightshift.flows.config.resources import NOTHING_YET, open_ledger, open_resources, open_store
 from nightshift.flows.config.settings import Settings, load_settings
 from nightshift.flows.scoring.challenger.comparison import Comparison
+from nightshift.flows.text import format_percent
 
 
 def register(
@@ -109,7 +111,8 @@ def require_agreement(settings: Settings, manifest: Manifest, alias: str) -> Non
             continue
         agreement, run_id, problem = _shown(_compared(settings, job, manifest))
         if problem is None and agreement is not None and agreement < level:
-            problem = f"in run {run_id} it did in {_percent(agreement)}"
+            share = format_percent(floor(agreement * 10_000) / 10_000)  # never rounded up
+            problem = f"in run {run_id} it did in {share}"
         if problem is not None:
             raise AgreementTooLow(
                 manifest.reference, alias, name, level, agreement, run_id, problem
@@ -138,8 +141,3 @@ def _shown(run: ComparedRun | None) -> tuple[float | None, int | None, str | Non
     if found.agreement is None:
         return None, run.run_id, f"run {run.run_id} had no row to compare"
     return found.agreement, run.run_id, None
-
-
-def _percent(share: float) -> str:
-    """Never rounded up to what it is not."""
-    return f"{int(share * 10_000) / 100:g} %"

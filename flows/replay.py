@@ -14,7 +14,8 @@ from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.source.columns import KeySet
 from nightshift.adapters.target.predictions import Predictions
 from nightshift.adapters.target.replayed_rows import merge
-from nightshift.flows.checks.evidence import failing_outputs, profile_of
+from nightshift.flows.checks.audit import failing_outputs
+from nightshift.flows.checks.evidence import profile_shards
 from nightshift.flows.config.quantities import Budget
 from nightshift.flows.config.resources import JobResources, current_user
 from nightshift.flows.config.settings import Settings
@@ -99,7 +100,7 @@ class _Merging:
     ) -> None:
         self.desk, self.served, self.predictions = desk, served, predictions
         self.run, self.done = run, done
-        self.whole = profile_of(desk.ledger.shards(run.run_id))
+        self.whole = profile_shards(desk.ledger.shards(run.run_id))
         self.failing = self._failing(self.whole)
 
     def add(self, rows: pa.Table, rejects: Sequence[RejectRecord]) -> None:

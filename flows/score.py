@@ -35,8 +35,8 @@ from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, Run, RunReques
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.store.model_store import Manifest
 from nightshift.adapters.target.predictions import Predictions
-from nightshift.flows.checks.audit import require_checks
-from nightshift.flows.checks.evidence import audited
+from nightshift.flows.checks.audit import audit_run
+from nightshift.flows.checks.custom import require_checks
 from nightshift.flows.config.job import Job, load_job
 from nightshift.flows.config.resources import JobResources, current_user, open_resources
 from nightshift.flows.config.settings import Settings, load_settings
@@ -281,17 +281,19 @@ def audit(cell: Partition, run: Run, result: ScoreResult) -> ScoreResult:
     """Compare what was scored with what is usual; what fails is quarantined, not published."""
     common, log = at_work(), get_run_logger()
     desk = common.desk
-    found = audited(desk, common.served, cell, run, result.snapshot)
-    for check in found.results:
-        if check.level != "ok":
-            log.warning("%s: %s", check.level.upper(), check.text)
+    found = audit_run(desk, common.served, cell, run, result.snapshot)
+    for check in found.findings:
+        log.warning("%s: %s", check.level.upper(), check.text)
+    if found.not_judged:
+        log.info("%s (%s checks not judged)", found.not_judged[0].text, len(found.not_judged))
     desk.ledger.note(run, audit=found.to_json())
     rejected = found.result("rejects")
     result = replace(
         result,
         rejected=0 if rejected is None else int(rejected.value or 0),
         verdict=found.verdict,
-        remarks=tuple(check.text for check in found.results if check.level != "ok"),
+        remarks=tuple(check.text for check in found.findings),
+        not_judged=len(found.not_judged),
     )
     if found.reason is not None:
         desk.ledger.quarantine(run, found.reason)

@@ -1,14 +1,14 @@
-"""Drift: how far inputs and predictions have moved, and for how many nights. Pure.
+"""Drift: how far inputs and predictions have moved, and for how many runs in a row. Pure.
 
-`drift` is the PSI against the reference, the sample that the model was registered with; `jump` is
-the PSI against the last published run that was steady, unless the values are like the reference's:
-to come back is no jump. Both are effect sizes with a minimum of rows. The customary limits, 0.1
-and 0.25, are made for a whole portfolio; a single night strays more. Of the 365 days of flights in
+`drift` is the PSI against the reference, the sample that the model was registered with. `jump` is
+the PSI against the last steady published run, unless the values are like the reference's: a return
+to normal is not a jump. Both are effect sizes and need a minimum of rows. The customary limits, 0.1
+and 0.25, are made for a whole portfolio; a single day varies more. Of the 365 days of flights in
 the demo, 61 are above 0.25 by weather alone, 5 above 0.5 and 1 above 1.
 
-One night above `fail` warns, the second in a row fails: weather passes, a broken feed stays. Once
-it has failed so, it fails until it is below `warn` again, so that a value near the level does not
-let every other night through. Above `at_once` the first night fails.
+The first run above `fail` warns, the second in a row fails: weather passes, a broken feed stays.
+Once it has failed so, it fails until it is below `warn` again, so that a value near the level does
+not let every other run through. Above `at_once` the first run fails.
 """
 
 from collections.abc import Iterator
@@ -17,79 +17,107 @@ from nightshift.adapters.profiles.column_profile import ColumnProfile
 from nightshift.adapters.profiles.drift import psi
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.flows.checks.columns import is_single
-from nightshift.flows.checks.results import Audit, CheckResult, Evidence, Level, graded
+from nightshift.flows.checks.evidence import Evidence
+from nightshift.flows.checks.results import (
+    DISTRIBUTIONS,
+    Audit,
+    CheckResult,
+    Level,
+    grade,
+    leave_unjudged,
+)
 from nightshift.flows.config.checks import Checks, DriftLevels
+
+DRIFT, JUMP = DISTRIBUTIONS
+_NO_LAST = "no steady run has been published before"
 
 
 def check_drift(checks: Checks, evidence: Evidence, side: str, name: str) -> Iterator[CheckResult]:
-    """`side` is "inputs" or "predictions"."""
-    column = _column(evidence.profile, side, name)
-    reference, last = (_column(known, side, name) for known in (evidence.reference, evidence.last))
+    """Both checks of one column. `side` is "inputs" or "predictions". Times are not compared."""
+    column = _find(evidence.profile, side, name)
+    reference, last = (
+        _find(profile, side, name) for profile in (evidence.reference, evidence.last)
+    )
     title = f"input {name}" if side == "inputs" else f"prediction {name}"
     if column is None or column.kind == "time":  # time goes on
         return
+    # An input with one value per partition, as the weekday of a day, names the partition.
     single = side == "inputs" and is_single(column)
-    if single and is_single(last):
-        # As the weekday is in a partition of one day: it says which partition it is.
-        return
-    pairs = [("drift", reference, "the training sample")]
-    if side == "inputs" or evidence.last_has_same_model:
-        pairs.append(("jump", last, "the last published run"))
+    names_partition = single and is_single(last)
     like_reference = False
-    for check, known, words in pairs:
+    for check, known, what in (
+        (DRIFT, reference, "the training sample"),
+        (JUMP, last, "the last published run"),
+    ):
         levels = checks.levels(side, name, check)
-        if not isinstance(levels, DriftLevels) or levels.off or known is None:
+        if not isinstance(levels, DriftLevels) or levels.off:
             continue
-        if single and last is None:  # it may be such a one
+        if single and last is None:  # it may name the partition
             levels = levels.model_copy(update={"at_once": None})
-        value = psi(known, column, checks.minimum_rows)
-        if value is None:
-            least = f"{checks.minimum_rows:,} values"
-            text = f"{title}: too little to compare with {words}, fewer than {least}"
-            yield CheckResult(
-                name=check, column=title, warn=levels.warn, fail=levels.fail, text=text
-            )
+        value = None if known is None else psi(known, column, checks.minimum_rows)
+        if names_partition:
+            reason = "all its values are one, here as in the last published run"
+            yield leave_unjudged(check, title, reason, levels)
+        elif check == JUMP and side == "predictions" and not evidence.last_has_same_model:
+            reason = "the last published run was scored by another model version"
+            yield leave_unjudged(check, title, reason, levels)
+        elif known is None:
+            missing = "there is no training sample of it" if check == DRIFT else _NO_LAST
+            yield leave_unjudged(check, title, missing, levels)
+        elif value is None:
+            reason = _why_incomparable(column, known, what, checks.minimum_rows)
+            yield leave_unjudged(check, title, reason, levels)
         else:
-            text = f"{title}: its distribution differs from {words} by a PSI of {value:.2f}"
-            height = 0.0 if like_reference else value
-            found = judged(
-                graded(check, title, value, levels, text, height), height, levels, evidence.previous
-            )
+            text = f"{title}: its distribution differs from {what} by a PSI of {value:.2f}"
+            compared = 0.0 if like_reference else value
+            graded = grade(check, title, value, levels, text, compared)
+            found = require_repetition(graded, compared, levels, evidence.previous)
             yield found
-            like_reference = check == "drift" and found.reached == "ok"
+            like_reference = check == DRIFT and found.reached == Level.OK
 
 
-def judged(
-    found: CheckResult, height: float, levels: DriftLevels, previous: Audit | None
+def require_repetition(
+    found: CheckResult, compared: float, levels: DriftLevels, previous: Audit | None
 ) -> CheckResult:
-    """The result with its level, as the night before was. `height` is what the levels are for."""
-    if levels.at_once is not None and height > levels.at_once:
+    """The result as it counts after the previous run's: a first `fail` only warns.
+
+    `compared` is the value that the levels were compared with.
+    """
+    if levels.at_once is not None and compared > levels.at_once:
         text = f"{found.text}; over {levels.at_once:g} fails at once"
-        return found.model_copy(update={"level": "fail", "reached": "fail", "text": text})
-    if found.reached == "ok":
+        return found.model_copy(update={"level": Level.FAIL, "reached": Level.FAIL, "text": text})
+    if found.reached == Level.OK:
         return found
     before = None if previous is None else previous.result(found.name, found.column)
-    failing = before is not None and before.level == "fail" and _gradual(before, levels)
-    level: Level = found.reached
-    text = found.text
-    if found.reached == "fail":
-        if failing or (before is not None and before.reached == "fail"):
+    failing = before is not None and before.level == Level.FAIL and _failed_twice(before, levels)
+    level, text = found.reached, found.text
+    if found.reached == Level.FAIL:
+        if failing or (before is not None and before.reached == Level.FAIL):
             text = f"{text}, over {levels.fail:g} again"
         else:
-            level, text = "warn", f"{text}; over {levels.fail:g} twice in a row fails"
+            level, text = Level.WARN, f"{text}; over {levels.fail:g} twice in a row fails"
     elif failing:
-        level, text = "fail", f"{text}; having failed, it should come below {levels.warn:g}"
+        level = Level.FAIL
+        text = f"{text}; after failing, it must come below {levels.warn:g}"
     else:
         text = f"{text}; over {levels.warn:g} warns"
     return found.model_copy(update={"level": level, "text": text})
 
 
-def _gradual(before: CheckResult, levels: DriftLevels) -> bool:
-    """Whether it failed for going on, and not for one night that was beyond all."""
+def _failed_twice(before: CheckResult, levels: DriftLevels) -> bool:
+    """Whether it failed as the second in a row, not as a single one above `at_once`."""
     return levels.at_once is None or (before.value or 0.0) <= levels.at_once
 
 
-def _column(profile: Profile | None, side: str, name: str) -> ColumnProfile | None:
+def _why_incomparable(column: ColumnProfile, known: ColumnProfile, what: str, needed: int) -> str:
+    if column.valid < needed:
+        return f"{column.valid:,} values, {needed:,} are needed"
+    if known.valid < needed:
+        return f"{what} has {known.valid:,} values of it, {needed:,} are needed"
+    return f"{what} has values of another type"
+
+
+def _find(profile: Profile | None, side: str, name: str) -> ColumnProfile | None:
     if profile is None:
         return None
     return (profile.inputs if side == "inputs" else profile.outputs).get(name)

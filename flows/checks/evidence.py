@@ -1,6 +1,9 @@
-"""Between scored and published: gather the evidence and make the checks. Free of Prefect."""
+"""What a check may ask of a scored run, and how it is collected from the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
@@ -10,79 +13,134 @@ from nightshift.adapters.history.run_history import EarlierRun, History
 from nightshift.adapters.ledger.runs import Run
 from nightshift.adapters.ledger.shards import Shard
 from nightshift.adapters.profiles.profile import Profile
-from nightshift.flows.checks.audit import (
-    Audit,
-    CheckResult,
-    Evidence,
-    RangeCounts,
-    audit,
-    comparable_rows,
-)
-from nightshift.flows.checks.columns import check_output
-from nightshift.flows.config.job import Job
+from nightshift.flows.checks.results import Audit
+from nightshift.flows.config.job import Granularity
 from nightshift.flows.config.resources import JobResources
 from nightshift.flows.planning.partitions import Partition
 from nightshift.flows.scoring.loaded_model import LoadedModel
 
+USUAL_RUNS = 4
 
-def audited(
-    desk: JobResources, served: LoadedModel, cell: Partition, run: Run, snapshot: Sequence[int]
-) -> Audit:
-    """What the checks find in a scored run. `snapshot` is how many rows the source had in each
-    shard, counted there.
-    """
-    shards = desk.ledger.shards(run.run_id)
-    rejected, read = sum(shard.progress.rejected for shard in shards), sum(snapshot)
-    history, start = History(desk.ledger), cell.start or BEGINNING
-    name, label = desk.job.name, cell.label
-    last = history.earlier_run(name, label, start, run.run_id, usual)
-    previous = history.previous_audit(name, label, start, run.run_id)
-    volumes = history.volumes(name, start, run.run_id)
-    evidence = Evidence(
-        job=name,
+
+@dataclass(frozen=True)
+class RangeCounts:
+    """Rows of one key range: a shard's, or the whole partition's."""
+
+    label: str
+    snapshot: int
+    """Rows of the source's snapshot."""
+    written: int
+    rejected: int = 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a run once its last row is scored. Users' own checks get it, too."""
+
+    job: str
+    partition: str
+    profile: Profile
+    """Of the run's inputs and predictions, column by column."""
+    ranges: tuple[RangeCounts, ...]
+    reference: Profile | None = None
+    """Of the sample that the model was registered with."""
+    last: Profile | None = None
+    """Of the last published run before this partition (or before now) that was steady, or that a
+    person released. An odd run is not taken: ordinary ones would look odd compared with it."""
+    last_has_same_model: bool = True
+    previous: Audit | None = None
+    """Of the partition before, published or not; where there are no partitions, of the job's run
+    before. Never of an earlier attempt at the same partition."""
+    usual_rows: tuple[int, ...] = ()
+    """Rows of recent comparable runs; see `comparable_rows`."""
+    run_sql: Callable[[str], object] | None = None
+    """Executes a query that returns one value."""
+
+
+def collect_evidence(
+    resources: JobResources,
+    model: LoadedModel,
+    partition: Partition,
+    run: Run,
+    snapshot: Sequence[int],
+) -> Evidence:
+    """What the checks of a scored run go by. `snapshot` has the source's rows in each shard."""
+    shards, history = resources.ledger.shards(run.run_id), History(resources.ledger)
+    job, label, start = resources.job, partition.label, partition.start or BEGINNING
+    last = history.earlier_run(job.name, label, start, run.run_id, is_basis)
+    previous = history.previous_audit(job.name, label, start, run.run_id)
+    volumes = history.volumes(job.name, start, run.run_id)
+    return Evidence(
+        job=job.name,
         partition=label,
-        profile=profile_of(shards),
+        profile=profile_shards(shards),
         ranges=_ranges(label, shards, snapshot),
-        reference=served.reference if served.reference.rows else None,
-        last=None if last is None or not last.profiles else _together(last.profiles),
-        last_has_same_model=last is None or _is_same(last, served),
+        reference=model.reference if model.reference.rows else None,
+        last=None if last is None or not last.profiles else merge_profiles(last.profiles),
+        last_has_same_model=last is None or _is_same(last, model),
         previous=None if previous is None else Audit.from_json(previous),
-        usual_rows=comparable_rows(cell.start, desk.job.partition_by, desk.job.zone, volumes),
-        run_sql=lambda text: ask(desk, cell, run, text),
+        usual_rows=comparable_rows(partition.start, job.partition_by, job.zone, volumes),
+        run_sql=lambda text: _run_query(resources, partition, run, text),
     )
-    found = audit(desk.job.checks, evidence)
-    if not rejected:
-        return found
-    return Audit.of([_of_rejects(desk.job, history, run, rejected, read), *found.results])
 
 
-def profile_of(shards: Sequence[Shard]) -> Profile:
-    """What a run's shards have read and predicted, all together."""
-    return _together([s.progress.profile for s in shards if s.progress.profile is not None])
+def profile_shards(shards: Sequence[Shard]) -> Profile:
+    """What all shards of a run have read and predicted."""
+    return merge_profiles([s.progress.profile for s in shards if s.progress.profile is not None])
 
 
-def failing_outputs(
-    job: Job, partition: str, served: LoadedModel, profile: Profile
-) -> dict[tuple[str, str | None], str]:
-    """The checks of single outputs that fail for a run with such a profile, and what they say."""
-    evidence = Evidence(job.name, partition, profile, (), served.reference)
+def merge_profiles(texts: Sequence[str]) -> Profile:
+    """One profile from the JSON of several. Raises ValueError for what is not a profile."""
+    profile = Profile()
+    for text in texts:
+        profile = profile.merged(Profile.from_json(text))
+    return profile
+
+
+def is_basis(audit: str | None) -> bool:
+    """Whether later runs may be compared with a run that has this audit, as JSON."""
+    return audit is None or Audit.from_json(audit).is_steady
+
+
+def comparable_rows(
+    start: datetime | None,
+    partition_by: Granularity,
+    zone: ZoneInfo,
+    history: Iterable[tuple[datetime | None, int]],
+) -> tuple[int, ...]:
+    """Rows of the last four comparable runs: of the same weekday, and of the same hour.
+
+    `history` has the start of each published partition of the job and its rows; the partition
+    itself and later ones are left out. Months, and runs of the whole table, all compare.
+    """
+
+    def kind(at: datetime) -> tuple[int, ...]:
+        local = at.astimezone(zone)
+        kinds = {"day": (local.weekday(),), "hour": (local.weekday(), local.hour)}
+        return kinds.get(partition_by, ())
+
+    known = list(history)
+    if start is None:
+        return tuple(rows for begin, rows in known if begin is None)[-USUAL_RUNS:]
     found = [
-        result for name in profile.outputs for result in check_output(job.checks, evidence, name)
+        (begin, rows)
+        for begin, rows in known
+        if begin is not None and begin < start and kind(begin) == kind(start)
     ]
-    return {(r.name, r.column): r.text for r in found if r.level == "fail"}
+    return tuple(rows for _, rows in sorted(found)[-USUAL_RUNS:])
 
 
-def ask(desk: JobResources, cell: Partition, run: Run, text: str) -> object:
-    """The one value of a check's query, which may name :run_id and the partition's bounds."""
+def _run_query(resources: JobResources, partition: Partition, run: Run, text: str) -> object:
+    """The one value of a check's query, which may use :run_id and the partition's bounds."""
     known = {
         "run_id": run.run_id,
-        "partition_start": cell.start or BEGINNING,
-        "partition_end": cell.end or END,
+        "partition_start": partition.start or BEGINNING,
+        "partition_end": partition.end or END,
     }
     query = sa.text(text)
     given = {name: value for name, value in known.items() if name in query.compile().params}
     options = {"postgresql_readonly": True, "nightshift_read_only": True}
-    engine = desk.ledger.engine.execution_options(**options)
+    engine = resources.ledger.engine.execution_options(**options)
     with translate_errors(engine, "a check's query"), engine.connect() as connection:
         return connection.execute(query, given).scalar_one()
 
@@ -101,40 +159,6 @@ def _ranges(
     )
 
 
-def _of_rejects(job: Job, history: History, run: Run, rejected: int, read: int) -> CheckResult:
-    """Whether more rows got no prediction than the job puts up with, and which."""
-    rejects = history.rejects(run.run_id, limit=5)
-    kinds = list(history.reject_kinds(run.run_id).items())
-    told = ", ".join(f"{count:,} x {kind}" for kind, count in kinds[:3])
-    keys = ", ".join(reject.key for reject in rejects)
-    more = ", ..." if rejected > 5 else ""
-    allowed = job.max_rejects.allowed(read)
-    level = "fail" if rejected > job.max_rejects.allowed(read) else "warn"
-    return CheckResult.model_validate(
-        {
-            "name": "rejects",
-            "value": rejected,
-            "fail": allowed,
-            "level": level,
-            "reached": level,
-            "text": f"{rejected:,} of {read:,} rows could not be scored, {job.max_rejects} may be "
-            f"({told}; {rejects[0].error}); their keys: {keys}{more}",
-        }
-    )
-
-
-def usual(audit: str | None) -> bool:
-    """Whether a run is one to compare others with. Those from before there were audits are."""
-    return audit is None or Audit.from_json(audit).steady
-
-
-def _together(texts: Sequence[str]) -> Profile:
-    profile = Profile()
-    for text in texts:
-        profile = profile.merged(Profile.from_json(text))
-    return profile
-
-
-def _is_same(last: EarlierRun, served: LoadedModel) -> bool:
-    manifest = served.manifest
+def _is_same(last: EarlierRun, model: LoadedModel) -> bool:
+    manifest = model.manifest
     return (last.model_name, last.model_version) == (manifest.name, manifest.version)

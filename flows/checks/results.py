@@ -1,21 +1,36 @@
-"""What the audit goes by and what it finds: evidence, results, verdict. Pure."""
+"""What the checks return: results, graded by their levels, and the verdict over all. Pure."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Self
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from nightshift.adapters.profiles.profile import Profile
 from nightshift.flows.config.checks import Levels
 
-Level = Literal["ok", "warn", "fail"]
-
-_GRAVITY: dict[Level, int] = {"fail": 0, "warn": 1, "ok": 2}
 _MOST_RESULTS = 1000
 
 DISTRIBUTIONS = ("drift", "jump")
 """The checks of flows/checks/drift.py."""
+
+
+class NotJudged(Exception):
+    """Raised by a user's own check that cannot judge this run; its text is the reason."""
+
+
+class Level(StrEnum):
+    """How a check ended, the most severe first."""
+
+    FAIL = "fail"
+    WARN = "warn"
+    NOT_JUDGED = "not judged"
+    """There was too little to go by. Neither passed nor failed."""
+    OK = "ok"
+
+    @property
+    def rank(self) -> int:
+        """0 is the most severe."""
+        return list(Level).index(self)
 
 
 class _Record(BaseModel):
@@ -23,59 +38,86 @@ class _Record(BaseModel):
 
 
 class CheckResult(_Record):
-    """One check of one column, or of the run."""
+    """One check of one column, or of the whole run."""
 
     name: str
     column: str | None = None
-    """`input distance`, `prediction score`, or None: of the run."""
+    """`input distance`, `prediction score`; None for the whole run."""
     value: FiniteFloat | None = None
-    """What was measured; None where there was too little to measure."""
+    """What was measured; None where nothing could be."""
     warn: float | None = None
     fail: float | None = None
-    level: Level = "ok"
-    reached: Level = "ok"
-    """The level that the value alone would have; what is odd for the first night only warns."""
+    level: Level = Level.OK
+    reached: Level = Level.OK
+    """The level of the value by itself. A first high drift reaches `fail` and only warns."""
     text: str
     """For people, with the numbers and what they should be."""
 
 
 class Audit(_Record):
-    """All results, the gravest first, and what follows from them."""
+    """All results, the most severe first, and the verdict."""
 
     verdict: Level
+    """The most severe level of the checks that could judge: fail, warn or ok."""
     results: tuple[CheckResult, ...]
     omitted: int = 0
-    """Results that were ok and are left out, as there were more than 1,000."""
+    """Results that passed and were left out to keep at most 1,000."""
 
     @classmethod
     def of(cls, results: Sequence[CheckResult]) -> Self:
-        """In the order of gravity; among equals, the order given."""
-        ranked = sorted(results, key=lambda result: _GRAVITY[result.level])
-        grave = sum(result.level != "ok" for result in ranked)
-        kept = ranked[: max(grave, _MOST_RESULTS)]
-        verdict = ranked[0].level if ranked else "ok"
+        """The most severe first; among equals, the order given."""
+        ranked = sorted(results, key=lambda result: result.level.rank)
+        notable = sum(result.level != Level.OK for result in ranked)
+        kept = ranked[: max(notable, _MOST_RESULTS)]
+        verdict = min(
+            (result.level for result in ranked if result.level != Level.NOT_JUDGED),
+            key=lambda level: level.rank,
+            default=Level.OK,
+        )
         return cls(verdict=verdict, results=tuple(kept), omitted=len(ranked) - len(kept))
 
     @property
     def reason(self) -> str | None:
-        """Why the run must not be published: the first check that failed, and how many others."""
-        failed = [result for result in self.results if result.level == "fail"]
+        """Why the run must not be published: the first failed check, and how many others."""
+        failed = self.at(Level.FAIL)
         if not failed:
             return None
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         return f"{failed[0].text}{more}"
 
+    def at(self, *levels: Level) -> tuple[CheckResult, ...]:
+        """The results that ended at one of these levels."""
+        return tuple(result for result in self.results if result.level in levels)
+
+    @property
+    def findings(self) -> tuple[CheckResult, ...]:
+        """What failed and what warned."""
+        return self.at(Level.FAIL, Level.WARN)
+
     @property
     def warnings(self) -> tuple[CheckResult, ...]:
-        return tuple(result for result in self.results if result.level == "warn")
+        return self.at(Level.WARN)
 
     @property
-    def steady(self) -> bool:
-        """Whether nothing had moved: only such a run is what later ones should be like."""
-        return all(r.reached == "ok" for r in self.results if r.name in DISTRIBUTIONS)
+    def not_judged(self) -> tuple[CheckResult, ...]:
+        return self.at(Level.NOT_JUDGED)
+
+    @property
+    def passed(self) -> int:
+        """How many checks passed, those left out included."""
+        return len(self.at(Level.OK)) + self.omitted
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether no distribution was seen to move: only such a run is a basis for later ones.
+
+        One that could not be judged does not count against it, or no first run could ever be one.
+        """
+        moved = (Level.WARN, Level.FAIL)
+        return not any(r.reached in moved for r in self.results if r.name in DISTRIBUTIONS)
 
     def result(self, name: str, column: str | None = None) -> CheckResult | None:
-        """The result of that check, if it was made."""
+        """The result of that check, if there is one."""
         for result in self.results:
             if (result.name, result.column) == (name, column):
                 return result
@@ -90,65 +132,34 @@ class Audit(_Record):
         return cls.model_validate_json(text)
 
 
-@dataclass(frozen=True)
-class RangeCounts:
-    """Rows of one key range: a shard's, or the whole partition's."""
-
-    label: str
-    snapshot: int
-    """Rows of the source's snapshot."""
-    written: int
-    rejected: int = 0
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known of a run when its last row is scored. Users' own checks get it, too."""
-
-    job: str
-    partition: str
-    profile: Profile
-    ranges: tuple[RangeCounts, ...]
-    reference: Profile | None = None
-    """Of the sample that the model was registered with."""
-    last: Profile | None = None
-    """Of the last published run before this partition (or before now) that was `steady`, or that a
-    person released: after one odd night, ordinary ones would all look odd beside it."""
-    last_has_same_model: bool = True
-    previous: Audit | None = None
-    """Of the partition before, published or not; of the job's run before, where there are none.
-    Never of an earlier try of the same partition."""
-    usual_rows: tuple[int, ...] = ()
-    """Of the same weekday's recent runs; see `comparable_rows`."""
-    run_sql: Callable[[str], object] | None = None
-    """Executes a query that gives one value."""
-
-
-def graded(
+def grade(
     name: str,
     column: str | None,
     value: float,
     levels: Levels,
     text: str,
-    sure: float | None = None,
+    lower_bound: float | None = None,
 ) -> CheckResult:
-    """By where the value lies; or `sure`, where from few rows less is sure than was measured."""
-    height = value if sure is None else sure
-    level: Level = "ok"
-    if levels.fail is not None and height > levels.fail:
-        level = "fail"
-    elif levels.warn is not None and height > levels.warn:
-        level = "warn"
+    """Compare the value with the levels; or its lower bound, where few rows make it uncertain."""
+    compared = value if lower_bound is None else lower_bound
+    level = Level.OK
+    if levels.fail is not None and compared > levels.fail:
+        level = Level.FAIL
+    elif levels.warn is not None and compared > levels.warn:
+        level = Level.WARN
     return CheckResult(
         name=name, column=column, value=value, warn=levels.warn, fail=levels.fail,
         level=level, reached=level, text=text,
     )  # fmt: skip
 
 
-def percent(share: float) -> str:
-    """0.123 -> `12.3 %`; what is little is told from nothing."""
-    if 0 < share < 0.001:
-        return "under 0.1 %"
-    if 0.999 < share < 1:
-        return "over 99.9 %"
-    return f"{100 * share:.3g} %"
+def leave_unjudged(
+    name: str, column: str | None, reason: str, levels: Levels | None = None
+) -> CheckResult:
+    """The result of a check that had too little to go by."""
+    about = f"{column}: " if column else ""
+    warn, fail = (None, None) if levels is None else (levels.warn, levels.fail)
+    return CheckResult(
+        name=name, column=column, warn=warn, fail=fail, level=Level.NOT_JUDGED,
+        reached=Level.NOT_JUDGED, text=f"{about}{name} not judged: {reason}",
+    )  # fmt: skip

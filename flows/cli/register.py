@@ -91,7 +91,7 @@ def register(
         terminal.print_json(manifest.model_dump(mode="json"))
         return
     inputs, outputs = manifest.signature.input_names, manifest.signature.output_names
-    terminal.console.print(f"Registered [bold]{name}@{manifest.version}[/] ({manifest.adapter})")
+    terminal.console.print(f"Registered [bold]{manifest.reference}[/] ({manifest.adapter})")
     terminal.console.print(f"  reads   {', '.join(inputs)}\n  writes  {', '.join(outputs)}")
     terminal.console.print(
         "  signed" if manifest.signature_block else "  not signed (trust.sign_key)"

@@ -369,25 +369,28 @@ def report(
     """
     from nightshift.flows.config.resources import open_ledger
     from nightshift.flows.config.settings import load_settings
-    from nightshift.flows.report.files import facts_about, html, keep
-    from nightshift.flows.report.verdict import verdict
+    from nightshift.flows.report.facts import load_facts
+    from nightshift.flows.report.files import render_report, save_report
 
     settings = load_settings()
     with open_ledger(settings) as ledger:
-        facts, notes = facts_about(ledger, settings, _number(ledger, run))
-    page = html(facts, notes, settings)
+        facts = load_facts(ledger, settings, _number(ledger, run))
+    page = render_report(facts, settings)
     if output == Path("-"):
         sys.stdout.write(page)
         return
     if output is None:
-        path = keep(page, settings, facts.found.run.run_id)
+        path = save_report(page, settings, facts.details.run.run_id)
     else:
         path = output.absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
-    judged = verdict(facts.found, facts.audit)
-    head = f"Run {facts.found.run.run_id}, {facts.found.run.job} {facts.found.run.partition}"
-    terminal.say(f"{head}: {judged.word}. {judged.reason}".strip())
+    found, verdict = facts.details.run, facts.verdict
+    head = f"Run {found.run_id}, {found.job} {found.partition}"
+    terminal.say(f"{head}: {verdict.word}. {verdict.reason}".strip())
+    if facts.audit is not None and facts.audit.not_judged:
+        count = len(facts.audit.not_judged)
+        terminal.say(f"{count} checks could not be judged; the report says why.")
     terminal.say(str(path))
     if open_:
         typer.launch(path.as_uri())

@@ -257,7 +257,7 @@ def _show(model: str, steps: Any, dry_run: bool, as_json: bool) -> None:
         terminal.print_json({"model": model, "dry_run": dry_run, "partitions": lines})
         return
     from nightshift.adapters.ledger.backfills import DONE, WAITING
-    from nightshift.flows.text import cut, in_full
+    from nightshift.flows.text import list_full_texts, shorten_reason
 
     columns = ["partition", "state", "rows", "seconds", "why"]
     table = [
@@ -266,7 +266,7 @@ def _show(model: str, steps: Any, dry_run: bool, as_json: bool) -> None:
             step.state,
             step.rows if step.rows is None or step.state == DONE else terminal.About(step.rows),
             step.seconds,
-            cut(step.reason),
+            shorten_reason(step.reason),
         ]
         for step in steps
     ]
@@ -274,7 +274,7 @@ def _show(model: str, steps: Any, dry_run: bool, as_json: bool) -> None:
         columns.remove("seconds")
         table = [[*line[:3], line[4]] for line in table]
     terminal.print_table(columns, table, empty="No partitions.")
-    for text in in_full((step.partition, step.reason) for step in steps):
+    for text in list_full_texts((step.partition, step.reason) for step in steps):
         terminal.say(f"\n{text}")
     if dry_run:
         due = [step for step in steps if step.state == WAITING]

@@ -30,7 +30,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from nightshift.flows.text import in_a_line
+from nightshift.flows.text import format_duration, printable
 
 _FOLDED = 12
 """A column of text may become as narrow as this in a terminal; numbers are never folded."""
@@ -290,8 +290,8 @@ class _Announcer(logging.Handler):
         match record.args:
             case (_, reason, int(number), int(most), str(when)) if "Retry" in str(record.msg):
                 seconds = when.removesuffix(" second(s) from now")
-                told = f"in {float(seconds):.1f} s" if seconds != when else "at once"
-                self._say(f"Trying again {told} ({number} of {most}): {in_a_line(str(reason))}")
+                told = f"in {format_duration(float(seconds))}" if seconds != when else "at once"
+                self._say(f"Trying again {told} ({number} of {most}): {printable(str(reason))}")
 
 
 @contextmanager

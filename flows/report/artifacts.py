@@ -18,12 +18,11 @@ from prefect.context import FlowRunContext, SyncClientContext
 from nightshift.adapters.history.run_details import read_run_details
 from nightshift.adapters.ledger.runs import RunState
 from nightshift.adapters.source.source import SourceSpec
-from nightshift.flows.checks.evidence import usual
-from nightshift.flows.checks.results import Audit
+from nightshift.flows.checks.evidence import is_basis
 from nightshift.flows.config.settings import load_settings
-from nightshift.flows.report.files import html, keep
-from nightshift.flows.report.html import facts_of
-from nightshift.flows.report.markdown import summary
+from nightshift.flows.report.facts import collect_facts
+from nightshift.flows.report.files import render_report, save_report
+from nightshift.flows.report.markdown import render_markdown
 from nightshift.flows.scoring.context import at_work
 from nightshift.flows.scoring.run import ScoreResult
 
@@ -130,21 +129,18 @@ def _show(run_id: int, source: SourceSpec, sql: str, only: str | None = None) ->
     """The run is what it is, whether it can be shown or not."""
     try:
         common = at_work()
-        found = read_run_details(common.desk.ledger, run_id, usual)
-        if only is not None and found.run.state != only:
+        details = read_run_details(common.desk.ledger, run_id, is_basis)
+        if only is not None and details.run.state != only:
             return
-        sql = sql if found.run.state == RunState.PUBLISHED else found.sql
-        if common.alone:
-            facts = facts_of(found, common.served.reference)
-            line, markdown = summary(found, facts.audit, str(source), sql, facts.outputs)
-        else:  # a backfill has a picture of all its partitions, and no time to lose
-            audit = None if found.audit is None else Audit.from_json(found.audit)
-            line, markdown = summary(found, audit, str(source), sql)
-        key = f"nightshift-{artifact_key(found.run.job)}"
+        sql = sql if details.run.state == RunState.PUBLISHED else details.sql
+        # A backfill has a picture of all its partitions; its runs are shown without their columns.
+        facts = collect_facts(details, common.served.reference, columns=common.alone)
+        line, markdown = render_markdown(facts, str(source), sql)
+        key = f"nightshift-{artifact_key(details.run.job)}"
         create_markdown_artifact(key=key, description=line, markdown=markdown)
         if common.alone:
             settings = load_settings()
-            path = keep(html(facts, (), settings), settings, run_id)
+            path = save_report(render_report(facts, settings), settings, run_id)
             get_run_logger().info("The report of run %s is %s", run_id, path)
     except Exception as error:  # whatever it is, it is not worth a run
         get_run_logger().warning("The report of run %s could not be made: %s", run_id, error)

@@ -27,7 +27,7 @@ from nightshift.adapters.ledger.backfills import (
 from nightshift.flows.config.job import Granularity
 from nightshift.flows.report.artifacts import artifact_key, current_listener
 from nightshift.flows.report.partition_calendar import data_uri, draw
-from nightshift.flows.text import cut, in_full
+from nightshift.flows.text import format_duration, list_full_texts, shorten_reason
 
 _MOST_LINES = 500
 
@@ -138,7 +138,7 @@ class BackfillProgress:
         if left > 0:
             pace += f", about {left:,} rows left"
             if rate > 0:
-                pace += f", {_duration(left / rate)} to go"
+                pace += f", {format_duration(left / rate)} to go"
         failed = [step for step in steps if step.state == FAILED]
         lines = [
             f"### {self._title} with {self._model}",
@@ -186,26 +186,20 @@ def _table(steps: Sequence[Step]) -> list[str]:
         rows = "" if step.rows is None else f"{step.rows:,}"
         if rows and step.state != DONE:
             rows = f"~{rows}"  # an estimate
-        lines.append(f"| {step.partition} | {step.state} | {rows} | {_cell(cut(step.reason))} |")
+        lines.append(f"| {step.partition} | {step.state} | {rows} | {_shorten(step.reason)} |")
     if len(steps) > _MOST_LINES:
         lines.append(f"| and {len(steps) - _MOST_LINES:,} more | | | |")
-    for text in in_full((step.partition, step.reason) for step in steps):
+    for text in list_full_texts((step.partition, step.reason) for step in steps):
         lines += ["", f"`{text.replace('`', ' ')}`"]
     return lines
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
+def _shorten(reason: str) -> str:
+    return shorten_reason(reason).replace("|", r"\|")
 
 
 def _rows(steps: Sequence[Step], *states: str) -> int:
     return sum(step.rows or 0 for step in steps if step.state in states)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:,.0f} s"
-    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
 def _key(job: str) -> str:

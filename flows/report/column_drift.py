@@ -1,21 +1,16 @@
-"""How far each column of a run is from the training sample and from the last run. Pure."""
+"""How far each column of a run has moved from the training sample and from the last run. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nightshift.adapters.profiles.column_profile import ColumnProfile
 from nightshift.adapters.profiles.drift import psi
-from nightshift.adapters.profiles.profile import Profile
+from nightshift.flows.checks.drift import DRIFT, JUMP
 from nightshift.flows.checks.results import Audit, CheckResult, Level
-
-DRIFT, JUMP = "drift", "jump"
-"""The names of the checks against the training sample and the last published run."""
-
-_GRAVITY: dict[Level, int] = {"fail": 0, "warn": 1, "ok": 2}
 
 
 @dataclass(frozen=True)
-class Feature:
+class ColumnDrift:
     """One input or output."""
 
     name: str
@@ -25,11 +20,11 @@ class Feature:
     last: ColumnProfile | None
     training: ColumnProfile | None
     drift: float | None
-    """PSI against the training sample."""
+    """PSI against the training sample; None if it was not measured."""
     jump: float | None
     """PSI against the last published run."""
     level: Level
-    """The gravest of the audit's results for the column's distribution."""
+    """The most severe of the audit's two results for the column's distribution."""
     limits: tuple[float | None, float | None] = (None, None)
     """Where drift warns and fails."""
 
@@ -40,21 +35,21 @@ class Feature:
         return -1.0 if drift is None else drift
 
 
-def features(
+def measure_drift(
     now: Mapping[str, ColumnProfile],
     last: Mapping[str, ColumnProfile],
     training: Mapping[str, ColumnProfile],
     audit: Audit | None,
-    word: str,
-) -> list[Feature]:
-    """Those that moved most first. `word` is `input` or `prediction`."""
+    side: str,
+) -> list[ColumnDrift]:
+    """The most severe and most moved first. `side` is `input` or `prediction`."""
     results = {} if audit is None else {(r.name, r.column): r for r in audit.results}
     found = []
     for name, column in now.items():
-        title = f"{word} {name}"
+        title = f"{side} {name}"
         drift, jump = results.get((DRIFT, title)), results.get((JUMP, title))
         found.append(
-            Feature(
+            ColumnDrift(
                 name,
                 title,
                 column,
@@ -64,27 +59,20 @@ def features(
                 _measured(jump, last.get(name), column),
                 min(
                     (result.level for result in (drift, jump) if result is not None),
-                    key=_GRAVITY.__getitem__,
-                    default="ok",
+                    key=lambda level: level.rank,
+                    default=Level.NOT_JUDGED,
                 ),
                 (None, None) if drift is None else (drift.warn, drift.fail),
             )
         )
-    return sorted(found, key=lambda f: (_GRAVITY[f.level], -f.moved, f.name))
-
-
-def whole(texts: Sequence[str]) -> Profile:
-    """The profile of all shards, from the JSON of each. Raises ValueError."""
-    profile = Profile()
-    for text in texts:
-        profile = profile.merged(Profile.from_json(text))
-    return profile
+    unnoticed = Level.NOT_JUDGED.rank
+    return sorted(found, key=lambda f: (min(f.level.rank, unnoticed), -f.moved, f.name))
 
 
 def _measured(
     result: CheckResult | None, known: ColumnProfile | None, column: ColumnProfile
 ) -> float | None:
-    """As the audit has it; where it has nothing (a run that failed, a check turned off), anew."""
+    """As in the audit; measured now if it has no such check (a failed run, a check turned off)."""
     if result is not None:
         return result.value
     if known is None or column.kind == "time":

@@ -27,13 +27,13 @@ class Distributions:
     """By sample, those without values left out."""
 
 
-def distributions(
+def compare_distributions(
     now: ColumnProfile,
     last: ColumnProfile | None,
     training: ColumnProfile | None,
     bars: int = 30,
 ) -> Distributions | None:
-    """The bars suit this run and the training sample, or where there is none, the last run.
+    """Bars that suit this run and the training sample, or without one, the last run.
 
     None if there is nothing to show.
     """
@@ -43,20 +43,20 @@ def distributions(
         for name, column in samples.items()
         if column is not None and column.valid and column.kind == now.kind
     }
-    by_class = _by_class(there)
+    by_class = _split_by_class(there)
     if by_class is not None:
         return by_class
     found = histogram(there.get(TRAINING) or there.get(LAST), there.get(NOW, now), bars)
     if found is None:
         return None
     if found.labels:
-        return _by_label(there, found.labels)
-    shares = {name: _numbers(column, found.edges) for name, column in there.items()}
+        return _split_by_label(there, found.labels)
+    shares = {name: _count_numbers(column, found.edges) for name, column in there.items()}
     return Distributions((), found.edges, now.kind == "time", shares)
 
 
-def _by_class(there: Mapping[str, ColumnProfile]) -> Distributions | None:
-    """Of whole numbers with few values: a bar for each; the classes of a classifier, say."""
+def _split_by_class(there: Mapping[str, ColumnProfile]) -> Distributions | None:
+    """A bar for each of a few whole numbers, such as the classes of a classifier."""
     if any(column.kind != "number" for column in there.values()):
         return None
     shares = [classes(column, _MOST_CLASSES) for column in there.values()]
@@ -68,8 +68,8 @@ def _by_class(there: Mapping[str, ColumnProfile]) -> Distributions | None:
     return Distributions(tuple(labels), (), False, dict(zip(there, sides, strict=True)))
 
 
-def _by_label(there: Mapping[str, ColumnProfile], labels: tuple[str, ...]) -> Distributions:
-    """Of categories; what has no bar of its own is in the last one."""
+def _split_by_label(there: Mapping[str, ColumnProfile], labels: tuple[str, ...]) -> Distributions:
+    """Bars of categories; the last one has all that have no bar of their own."""
     named = labels[:-1] if labels[-1] == _OTHER else labels
     shares = {}
     for name, column in there.items():
@@ -81,8 +81,8 @@ def _by_label(there: Mapping[str, ColumnProfile], labels: tuple[str, ...]) -> Di
     return Distributions((*named, _OTHER), (), False, shares)
 
 
-def _numbers(column: ColumnProfile, edges: Sequence[float]) -> tuple[float, ...]:
-    """What is beyond the edges is in the first and last bar."""
+def _count_numbers(column: ColumnProfile, edges: Sequence[float]) -> tuple[float, ...]:
+    """Values beyond the edges are in the first and last bar."""
     outer = np.concatenate([[-np.inf], np.array(edges[1:-1]), [np.inf]])
     counts = column.sketch.histogram(outer)
     return tuple((counts / max(counts.sum(), 1)).tolist())

@@ -1,11 +1,10 @@
 """A run's report as one HTML file: no scripts, nothing to fetch, its size bounded. Pure.
 
 Whatever comes from databases and models (names of columns, categories, keys, errors) is escaped by
-the template, cut, and stripped of what does not print.
+the template, shortened, and freed of characters that do not print.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,179 +14,133 @@ import jinja2
 from nightshift.adapters.history.run_details import RunDetails
 from nightshift.adapters.ledger.publications import PUBLISH
 from nightshift.adapters.profiles.column_profile import ColumnProfile
-from nightshift.adapters.profiles.profile import Profile
-from nightshift.flows.checks.results import Audit, CheckResult
-from nightshift.flows.report.challenger import Challenged, challenged
-from nightshift.flows.report.column_drift import Feature, features, whole
-from nightshift.flows.report.distributions import LAST, NOW, TRAINING, distributions
-from nightshift.flows.report.plots import Bar, draw_distributions, draw_ranking, shortened
-from nightshift.flows.report.verdict import model_of, moment, verdict
-from nightshift.flows.scoring.challenger.comparison import Comparison
-from nightshift.flows.scoring.timings import StageTimings
+from nightshift.flows.checks.results import CheckResult, Level
+from nightshift.flows.report.column_drift import ColumnDrift
+from nightshift.flows.report.distributions import LAST, NOW, TRAINING, compare_distributions
+from nightshift.flows.report.facts import ReportFacts
+from nightshift.flows.report.plots import Bar, draw_distributions, draw_ranking
+from nightshift.flows.report.verdict import model_of
+from nightshift.flows.text import format_duration, format_percent, format_time, shorten
 
-MOST_FEATURES = 30
+_MOST_INPUTS = 30
 _MOST_PICTURES = 6
 _MOST_OUTPUTS = 4
 _MOST_CHECKS = 60
 _MOST_PASSED = 100
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the ledger's documents say, read."""
-
-    found: RunDetails
-    audit: Audit | None
-    inputs: Sequence[Feature]
-    outputs: Sequence[Feature]
-    challenger: Challenged | None
-    stages: StageTimings
-    notes: Sequence[str]
-    """What could not be read, and why."""
-
-
-def facts_of(found: RunDetails, training: Profile | None) -> Facts:
-    """Read a run's documents; what another version has written otherwise is left out, and told.
-
-    `training` is the profile of the sample that its model was registered with.
-    """
-    notes: list[str] = []
-
-    def read(what: str, parse: Any, *given: Any) -> Any:
-        try:
-            return parse(*given)
-        except ValueError as error:
-            reason, *_ = str(error).splitlines()
-            notes.append(f"The {what} cannot be read: {reason}")
-            return None
-
-    audit = read("audit", Audit.from_json, found.audit) if found.audit else None
-    now = read("profile", whole, found.profiles) or Profile()
-    last = read("last run's profile", whole, found.earlier_profiles) or Profile()
-    compared = None
-    if found.challenger is not None and found.comparison is not None:
-        comparison = read("comparison", Comparison.from_json, found.comparison)
-        compared = None if comparison is None else challenged(found.challenger, comparison)
-    stages = StageTimings()
-    for text in found.timings:
-        stages = stages.merged(read("timings", StageTimings.from_json, text) or StageTimings())
-    known = training or Profile()
-    return Facts(
-        found,
-        audit,
-        features(now.inputs, last.inputs, known.inputs, audit, "input"),
-        features(now.outputs, last.outputs, known.outputs, audit, "prediction"),
-        compared,
-        stages,
-        notes,
-    )
-
-
-def render(facts: Facts, flow_run_url: str | None = None, notes: Sequence[str] = ()) -> str:
+def render_html(facts: ReportFacts, flow_run_url: str | None = None) -> str:
     """The whole page."""
-    found, audit = facts.found, facts.audit
+    details, audit = facts.details, facts.audit
     results = () if audit is None else audit.results
-    grave = [result for result in results if result.level != "ok"]
-    passed = [result for result in results if result.level == "ok"]
-    rejects = sum(kind.rows for kind in found.rejects)
+    findings = () if audit is None else audit.findings
+    passed = () if audit is None else audit.at(Level.OK)
+    not_judged = () if audit is None else audit.not_judged
+    rejects = sum(kind.rows for kind in details.rejects)
+    deleted = ["Its rows have been deleted since."] * details.cleaned
     return (
         _templates()
         .get_template("report.html")
         .render(
-            run=found.run,
-            model=model_of(found.run),
-            began=moment(found.run.started_at),
-            verdict=verdict(found, audit),
-            tiles=tiles(facts),
+            run=details.run,
+            model=model_of(details.run),
+            started=format_time(details.run.started_at),
+            verdict=facts.verdict,
+            tiles=make_tiles(facts),
             audited=bool(results),
             no_audit="No checks were made." if audit else "The run did not come to its checks.",
-            grave=[_line(result) for result in grave[:_MOST_CHECKS]],
-            more_grave=max(len(grave) - _MOST_CHECKS, 0),
-            passed=[_line(result) for result in passed[:_MOST_PASSED]],
-            passed_count=len(passed) + (audit.omitted if audit else 0),
-            rejects=found.rejects,
-            other_rejects=found.run.rejected - rejects,
-            outputs=[_picture(output) for output in facts.outputs[:_MOST_OUTPUTS]],
+            findings=_list_checks(findings, _MOST_CHECKS),
+            more_findings=max(len(findings) - _MOST_CHECKS, 0),
+            passed=_list_checks(passed, _MOST_PASSED),
+            passed_count=0 if audit is None else audit.passed,
+            not_judged=_list_checks(not_judged, _MOST_PASSED),
+            not_judged_count=len(not_judged),
+            rejects=details.rejects,
+            other_rejects=details.run.rejected - rejects,
+            outputs=[_draw_column(output) for output in facts.outputs[:_MOST_OUTPUTS]],
             more_outputs=max(len(facts.outputs) - _MOST_OUTPUTS, 0),
-            facts=_before_and_after(facts),
-            ranking=_ranking(facts.inputs),
+            figures=_compare_outputs(facts),
+            ranking=_rank_inputs(facts.inputs),
             challenger=facts.challenger,
-            stages=_stages(facts),
-            sql=found.sql,
-            links=_links(found, with_flow_run=flow_run_url is None),
+            stages=_draw_stages(facts),
+            sql=details.sql,
+            links=_list_links(details, with_flow_run=flow_run_url is None),
             flow_run_url=flow_run_url,
-            notes=[*facts.notes, *notes, *(["Its rows were deleted since."] * found.cleaned)],
+            notes=[*facts.notes, *deleted],
         )
     )
 
 
-def tiles(facts: Facts) -> list[dict[str, str]]:
-    """The counts: name, value, what more there is to say, and the level."""
-    run = facts.found.run
+def make_tiles(facts: ReportFacts) -> list[dict[str, str]]:
+    """The counts: name, value, more about it, and the level."""
+    run, audit = facts.details.run, facts.audit
     read = run.rows + run.rejected
-    rejects = None if facts.audit is None else facts.audit.result("rejects")
-    level = "" if not run.rejected else "fail" if rejects is None else rejects.level
+    rejects = None if audit is None else audit.result("rejects")
+    level = "" if not run.rejected else Level.FAIL if rejects is None else rejects.level
     lines = [
         _tile("rows read", f"{read:,}"),
         _tile("predictions written", f"{run.rows:,}"),
         _tile("rows rejected", f"{run.rejected:,}", level=level),
-        _before(facts.found),
+        _count_before(facts.details),
     ]
     if run.scored_at is not None:
         seconds = (run.scored_at - run.started_at).total_seconds()
         rate = f"{read / seconds:,.0f} rows/s" if seconds > 0 else ""
-        lines.append(_tile("to score them", duration(seconds), rate))
+        lines.append(_tile("to score them", format_duration(seconds), rate))
+    if audit is not None:
+        unjudged = f"{len(audit.not_judged):,} not judged" if audit.not_judged else ""
+        lines.append(_tile("checks passed", f"{audit.passed:,}", unjudged))
     return lines
 
 
-def duration(seconds: float) -> str:
-    """For people: 0.42 s, 12 s, 3.5 min, 2.1 h."""
-    if seconds < 90:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def moved(feature: Feature) -> str:
+def describe_drift(column: ColumnDrift) -> str:
     """How far a column is from what it is compared with, in words."""
-    values = {"to training": feature.drift, "to the last run": feature.jump}
-    told = [f"{value:.2f} {words}" for words, value in values.items() if value is not None]
-    return f"PSI {', '.join(told)}" if told else ""
+    values = {"to training": column.drift, "to the last run": column.jump}
+    parts = [f"{value:.2f} {words}" for words, value in values.items() if value is not None]
+    return f"PSI {', '.join(parts)}" if parts else ""
 
 
 # --- sections -----------------------------------------------------------------------------------
 
 
-def _before(found: RunDetails) -> dict[str, str]:
+def _count_before(details: RunDetails) -> dict[str, str]:
     """What readers had of the partition before."""
-    run, before = found.run, found.before
+    run, before = details.run, details.before
     if before is None:
         return _tile("rows before", "0", "nothing was published here")
-    told = f"run {before.run_id}, {model_of(before)}"
+    which = f"run {before.run_id}, {model_of(before)}"
     if before.partition != run.partition:
-        return _tile("rows before", "some", f"in {told}, of {before.partition}")
+        return _tile("rows before", "some", f"in {which}, of {before.partition}")
     change = run.rows - before.rows
-    return _tile("rows before", f"{before.rows:,}", f"{told}; {change:+,}" if change else told)
+    return _tile("rows before", f"{before.rows:,}", f"{which}; {change:+,}" if change else which)
 
 
 def _tile(name: str, value: str, more: str = "", level: str = "") -> dict[str, str]:
     return {"name": name, "value": value, "more": more, "level": level}
 
 
-def _line(result: CheckResult) -> dict[str, Any]:
-    name = result.name if result.column is None else f"{result.name}, {result.column}"
-    return {**result.model_dump(), "name": name}
+def _list_checks(results: Sequence[CheckResult], most: int) -> list[dict[str, Any]]:
+    return [
+        {
+            **result.model_dump(),
+            "name": result.name if result.column is None else f"{result.name}, {result.column}",
+        }
+        for result in results[:most]
+    ]
 
 
-def _picture(feature: Feature, size: tuple[int, int] = (460, 190), legend: bool = True) -> Any:
-    found = distributions(feature.now, feature.last, feature.training, 30 if legend else 20)
-    drawn = ""
+def _draw_column(
+    column: ColumnDrift, size: tuple[int, int] = (460, 190), legend: bool = True
+) -> dict[str, str]:
+    found = compare_distributions(column.now, column.last, column.training, 30 if legend else 20)
+    picture = ""
     if found is not None:
-        drawn = draw_distributions(found, f"{feature.title}: distribution", size, legend)
-    return {"name": feature.name, "caption": moved(feature), "picture": drawn}
+        picture = draw_distributions(found, f"{column.title}: distribution", size, legend)
+    return {"name": column.name, "caption": describe_drift(column), "picture": picture}
 
 
-def _before_and_after(facts: Facts) -> dict[str, Any]:
-    """The predictions in numbers, beside those of the last run and of the training sample."""
+def _compare_outputs(facts: ReportFacts) -> dict[str, Any]:
+    """The predictions in numbers, next to those of the last run and of the training sample."""
     samples = {NOW: "now", LAST: "last", TRAINING: "training"}
     shown = facts.outputs[:_MOST_OUTPUTS]
     there = {
@@ -199,115 +152,111 @@ def _before_and_after(facts: Facts) -> dict[str, Any]:
     for output in shown:
         columns = [getattr(output, field) or ColumnProfile() for field in there.values()]
         prefix = f"{output.name}: " if len(shown) > 1 else ""
-        for name, told in _FIGURES.items():
-            entries = [told(column) if column.rows else "" for column in columns]
+        for name, measure in _FIGURES.items():
+            entries = [measure(column) if column.rows else "" for column in columns]
             if any(entries):
                 lines.append({"name": prefix + name, "entries": entries})
     return {"samples": list(there), "lines": lines}
 
 
-def _at(share: float) -> Any:
-    def told(column: ColumnProfile) -> str:
-        return _number(column.sketch.quantile(share)) if column.kind == "number" else ""
+def _quantile(share: float) -> Callable[[ColumnProfile], str]:
+    def measure(column: ColumnProfile) -> str:
+        return _format_number(column.sketch.quantile(share)) if column.kind == "number" else ""
 
-    return told
+    return measure
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "" if value is None else f"{value:,.4g}"
 
 
-_FIGURES = {
+_FIGURES: dict[str, Callable[[ColumnProfile], str]] = {
     "rows": lambda column: f"{column.rows:,}",
     "missing": lambda column: f"{column.missing:,}",
-    "5 %": _at(0.05),
-    "median": _at(0.5),
-    "95 %": _at(0.95),
-    "lowest": lambda column: _number(column.low),
-    "highest": lambda column: _number(column.high),
+    "5%": _quantile(0.05),
+    "median": _quantile(0.5),
+    "95%": _quantile(0.95),
+    "lowest": lambda column: _format_number(column.low),
+    "highest": lambda column: _format_number(column.high),
 }
 
 
-def _ranking(inputs: Sequence[Feature]) -> dict[str, Any] | None:
+def _rank_inputs(inputs: Sequence[ColumnDrift]) -> dict[str, Any] | None:
     """The inputs that moved most; None if there are none."""
-    measured = [feature for feature in inputs if feature.moved >= 0]
+    measured = [column for column in inputs if column.moved >= 0]
     if not inputs:
         return None
-    shown = measured[:MOST_FEATURES]
-    limits = {feature.limits for feature in shown if feature.limits != (None, None)}
+    shown = measured[:_MOST_INPUTS]
+    limits = {column.limits for column in shown if column.limits != (None, None)}
     lines = {}
     if len(limits) == 1:
         ((warn, fail),) = limits
         lines = {n: v for n, v in (("warn", warn), ("fail", fail)) if v is not None}
     most = 1.15 * max(lines.values()) if lines else None
-    bars = [
-        Bar(feature.name, feature.moved, f"{feature.moved:.2f}", feature.level) for feature in shown
-    ]
+    bars = [Bar(column.name, column.moved, f"{column.moved:.2f}", column.level) for column in shown]
     few = len(inputs) - len(measured)
     caption = (
         "How far each input is from the training sample: its population stability index, drawn by "
         "its square root. "
     )
     if few:
-        caption += f"{few:,} could not be compared: too few values, times, or no sample."
+        caption += f"{few:,} could not be compared: times, too few values, or no sample."
     return {
         "caption": caption,
         "picture": draw_ranking(bars, "Drift by input", lines, most, root=True) if bars else "",
         "pictures": [
-            _picture(feature, (200, 95), legend=False) for feature in shown[:_MOST_PICTURES]
+            _draw_column(column, (200, 95), legend=False) for column in shown[:_MOST_PICTURES]
         ],
-        "more": max(len(measured) - MOST_FEATURES, 0),
-        "lines": [_numbers(feature) for feature in inputs[:MOST_FEATURES]],
+        "more": max(len(measured) - _MOST_INPUTS, 0),
+        "lines": [_list_figures(column) for column in inputs[:_MOST_INPUTS]],
     }
 
 
-def _numbers(feature: Feature) -> dict[str, Any]:
-    now, training = feature.now, feature.training
+def _list_figures(column: ColumnDrift) -> dict[str, Any]:
+    now, training = column.now, column.training
     rows = max(now.rows, 1)
     return {
-        "name": feature.name,
+        "name": column.name,
         "entries": [
-            "" if feature.drift is None else f"{feature.drift:.3f}",
-            "" if feature.jump is None else f"{feature.jump:.3f}",
-            percent(now.missing / rows),
-            ""
-            if training is None or not training.rows
-            else percent(training.missing / training.rows),
-            percent(now.outside / rows) if now.kind == "number" else "",
-            percent(now.unseen / rows) if now.kind == "category" else "",
+            "" if column.drift is None else f"{column.drift:.3f}",
+            "" if column.jump is None else f"{column.jump:.3f}",
+            format_percent(now.missing / rows),
+            format_percent(training.missing / training.rows) if training and training.rows else "",
+            format_percent(now.outside / rows) if now.kind == "number" else "",
+            format_percent(now.unseen / rows) if now.kind == "category" else "",
         ],
-        "range": _range(now),
+        "range": _describe_range(now),
     }
 
 
-def _range(column: ColumnProfile) -> str:
+def _describe_range(column: ColumnProfile) -> str:
     if column.kind != "number" or column.low is None or column.high is None:
         return ""
-    return f"{_number(column.low)} to {_number(column.high)}"
+    return f"{_format_number(column.low)} to {_format_number(column.high)}"
 
 
-def _stages(facts: Facts) -> dict[str, str] | None:
+def _draw_stages(facts: ReportFacts) -> dict[str, str] | None:
     """The slowest first."""
     seconds = dict(facts.stages.seconds)
     caption = "Seconds by stage; read, predict and write overlap."
     if not seconds:
         caption = "Seconds by phase."
-        seconds = _phases(facts.found)
+        seconds = _measure_phases(facts.details)
     ranked = sorted(seconds.items(), key=lambda item: -item[1])
     if not ranked:
         return None
-    bars = [Bar(name, value, duration(value)) for name, value in ranked]
+    bars = [Bar(name, value, format_duration(value)) for name, value in ranked]
     return {"caption": caption, "picture": draw_ranking(bars, "Time by stage")}
 
 
-def _phases(found: RunDetails) -> dict[str, float]:
-    """What the ledger's times tell of any run."""
-    run = found.run
-    published = run.published_at if {m.action for m in found.changes} == {PUBLISH} else None
+def _measure_phases(details: RunDetails) -> dict[str, float]:
+    """What the ledger's times say about any run."""
+    run = details.run
+    published = run.published_at if {m.action for m in details.changes} == {PUBLISH} else None
     instants = {
-        "until the first chunk": (run.started_at, found.first_commit),
-        "chunks": (found.first_commit, found.last_commit),
-        "after the last chunk": (found.last_commit, run.scored_at),
+        "until the first chunk": (run.started_at, details.first_commit),
+        "chunks": (details.first_commit, details.last_commit),
+        "after the last chunk": (details.last_commit, run.scored_at),
         "audit and publish": (run.scored_at, published),
     }
     return {
@@ -317,20 +266,20 @@ def _phases(found: RunDetails) -> dict[str, float]:
     }
 
 
-def _links(found: RunDetails, with_flow_run: bool) -> list[tuple[str, str]]:
-    run = found.run
+def _list_links(details: RunDetails, with_flow_run: bool) -> list[tuple[str, str]]:
+    run = details.run
     lines = {
-        "chunks": f"{found.chunks:,}",
-        "published": moment(run.published_at),
-        "compared with": "" if found.earlier is None else _earlier(found),
+        "chunks": f"{details.chunks:,}",
+        "published": format_time(run.published_at),
+        "compared with": "" if details.earlier is None else _describe_earlier(details),
         "flow run": run.flow_run_id if with_flow_run and run.flow_run_id else "",
         "history": f"nightshift history {run.job} --partition {run.partition}",
     }
     return [(name, value) for name, value in lines.items() if value]
 
 
-def _earlier(found: RunDetails) -> str:
-    run = found.earlier
+def _describe_earlier(details: RunDetails) -> str:
+    run = details.earlier
     assert run is not None  # noqa: S101 - asked for where there is one
     return f"run {run.run_id} of {run.partition} by {model_of(run)}, {run.rows:,} rows"
 
@@ -349,20 +298,11 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     filters: dict[str, Any] = {
-        "text": shortened,
+        "text": shorten,
         "count": lambda value: f"{value:,}",
-        "amount": _number,
-        "percent": percent,
-        "seconds": duration,
+        "amount": _format_number,
+        "percent": format_percent,
+        "seconds": format_duration,
     }
     made.filters |= filters
     return made
-
-
-def percent(share: float) -> str:
-    """What is little is told from nothing, and nearly all from all."""
-    if 0 < share < 0.0001:
-        return "<0.01 %"
-    if 0.9999 < share < 1:
-        return ">99.99 %"
-    return f"{100 * share:.4g} %"

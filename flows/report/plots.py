@@ -1,8 +1,8 @@
 """Pictures as small SVG: how a column is distributed, and what ranks highest. Pure.
 
 Texts come from databases, so matplotlib never sees them: it places marks, which are replaced by
-the escaped text at the end. No mathematics is read into them, no glyph is looked up, and the
-layout does not depend on fonts. What has no other colour has that of the text around it.
+the escaped text at the end. So no text is read as mathematics, no glyph is looked up, and the
+layout does not depend on fonts. By default, lines and texts have the colour of the text around.
 """
 
 import io
@@ -11,18 +11,26 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nightshift.flows.checks.results import Level
 from nightshift.flows.report.distributions import LAST, NOW, TRAINING, Distributions
+from nightshift.flows.text import format_percent, printable, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEVELS = {"ok": "#5b8def", "warn": "#e0a100", "fail": "#e5484d"}
-"""What a bar is coloured by; as CSS has them, readable on light and on dark."""
+LEVELS: dict[str, str] = {
+    Level.OK: "#5b8def",
+    Level.WARN: "#e0a100",
+    Level.FAIL: "#e5484d",
+    Level.NOT_JUDGED: "#8b95a5",
+}
+"""Colours of bars by level, readable on light and on dark."""
 
 _TEXT = "#010203"  # becomes currentColor
 _FAINT = "#8b95a5"
@@ -35,9 +43,9 @@ _SETTINGS: dict[Any, Any] = {
     "path.simplify": False,
 }
 _ALPHA = {NOW: 0.5, TRAINING: 0.4}
-_MOST_TEXT = 26
 _LETTER = 6.2  # pixels, on average
-_lock = threading.Lock()  # matplotlib's settings are one for all threads
+_lock = threading.Lock()  # matplotlib has one set of settings for all threads
+_short = partial(shorten, most=26)
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Bar:
     value: float
     text: str
     """The value as people read it."""
-    level: str = "ok"
+    level: str = Level.OK
 
 
 def draw_distributions(
@@ -68,7 +76,7 @@ def draw_distributions(
     for share in _round_steps(highest, 3):
         axes.axhline(share, color=_FAINT, alpha=0.35, linewidth=0.6, zorder=0, clip_on=False)
         at = top + (height - top - 24) * (1 - share / (highest * 1.08))
-        picture.text(34, at, _percent(share), "right")
+        picture.text(34, at, format_percent(share), "right")
     for place, label in _ticks(found, width - 48):
         picture.text(38 + place * (width - 48), height - 12, label, "center")
     if legend:
@@ -87,12 +95,12 @@ def draw_ranking(
 ) -> str:
     """Horizontal bars, the first on top, and vertical lines with their names.
 
-    A bar longer than `most` is cut there; its text says its value. With `root`, lengths are square
-    roots, so that small values are told from none.
+    A bar longer than `most` ends there; its text has its value. With `root`, lengths are square
+    roots, so that small values can be seen.
     """
     lines = lines or {}
     row, top, right = 19, 20 if lines else 4, 54
-    left = 14 + _LETTER * max((len(shortened(bar.label)) for bar in bars), default=0)
+    left = 14 + _LETTER * max((len(_short(bar.label)) for bar in bars), default=0)
     rows = max(len(bars), 1)
     height = top + row * rows + 4
     picture = _Picture((width, height))
@@ -124,7 +132,7 @@ def draw_ranking(
 
 
 def on_card(svg: str) -> str:
-    """For where nothing around it sets a colour, as in an image: dark on a light ground."""
+    """Dark on a light ground, for an image: nothing around it sets a colour there."""
     card = '<rect width="100%" height="100%" rx="6" fill="#f6f8fa"/>'
     head, rest = svg.split(">", 1)
     return f'{head} style="color:#2b3440">{card}{rest}'
@@ -154,7 +162,7 @@ class _Picture:
 
     def text(self, x: float, y: float, text: str, align: str) -> None:
         mark = f"[[{len(self._texts)}]]"
-        self._texts.append(shortened(text))
+        self._texts.append(_short(text))
         style: dict[str, Any] = {"ha": align, "va": "center", "fontsize": 11, "color": _TEXT}
         self.figure.text(x / self.width, 1 - y / self.height, mark, **style)
 
@@ -184,7 +192,7 @@ class _Picture:
         return self._slim(written.getvalue(), title)
 
     def _slim(self, drawn: str, title: str) -> str:
-        """Without what no browser needs, which is most of it; with the texts."""
+        """Most of what matplotlib writes is not needed by a browser; the texts are put in."""
         body = drawn[drawn.index("</defs>") + len("</defs>") : drawn.rindex("</svg>")]
         body = re.sub(r'</?g( id="[^"]*")? ?/?>| transform="rotate\(-0 [^"]*"', "", body)
         body = re.sub(r"(\d\.\d)\d+", r"\1", body)
@@ -192,31 +200,12 @@ class _Picture:
         body = body.replace(_TEXT, "currentColor")
         body = re.sub(r"\s+", " ", body).replace("> <", "><").replace(" />", "/>")
         body = re.sub(r"\[\[(\d+)\]\]", lambda mark: escape(self._texts[int(mark[1])]), body)
-        name = escape(visible(title))
+        name = escape(printable(title))
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" '
             f'width="{self.width}" height="{self.height}" role="img" aria-label="{name}">'
             f"{body.strip()}</svg>"
         )
-
-
-def visible(text: str) -> str:
-    """On one line, without what XML cannot hold or a reader would be fooled by."""
-    line = " ".join(text.split())
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-    return shown or "(empty)"
-
-
-def shortened(text: str, most: int = _MOST_TEXT) -> str:
-    """Its ends, between which names differ least."""
-    text = visible(text)
-    if len(text) <= most:
-        return text
-    tail = (most - 1) // 3
-    return f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
-
-
-# --- inside -------------------------------------------------------------------------------------
 
 
 def _steps(axes: "Axes", found: Distributions, name: str) -> None:
@@ -249,7 +238,7 @@ def _ticks(found: Distributions, width: float) -> list[tuple[float, str]]:
         step = max(1, -(-(min(longest, 5) + 1) * count // letters))
         room = max(letters * step // count - 1, 3)
         return [
-            ((index + 0.5) / count, shortened(label, room))
+            ((index + 0.5) / count, shorten(label, room))
             for index, label in enumerate(found.labels)
             if index % step == 0
         ]
@@ -272,10 +261,6 @@ def _round_steps(highest: float, count: int) -> list[float]:
 
     values = MaxNLocator(count).tick_values(0, highest)
     return [float(value) for value in values if 0 <= value <= highest]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g}%"
 
 
 def _day(seconds: float) -> str:

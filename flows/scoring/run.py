@@ -27,7 +27,9 @@ class ScoreResult:
     verdict: str = "ok"
     """The audit's: `ok`, `warn` or `fail`."""
     remarks: tuple[str, ...] = ()
-    """What the audit found, the most severe first."""
+    """What failed or warned in the audit, the most severe first."""
+    not_judged: int = 0
+    """Checks that had too little to go by; they count neither as passed nor as failed."""
 
     @property
     def written(self) -> int:

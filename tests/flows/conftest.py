@@ -86,7 +86,7 @@ def project(
 ) -> Project:
     """An empty project: a database, an empty bucket, a job file, and nothing scored yet."""
     if "reports" not in request.fixturenames:
-        monkeypatch.setattr("nightshift.flows.report.artifacts.html", lambda *_: "")
+        monkeypatch.setattr("nightshift.flows.report.artifacts.render_report", lambda *_: "")
     (tmp_path / "config" / "jobs").mkdir(parents=True)
     (tmp_path / "doubler.py").write_text(MODEL_CODE)
     trust = {"keys": ["keys/local.pub"], "sign_key": "keys/local.pem"}

@@ -14,10 +14,9 @@ from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.runs import RejectedRow, Run
 from nightshift.adapters.target.predictions import Predictions
-from nightshift.flows.checks.audit import comparable_rows
-from nightshift.flows.checks.drift import judged
-from nightshift.flows.checks.evidence import usual
-from nightshift.flows.checks.results import Audit, CheckResult, Level, graded
+from nightshift.flows.checks.drift import require_repetition
+from nightshift.flows.checks.evidence import comparable_rows, is_basis
+from nightshift.flows.checks.results import Audit, CheckResult, Level, grade
 from nightshift.flows.config.checks import DriftLevels
 
 LANES = ("fast", "lite")
@@ -53,8 +52,8 @@ def night(predictions: Predictions, day: int | None, drift: float) -> tuple[Run,
     start = BEGINNING if day is None else MONDAY + day * DAY
     before = History(ledger).previous_audit("job", str(day), start, run.run_id)
     previous = None if before is None else Audit.from_json(before)
-    found: CheckResult = graded("drift", "input x", drift, LEVELS, "x has moved")
-    audit = Audit.of([judged(found, drift, LEVELS, previous)])
+    found: CheckResult = grade("drift", "input x", drift, LEVELS, "x has moved")
+    audit = Audit.of([require_repetition(found, drift, LEVELS, previous)])
     ledger.note(run, audit=audit.to_json())
     if audit.reason is None:
         ledger.publish(run)
@@ -91,7 +90,7 @@ def test_the_last_published_run_to_compare_with(lane: Lane, predictions: Predict
     history = History(predictions.ledger)
 
     def former(day: int) -> int | None:
-        found = history.earlier_run("job", str(day), MONDAY + day * DAY, 1000, usual)
+        found = history.earlier_run("job", str(day), MONDAY + day * DAY, 1000, is_basis)
         return found and found.run_id
 
     assert former(0) is None

@@ -21,8 +21,8 @@ from nightshift.flows.cli.main import app
 from nightshift.flows.config.job import load_job
 from nightshift.flows.config.resources import open_resources, open_store
 from nightshift.flows.config.settings import load_settings
-from nightshift.flows.report.files import flow_run_url, keep
-from nightshift.flows.report.html import facts_of
+from nightshift.flows.report.facts import collect_facts
+from nightshift.flows.report.files import flow_run_url, save_report
 from nightshift.flows.score import score
 from nightshift.flows.scoring.timings import StageTimings
 from project import Project
@@ -174,7 +174,7 @@ def test_the_numbers_are_the_database_s(filled: Project) -> None:
     with open_resources(settings, load_job("orders")) as desk:
         found = read_run_details(desk.ledger, run.run_id)
     store = open_store(settings)
-    facts = facts_of(found, store.reference(store.manifest("doubler", 1)))
+    facts = collect_facts(found, store.reference(store.manifest("doubler", 1)))
     ((rows, nulls, low, high),) = filled.sql(
         "SELECT count(*), count(*) FILTER (WHERE x IS NULL), min(x), max(x) FROM orders"
         " WHERE id <= 1000"
@@ -204,9 +204,9 @@ def test_only_the_newest_files_are_kept(filled: Project) -> None:
     settings = load_settings()
     folder = settings.state_dir / "reports"
     for number in (*range(1, 103), 1000):
-        keep("page", settings, number)
+        save_report("page", settings, number)
     (folder / "mine.html").write_text("not ours")
-    keep("page", settings, 999)
+    save_report("page", settings, 999)
     names = {path.name for path in folder.iterdir()}
     assert len(names) == 101
     assert {"mine.html", "run-1000.html", "run-999.html", "run-102.html"} <= names
