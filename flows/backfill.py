@@ -35,9 +35,9 @@ from nightshift.adapters.ledger.backfills import (
     Backfills,
     PartitionStatus,
     Step,
-    estimate_rows,
 )
 from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.source.estimates import estimate_rows
 from nightshift.adapters.store.model_store import Manifest
 from nightshift.flows.config.job import Job, load_job
 from nightshift.flows.config.resources import JobResources, open_resources, open_store

@@ -11,7 +11,7 @@ from nightshift.adapters.errors import PredictionFailed, RunUnknown
 from nightshift.adapters.history.run_history import History, RejectRecord, RunRecord
 from nightshift.adapters.models.reference import ModelRef
 from nightshift.adapters.profiles.profile import Profile
-from nightshift.adapters.source.columns import KeySet
+from nightshift.adapters.source.columns import KeySet, encode_key
 from nightshift.adapters.target.predictions import Predictions
 from nightshift.adapters.target.replayed_rows import merge
 from nightshift.flows.checks.audit import failing_outputs
@@ -76,9 +76,9 @@ def replay(settings: Settings, desk: JobResources, run_id: int) -> Replayed:
                 done.gone -= chunk.num_rows
                 scored = _scored(desk, served, chunk)
                 for still in scored.rejects:
-                    done.fail(source.encode_key(still.key), still.error)
+                    done.fail(encode_key(still.key), still.error)
                 keys = scored.rows.select(desk.job.source.key).to_pylist()
-                now = [rejects[source.encode_key(tuple(row.values()))] for row in keys]
+                now = [rejects[encode_key(tuple(row.values()))] for row in keys]
                 merging.add(scored.rows, now)
             done.gone += len(page)
             page = history.rejects(run_id, _AT_ONCE, page[-1])

@@ -1,4 +1,4 @@
-"""The fast lane for DuckDB: Arrow out and Arrow in, without a copy row by row."""
+"""DuckDB: Arrow out and Arrow in, without a copy row by row."""
 
 from collections.abc import Generator
 from typing import Any
@@ -8,12 +8,12 @@ import sqlalchemy as sa
 
 from nightshift.adapters.backends.duckdb_dialect import type_of
 from nightshift.adapters.source.columns import KeyRange, KeySet, SourceColumn, decimal_type
-from nightshift.adapters.source.snapshot import StreamedSnapshot, rendered, sized
+from nightshift.adapters.source.snapshot import StreamedSnapshot, rechunk
 from nightshift.adapters.source.source import Source
-from nightshift.adapters.source.user_query import bound_query
+from nightshift.adapters.source.statements import render
 from nightshift.adapters.target.predictions import Predictions
 
-# DuckDB's names of types -> Arrow. Those with brackets or parentheses, and the rest, in `_column`.
+# DuckDB's type names -> Arrow. Nested and parametrized types are handled in `_column`.
 _ARROW: dict[str, pa.DataType] = {
     "BOOLEAN": pa.bool_(),
     "TINYINT": pa.int8(),
@@ -40,24 +40,33 @@ _AS_TEXT = ("UUID", "JSON", "TIME", "TIME WITH TIME ZONE", "INTERVAL", "BIT")
 _ROWS = "nightshift_rows"
 
 
+class DuckDBSnapshot(StreamedSnapshot):
+    """A snapshot whose chunks are DuckDB's own columns."""
+
+    def chunks(self, keys: KeyRange | KeySet, rows: int) -> Generator[pa.Table, None, None]:
+        statement = self._statements.rows(self._signature, keys)
+        fields = [(column.name, self._arrow(column.name)) for column in statement.selected_columns]
+        text, values = render(self._connection.dialect, statement)
+        driver: Any = self._connection.connection.dbapi_connection
+        with self._reading():
+            for chunk in rechunk(driver.stream(text, values, rows), rows):
+                columns = [chunk.column(name).cast(kind) for name, kind in fields]
+                yield self._finish(pa.table(columns, names=[name for name, _ in fields]))
+
+
 class DuckDBSource(Source):
+    snapshot_class = DuckDBSnapshot
+
     def _describe(self) -> list[SourceColumn]:
         spec, required = self.spec, set[str]()
-        relation: sa.FromClause = sa.table(spec.table or "", schema=spec.schema)
-        if spec.query is not None:
-            relation = (
-                bound_query(spec.query, None, None, self.engine.dialect)
-                .columns()
-                .subquery("source")
-            )
-        statement = sa.select(sa.text("*")).select_from(relation)
+        statement = sa.select(sa.text("*")).select_from(self._from_clause())
         with self.engine.connect() as connection:
             connection.execution_options(nightshift_read_only=True)
             if spec.table is not None:
                 inspector = sa.inspect(connection)
                 columns = inspector.get_columns(spec.table, schema=spec.schema)
                 required = {column["name"] for column in columns if not column["nullable"]}
-            text, values = rendered(connection.dialect, statement)
+            text, values = render(connection.dialect, statement)
             described = connection.exec_driver_sql(f"DESCRIBE {text}", tuple(values)).all()
         return [_column(row[0], row[1], row[0] not in required) for row in described]
 
@@ -65,28 +74,10 @@ class DuckDBSource(Source):
         connection.execution_options(nightshift_read_only=True)
         connection.begin()
 
-    def _open(self, *arguments: Any) -> "ArrowSnapshot":
-        return ArrowSnapshot(self, *arguments)
-
-
-class ArrowSnapshot(StreamedSnapshot):
-    """A snapshot whose chunks are DuckDB's own columns."""
-
-    def chunks(self, keys: KeyRange | KeySet, rows: int) -> Generator[pa.Table, None, None]:
-        source = self._source
-        statement = self.statement(keys)
-        fields = [(column.name, self._arrow(column.name)) for column in statement.selected_columns]
-        text, values = rendered(self._connection.dialect, statement)
-        driver: Any = self._connection.connection.dbapi_connection
-        with source.reading():
-            for chunk in sized(driver.stream(text, values, rows), rows):
-                columns = [chunk.column(name).cast(kind) for name, kind in fields]
-                yield source.finished(pa.table(columns, names=[name for name, _ in fields]))
-
 
 class DuckDBPredictions(Predictions):
     def _insert(self, connection: sa.Connection, rows: pa.Table) -> None:
-        """DuckDB reads Arrow's columns where they are."""
+        """DuckDB reads Arrow's columns in place."""
         quote = connection.dialect.identifier_preparer
         columns = ", ".join(map(quote.quote, rows.column_names))
         driver: Any = connection.connection.dbapi_connection
@@ -99,13 +90,13 @@ class DuckDBPredictions(Predictions):
 
 
 def _local(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Instants as UTC without a zone, as they are kept."""
+    """Instants as UTC without a zone, as they are stored."""
     zoned = pa.types.is_timestamp(column.type) and column.type.tz is not None
     return column.cast(pa.timestamp("us")) if zoned else column
 
 
 def _column(name: str, text: str, nullable: bool) -> SourceColumn:
-    """One column as DESCRIBE tells it."""
+    """One column of DESCRIBE."""
     sql = type_of(text)
     if text in _ARROW:
         arrow = _ARROW[text]

@@ -1,11 +1,11 @@
-"""The fast lane for PostgreSQL: binary COPY out, and in.
+"""PostgreSQL: binary COPY out, and in.
 
 Rows come as one `COPY (query) TO STDOUT (FORMAT binary)`, a stream, so memory does not grow with
-the table. Integers, floats, booleans and times go straight from the socket (pgstream.py) into NumPy
-(pgcopy.py), at a fifth of the CPU of ADBC (https://arrow.apache.org/adbc). Through ADBC comes what
-has other columns, since its C++ does not hold Python's lock, which the encoders of a model of texts
-do; and what is encrypted. The connection that reads joins the snapshot that the SQLAlchemy
-connection exports, so both see the same moment.
+the table. Integers, floats, booleans and times go straight from the socket (postgres_stream.py)
+into NumPy (postgres_copy.py), at a fifth of the CPU of ADBC (https://arrow.apache.org/adbc). ADBC
+reads what has other columns, since its C++ does not hold Python's lock while a text model's
+encoders need it, and what is encrypted. The connection that reads joins the snapshot that the
+SQLAlchemy connection exports, so both see the same moment.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -28,9 +28,8 @@ from nightshift.adapters.database.dialects.postgres import POSTGRES_SESSION
 from nightshift.adapters.database.error_translation import translate
 from nightshift.adapters.errors import StatementFailed
 from nightshift.adapters.source.columns import KeyRange, KeySet, SourceColumn, decimal_type
-from nightshift.adapters.source.snapshot import StreamedSnapshot
+from nightshift.adapters.source.snapshot import StreamedSnapshot, rechunk
 from nightshift.adapters.source.source import Source
-from nightshift.adapters.source.user_query import bound_query
 from nightshift.adapters.target.predictions import Predictions
 
 # Type OIDs (pg_type.dat) -> Arrow type, SQLAlchemy type. Most others come as text.
@@ -47,10 +46,10 @@ _TYPES: dict[int, tuple[pa.DataType, "sa.types.TypeEngine[Any]"]] = {
     1114: (pa.timestamp("us"), sa.DateTime()),
     1184: (pa.timestamp("us", "UTC"), sa.DateTime(timezone=True)),
 }
-# What a column of such a type is on its way out of the server, and in, if our format has it.
-_ON_THE_WIRE = {oid: arrow for oid, (arrow, _) in _TYPES.items() if arrow in FIXED}
+# The same types as binary COPY sends and takes them, where postgres_copy.py knows them.
+_WIRE_TYPES = {oid: arrow for oid, (arrow, _) in _TYPES.items() if arrow in FIXED}
 _NUMERIC, _CHARACTER, _UUID, _BYTES = 1700, 1042, 2950, 17
-# pg_type.typcategory of what is no single value: arrays, composites, ranges, pseudo-types.
+# pg_type.typcategory of arrays, composites, ranges and pseudo-types.
 _NESTED = "ACRP"
 
 _NAMES = """
@@ -60,7 +59,7 @@ _REQUIRED = """
     SELECT attname FROM pg_attribute
     WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND attnotnull"""
 
-# Inheritance is the old kind (not partitioning): no index spans a table and those that inherit.
+# With old-style inheritance (not partitioning), no index covers a table and its children.
 _UNIQUE = """
     SELECT i.indisprimary, array_agg(a.attname::text)
     FROM pg_index i
@@ -72,17 +71,96 @@ _UNIQUE = """
     GROUP BY i.indexrelid, i.indisprimary"""
 
 
+class CopiedSnapshot(StreamedSnapshot):
+    """A snapshot whose chunks come as one binary COPY."""
+
+    def snapshot_id(self) -> str:
+        with self._reading():
+            exported = self._connection.execute(sa.text("SELECT pg_export_snapshot()"))
+            return str(exported.scalar_one())
+
+    def chunks(self, keys: KeyRange | KeySet, rows: int) -> Generator[pa.Table, None, None]:
+        statement = self._statements.rows(self._signature, keys)
+        fields = [(column.name, self._arrow(column.name)) for column in statement.selected_columns]
+        with self._reading():
+            joining = [
+                "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                f"SET TRANSACTION SNAPSHOT '{self.snapshot_id()}'",
+            ]
+            place = _conninfo(self._connection)
+            # Always closed: a COPY in progress cannot be rolled back.
+            with closing(psycopg.connect(place, autocommit=True)) as connection:
+                watchdog.track_connection(connection, self._connection.engine)
+                for command in (POSTGRES_SESSION, *joining):
+                    connection.execute(command)
+                sent = self._wire_types(connection, statement)
+                if sent is None or not can_stream(connection):
+                    connection.close()
+                    found = self._through_adbc(place, joining, statement, rows)
+                else:
+                    found = self._streamed(connection, statement, sent, rows)
+                with closing(found):
+                    for chunk in found:
+                        columns = [_cast(chunk.column(name), kind) for name, kind in fields]
+                        named = pa.table(columns, names=[name for name, _ in fields])
+                        yield self._finish(named)
+
+    def _wire_types(
+        self, connection: "psycopg.Connection[Any]", statement: "sa.Select[Any]"
+    ) -> dict[str, pa.DataType] | None:
+        """The columns' types as the server sends them, which the transaction now keeps from
+        changing; None if the decoder does not know one.
+        """
+        described: Any = connection.execute(_with_literals(self._connection, statement.limit(0)))
+        columns = described.description
+        if any(column.type_code not in _WIRE_TYPES for column in columns):
+            return None
+        return {column.name: _WIRE_TYPES[column.type_code] for column in columns}
+
+    def _streamed(
+        self,
+        connection: "psycopg.Connection[Any]",
+        statement: "sa.Select[Any]",
+        sent: dict[str, pa.DataType],
+        rows: int,
+    ) -> Generator[pa.Table, None, None]:
+        decoder = Decoder(list(sent.items()), rows)
+        copy = f"COPY ({_with_literals(self._connection, statement)}) TO STDOUT (FORMAT binary)"
+        try:
+            with closing(copied_out(connection, copy)) as blocks:
+                for block in blocks:
+                    yield from decoder.add(block)
+                yield from decoder.rest()
+        except CopyMalformed as error:  # not seen yet: the types are the server's own
+            raise StatementFailed(f"to read {self._spec}", str(error)) from error
+
+    def _through_adbc(
+        self, place: str, joining: Sequence[str], statement: "sa.Select[Any]", rows: int
+    ) -> Generator[pa.Table, None, None]:
+        with (
+            adbc_driver_postgresql.dbapi.connect(place) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(joining[0].replace("BEGIN", "SET"))  # the driver has already begun one
+            cursor.execute(joining[1])
+            cursor.execute(POSTGRES_SESSION)
+            cursor.execute(_with_literals(self._connection, statement))
+            with cursor.fetch_record_batch() as reader:
+                yield from rechunk(self._batches(reader), rows)
+
+    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from reader
+        except (OSError, pa.ArrowException) as error:  # Arrow's form of the driver's errors
+            raise translate(self._connection.engine, f"to read {self._spec}", error) from error
+
+
 class PostgresSource(Source):
+    snapshot_class = CopiedSnapshot
+
     def _describe(self) -> list[SourceColumn]:
         spec, required = self.spec, set[str]()
-        relation: sa.FromClause = sa.table(spec.table or "", schema=spec.schema)
-        if spec.query is not None:
-            relation = (
-                bound_query(spec.query, None, None, self.engine.dialect)
-                .columns()
-                .subquery("source")
-            )
-        statement = sa.select(sa.text("*")).select_from(relation).limit(0)
+        statement = sa.select(sa.text("*")).select_from(self._from_clause()).limit(0)
         with self.engine.connect() as connection:
             connection.execution_options(postgresql_readonly=True)
             if spec.table is not None:
@@ -110,140 +188,52 @@ class PostgresSource(Source):
         # This connection only holds the snapshot, while the other one streams.
         connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
-    def moment(self, connection: sa.Connection) -> str:
-        with self.reading():
-            exported = connection.execute(sa.text("SELECT pg_export_snapshot()"))
-            return str(exported.scalar_one())
-
-    def _join(self, connection: sa.Connection, moment: str) -> None:
-        connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{moment}'")
-
-    def _open(self, *arguments: Any) -> "CopiedSnapshot":
-        return CopiedSnapshot(self, *arguments)
-
-
-class CopiedSnapshot(StreamedSnapshot):
-    """A snapshot whose chunks come as one binary COPY."""
-
-    def chunks(self, keys: KeyRange | KeySet, rows: int) -> Generator[pa.Table, None, None]:
-        source = self._source
-        statement = self.statement(keys)
-        fields = [(column.name, self._arrow(column.name)) for column in statement.selected_columns]
-        with source.reading():
-            joining = [
-                "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
-                f"SET TRANSACTION SNAPSHOT '{self.moment()}'",
-            ]
-            place = _conninfo(self._connection)
-            # Closed, whatever happens: amid a COPY there is no rolling back.
-            with closing(psycopg.connect(place, autocommit=True)) as connection:
-                watchdog.track_connection(connection, source.engine)
-                for command in (POSTGRES_SESSION, *joining):
-                    connection.execute(command)
-                sent = self._sent(connection, statement)
-                if sent is None or not can_stream(connection):
-                    connection.close()
-                    found = self._through_adbc(place, joining, statement, rows)
-                else:
-                    found = self._streamed(connection, statement, sent, rows)
-                with closing(found):
-                    for chunk in found:
-                        columns = [_of_type(chunk.column(name), kind) for name, kind in fields]
-                        named = pa.table(columns, names=[name for name, _ in fields])
-                        yield source.finished(named)
-
-    def _sent(
-        self, connection: "psycopg.Connection[Any]", statement: "sa.Select[Any]"
-    ) -> dict[str, pa.DataType] | None:
-        """The columns' types as the server sends them, now that they can no longer change, or
-        None if one is not for our decoder.
-        """
-        described: Any = connection.execute(_rendered(self._connection, statement.limit(0)))
-        columns = described.description
-        if any(column.type_code not in _ON_THE_WIRE for column in columns):
-            return None
-        return {column.name: _ON_THE_WIRE[column.type_code] for column in columns}
-
-    def _streamed(
-        self,
-        connection: "psycopg.Connection[Any]",
-        statement: "sa.Select[Any]",
-        sent: dict[str, pa.DataType],
-        rows: int,
-    ) -> Generator[pa.Table, None, None]:
-        decoder = Decoder(list(sent.items()), rows)
-        copy = f"COPY ({_rendered(self._connection, statement)}) TO STDOUT (FORMAT binary)"
-        try:
-            with closing(copied_out(connection, copy)) as blocks:
-                for block in blocks:
-                    yield from decoder.add(block)
-                yield from decoder.rest()
-        except CopyMalformed as error:  # never yet: the types are the server's own
-            raise StatementFailed(f"to read {self._source.spec}", str(error)) from error
-
-    def _through_adbc(
-        self, place: str, joining: Sequence[str], statement: "sa.Select[Any]", rows: int
-    ) -> Generator[pa.Table, None, None]:
-        with (
-            adbc_driver_postgresql.dbapi.connect(place) as connection,
-            connection.cursor() as cursor,
-        ):
-            cursor.execute(joining[0].replace("BEGIN", "SET"))  # the driver has begun one
-            cursor.execute(joining[1])
-            cursor.execute(POSTGRES_SESSION)
-            cursor.execute(_rendered(self._connection, statement))
-            with cursor.fetch_record_batch() as reader:
-                yield from _of_size(self._batches(reader), rows)
-
-    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        try:
-            yield from reader
-        except (OSError, pa.ArrowException) as error:  # how Arrow passes on the driver's errors
-            raise translate(self._source.engine, f"to read {self._source.spec}", error) from error
+    def _join(self, connection: sa.Connection, snapshot_id: str) -> None:
+        connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{snapshot_id}'")
 
 
 class PostgresPredictions(Predictions):
     def _insert(self, connection: sa.Connection, rows: pa.Table) -> None:
-        """COPY in: binary where all is of fixed width, without NULLs, else as CSV."""
+        """COPY in: binary if all columns have fixed width and no NULL, else CSV."""
         driver: Any = connection.connection.driver_connection
         columns = psycopg.sql.SQL(", ").join(map(psycopg.sql.Identifier, rows.column_names))
         place = _identifier(self.rows.schema, self.rows.name)
         with driver.cursor() as cursor:
-            looked = psycopg.sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, place)
-            described = cursor.execute(looked, prepare=False).description
-            types = [_ON_THE_WIRE.get(column.type_code) for column in described]
+            empty = psycopg.sql.SQL("SELECT {} FROM {} LIMIT 0").format(columns, place)
+            described = cursor.execute(empty, prepare=False).description
+            types = [_WIRE_TYPES.get(column.type_code) for column in described]
             data, form = _binary(rows, types), "binary"
             if data is None:
                 data, form = _csv(rows), "csv, ENCODING 'UTF8'"
             command = psycopg.sql.SQL(f"COPY {{}} ({{}}) FROM STDIN (FORMAT {form})")
             with cursor.copy(command.format(place, columns)) as copy:
                 copy.write(data)
-            if cursor.rowcount != rows.num_rows:  # never yet, but the ledger counts on it
+            if cursor.rowcount != rows.num_rows:  # not seen yet, but the ledger depends on it
                 problem = f"{cursor.rowcount:,} of {rows.num_rows:,} rows arrived"
                 raise StatementFailed(f"to write to {self.rows.name!r}", problem)
 
 
 def _binary(rows: pa.Table, types: Sequence[pa.DataType | None]) -> memoryview | None:
-    """The rows as a binary COPY into columns of these types, or None if they are not for it."""
+    """The rows as a binary COPY into columns of these types; None if it cannot hold them."""
     if None in types:
         return None
     try:
-        columns = [_of_type(c, kind) for c, kind in zip(rows.columns, types, strict=True)]
-    except pa.ArrowException:  # the server says better what is wrong
+        columns = [_cast(c, kind) for c, kind in zip(rows.columns, types, strict=True)]
+    except pa.ArrowException:  # the server's own message is better
         return None
     data = encoded(pa.table(columns, names=rows.column_names))
     return None if data is None else data.data
 
 
 def _csv(rows: pa.Table) -> memoryview:
-    """Arrow writes it and PostgreSQL reads it, floats to the last bit."""
+    """Arrow writes floats as PostgreSQL reads them, to the last bit."""
     buffer = pa.BufferOutputStream()
     plain = pa.table([_plain(column) for column in rows.columns], names=rows.column_names)
     pyarrow.csv.write_csv(plain, buffer, pyarrow.csv.WriteOptions(include_header=False))
     return memoryview(buffer.getvalue())
 
 
-def _of_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return column if column.type == kind else column.cast(kind)
 
 
@@ -252,7 +242,7 @@ def _identifier(schema: str | None, table: str) -> psycopg.sql.Identifier:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """An array column as PostgreSQL's text for arrays; any other as it is."""
+    """An array column as PostgreSQL's text for arrays; any other unchanged."""
     if not pa.types.is_list(column.type):
         return column
     numbers = pc.binary_join(column.cast(pa.list_(pa.string())), ",")
@@ -267,7 +257,7 @@ def _column(described: Any, nullable: bool, name: str, category: str) -> SourceC
         arrow, sql = _TYPES[oid]
     elif oid == _NUMERIC:
         arrow = decimal_type(described.precision, described.scale)
-        sql = sa.Numeric().with_variant(sa.Text(), "sqlite")  # which would keep them as floats
+        sql = sa.Numeric().with_variant(sa.Text(), "sqlite")  # SQLite would store floats
     elif oid == _CHARACTER and described.display_size:
         arrow, sql = pa.string(), sa.CHAR(described.display_size)
     elif oid == _UUID:
@@ -279,14 +269,14 @@ def _column(described: Any, nullable: bool, name: str, category: str) -> SourceC
 
 
 def _conninfo(connection: sa.Connection) -> str:
-    """How to connect to the very server, in the way, of this connection."""
+    """The connection string of this very connection, to the same server."""
     driver: Any = connection.connection.driver_connection
     place = {"host": driver.info.host, "port": driver.info.port, "password": driver.info.password}
     parameters = {**driver.info.get_parameters(), **{k: v for k, v in place.items() if v}}
     return psycopg.conninfo.make_conninfo(**{**parameters, "client_encoding": "UTF8"})
 
 
-def _rendered(connection: sa.Connection, statement: "sa.Select[Any]") -> str:
+def _with_literals(connection: sa.Connection, statement: "sa.Select[Any]") -> str:
     """The statement with its parameters as literals, quoted by psycopg: COPY binds none."""
     compiled = statement.compile(dialect=connection.dialect)
     values = {  # numbers in quotes, since -32768::smallint is read as -(32768::smallint)
@@ -295,18 +285,3 @@ def _rendered(connection: sa.Connection, statement: "sa.Select[Any]") -> str:
     }
     driver: Any = connection.connection.driver_connection
     return str(psycopg.ClientCursor(driver).mogrify(compiled.string, values))
-
-
-def _of_size(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly `rows` rows, the last one shorter."""
-    held: list[pa.Table] = []
-    count = 0
-    for batch in batches:
-        held.append(pa.Table.from_batches([batch]))
-        count += batch.num_rows
-        while count >= rows:
-            table = pa.concat_tables(held)
-            yield table.slice(0, rows).combine_chunks()
-            held, count = [table.slice(rows)], count - rows
-    if count:
-        yield pa.concat_tables(held).combine_chunks()

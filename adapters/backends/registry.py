@@ -1,4 +1,4 @@
-"""Which lane serves which database: one of its own where there is one, else the generic one."""
+"""Which classes read and write each database. Others get the generic ones."""
 
 from importlib import import_module
 
@@ -8,8 +8,8 @@ from nightshift.adapters.database.dialects.mysql import MYSQL
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.target.predictions import Predictions
 
-# Module and classes, since some need a driver that is not everywhere installed.
-_LANES: dict[str, tuple[str, str, str]] = {
+# By name, since some need an optional driver: module, source, predictions.
+_BACKENDS: dict[str, tuple[str, str, str]] = {
     "postgresql": ("postgres", "PostgresSource", "PostgresPredictions"),
     "sqlite": ("sqlite", "SqliteSource", "SqlitePredictions"),
     "duckdb": ("duckdb", "DuckDBSource", "DuckDBPredictions"),
@@ -17,17 +17,19 @@ _LANES: dict[str, tuple[str, str, str]] = {
 }
 
 
-def source_lane(engine: sa.Engine) -> type[Source]:
-    return _found(engine, 1) or Source
+def source_class(engine: sa.Engine) -> type[Source]:
+    return _find(engine, 1) or Source
 
 
-def predictions_lane(engine: sa.Engine) -> type[Predictions]:
-    return _found(engine, 2) or Predictions
+def predictions_class(engine: sa.Engine) -> type[Predictions]:
+    return _find(engine, 2) or Predictions
 
 
-def _found(engine: sa.Engine, which: int) -> type | None:
-    lane = _LANES.get(engine.dialect.name)
-    if lane is None:
+def _find(engine: sa.Engine, which: int) -> type | None:
+    backend = _BACKENDS.get(engine.dialect.name)
+    if backend is None:
         return None
-    found: type = getattr(import_module(f"nightshift.adapters.backends.{lane[0]}"), lane[which])
+    found: type = getattr(
+        import_module(f"nightshift.adapters.backends.{backend[0]}"), backend[which]
+    )
     return found

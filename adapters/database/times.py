@@ -1,9 +1,9 @@
-"""Instants, and the local times and dates in which a source may spell them. Pure.
+"""Instants, and the local times and dates by which a source may state them. Pure.
 
 A date means its first moment in the job's time zone. A local time that clocks repeat means its
-first occurrence; one that they skip means the last moment before they did. Both ways of reading
-here agree to the microsecond: `t >= first_spelling(i)` exactly if `instants(t) >= i`, so that a
-row is read in the one partition in which readers will look for it.
+first occurrence; one that they skip means the last moment before the jump. The two functions agree
+to the microsecond: `t >= first_local_time(i)` exactly if `instants(t) >= i`, so that every row is
+read in the one partition in which readers look for it.
 """
 
 from bisect import bisect_left
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# A partition without bounds: the widest range that drivers can hand over in any session's zone.
+# A partition without bounds: the widest range that drivers can return in any session's zone.
 BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
 END = datetime(9999, 12, 31, tzinfo=UTC)
 
@@ -31,31 +31,31 @@ def instants(times: pa.ChunkedArray, zone: str) -> pa.ChunkedArray:
     return times.cast(pa.timestamp("us", "UTC"))
 
 
-def first_spelling(kind: pa.DataType, instant: datetime, zone: ZoneInfo) -> datetime | date:
+def first_local_time(kind: pa.DataType, instant: datetime, zone: ZoneInfo) -> datetime | date:
     """The least value of a column of that Arrow type that is at or after the instant."""
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         return instant
     local = instant.astimezone(zone)
     if pa.types.is_date(kind):
         days = (local.date() + timedelta(days=days) for days in (-1, 0, 1))  # clocks skip days, too
-        return next(day for day in days if _begins(day, zone) >= instant)
+        return next(day for day in days if _start_of(day, zone) >= instant)
     first = local.replace(tzinfo=None, fold=0)
     if not local.fold:
         return first
-    # The second pass of an hour that clocks repeat: its times mean the first pass, so the least
-    # time at or after the instant is the first one that is not repeated.
+    # The second pass of a repeated hour: local times mean the first pass, so the least time at or
+    # after the instant is the first one that is not repeated.
     start = first.replace(microsecond=0)
     return start + timedelta(
         seconds=bisect_left(
-            range(_DAY), True, key=lambda s: not _repeated(start + timedelta(seconds=s), zone)
+            range(_DAY), True, key=lambda s: not _is_repeated(start + timedelta(seconds=s), zone)
         )
     )
 
 
-def unheld(times: pa.ChunkedArray) -> pa.ChunkedArray:
+def out_of_range(times: pa.ChunkedArray) -> pa.ChunkedArray:
     """Which dates or timestamps are infinite or outside the years 1 to 9999.
 
-    Databases hold such values; drivers let them overflow into others, and models cannot take them.
+    Databases hold such values; drivers let them overflow, and models cannot take them.
     """
     kind = times.type
     first, last = _FIRST, _LAST
@@ -67,11 +67,11 @@ def unheld(times: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.or_(pc.less(times, low), pc.greater(times, high))
 
 
-def _begins(day: date, zone: ZoneInfo) -> datetime:
-    begun: datetime = instants(pa.chunked_array([[day]], pa.date32()), zone.key)[0].as_py()
-    return begun
+def _start_of(day: date, zone: ZoneInfo) -> datetime:
+    start: datetime = instants(pa.chunked_array([[day]], pa.date32()), zone.key)[0].as_py()
+    return start
 
 
-def _repeated(moment: datetime, zone: ZoneInfo) -> bool:
-    first, second = (moment.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
+def _is_repeated(local: datetime, zone: ZoneInfo) -> bool:
+    first, second = (local.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
     return first is not None and second is not None and first > second

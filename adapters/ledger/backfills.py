@@ -7,14 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.capabilities import capabilities
 from nightshift.adapters.database.engine import open_reader
 from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.database.times import BEGINNING, END
 from nightshift.adapters.database.types import Instant, LongText, Name
 from nightshift.adapters.ledger.ledger import Ledger, is_dead
 from nightshift.adapters.ledger.runs import CHAMPION, RunState
-from nightshift.adapters.source.source import Source
 
 _OLD = timedelta(days=1)
 
@@ -344,13 +342,3 @@ def _step(line: sa.RowMapping) -> Step:
         line["rows"],
         line["seconds"],
     )
-
-
-# --- estimates ----------------------------------------------------------------------------------
-
-
-def estimate_rows(source: Source, start: datetime | None, end: datetime | None) -> int:
-    """About how many rows the source has between the two instants."""
-    counting = source.counting(start, end)
-    with source.reading(), open_reader(source.engine) as connection:
-        return capabilities(connection.dialect).estimate_rows(connection, counting)

@@ -47,10 +47,10 @@ class SourceColumn:
     sql: "sa.types.TypeEngine[Any]"
     display: str
     as_text: bool = False
-    """Whether the database is asked to send it as text (UUIDs, enums, JSON)."""
+    """The database is asked to send it as text (UUIDs, enums, JSON)."""
     nullable: bool = True
-    or_number: bool = False
-    """Whether a boolean may be another number, as MariaDB's TINYINT(1) may."""
+    tinyint_as_bool: bool = False
+    """It is MariaDB's TINYINT(1): a boolean, unless the model wants a number."""
 
     @property
     def is_uuid(self) -> bool:
@@ -58,17 +58,17 @@ class SourceColumn:
 
     @property
     def can_be_key(self) -> bool:
-        """Whether its values have one order and one equality, here and in the database."""
+        """Whether order and equality of its values are the same here and in the database."""
         if pa.types.is_floating(self.arrow) or pa.types.is_nested(self.arrow):
             return False
         return self.is_uuid or not (self.as_text or pa.types.is_binary(self.arrow))
 
-    def carried(self, wanted: pa.DataType | None) -> pa.DataType:
-        """The Arrow type in which a chunk has it, for an input of the type `wanted`.
+    def chunk_type(self, wanted: pa.DataType | None) -> pa.DataType:
+        """The Arrow type of this column in a chunk, for a model's input of the type `wanted`.
 
-        Exact decimals travel as text: Arrow's have one scale per column, a database's need not.
+        Exact decimals travel as text: Arrow has one scale per column, a database need not.
         """
-        if self.or_number and wanted != pa.bool_():
+        if self.tinyint_as_bool and wanted != pa.bool_():
             return pa.int8()
         if not pa.types.is_decimal(self.arrow):
             return self.arrow
@@ -77,18 +77,18 @@ class SourceColumn:
 
 
 def decimal_type(precision: int | None, scale: int | None) -> pa.DataType:
-    """The Arrow type that declares a NUMERIC. Without a precision, any scale may come."""
+    """The Arrow type of a NUMERIC; without a precision, values of any scale may come."""
     if precision is None:
         return pa.decimal128(38, 10)
     scale = scale or 0
-    # PostgreSQL also has scales below zero (whole hundreds) and above the precision.
+    # PostgreSQL also has negative scales (hundreds) and scales above the precision.
     precision, scale = max(precision, scale, precision - scale), max(scale, 0)
     if precision <= 38:
         return pa.decimal128(precision, scale)
     return pa.decimal256(min(precision, 76), min(scale, 76))
 
 
-# What Python type a SQLAlchemy type stands for -> what Arrow carries it as.
+# The Python type of a SQLAlchemy type -> Arrow's.
 _ARROW_OF_PYTHON: dict[type, pa.DataType] = {
     bool: pa.bool_(),
     int: pa.int64(),
@@ -101,7 +101,7 @@ _ARROW_OF_PYTHON: dict[type, pa.DataType] = {
 }
 
 
-def reflected(column: Any) -> SourceColumn:
+def reflect_column(column: Any) -> SourceColumn:
     """A column as SQLAlchemy's inspector describes it."""
     kind = column["type"]
     try:
@@ -114,11 +114,11 @@ def reflected(column: Any) -> SourceColumn:
         arrow = pa.timestamp("us", "UTC")
     elif isinstance(kind, sa.Uuid):
         kind = sa.Uuid(as_uuid=False)
-    enumerated = isinstance(kind, sa.Enum)  # which sorts by the order of its declaration
+    enumerated = isinstance(kind, sa.Enum)  # it sorts by the order of its declaration
     if arrow == pa.int64():
-        kind = sa.BigInteger()  # an INTEGER here may be wider than one where predictions are kept
+        kind = sa.BigInteger()  # an INTEGER here may be wider than one in the target
     elif arrow is not None and not pa.types.is_nested(arrow):
-        kind = kind.as_generic()  # which may be in another database
+        kind = kind.as_generic()  # the target may be another database
     return SourceColumn(
         name=column["name"],
         arrow=pa.string() if arrow is None else arrow,

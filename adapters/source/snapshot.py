@@ -1,14 +1,18 @@
-"""A partition at one moment, as chunks; the generic lane streams it row by row."""
+"""A partition at one moment, as chunks. The generic snapshot streams it row by row."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from nightshift.adapters.errors import ValueUnreadable
+from nightshift.adapters.database.capabilities import capabilities
+from nightshift.adapters.database.error_translation import translate_errors
+from nightshift.adapters.database.times import BEGINNING, END, instants, out_of_range
+from nightshift.adapters.errors import ConfigurationError, ValueUnreadable
 from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.source.columns import (
     ALL_KEYS,
@@ -17,10 +21,10 @@ from nightshift.adapters.source.columns import (
     KeyRange,
     KeySet,
     SourceColumn,
+    decode_key,
+    encode_key,
 )
-
-if TYPE_CHECKING:
-    from nightshift.adapters.source.source import Source
+from nightshift.adapters.source.statements import Statements
 
 Values = tuple[Any, ...]
 
@@ -37,70 +41,62 @@ class Snapshot(ABC):
         """Upper keys that split the rows into `parts` equal ranges: at most `parts` - 1."""
 
     @abstractmethod
-    def moment(self) -> str:
-        """What other connections can join this snapshot by, while it is open."""
+    def snapshot_id(self) -> str:
+        """With which other connections can join this snapshot while it is open.
+
+        Raises ConfigurationError if the database cannot share snapshots.
+        """
 
     @abstractmethod
-    def of(self, signature: Signature) -> "Snapshot":
+    def with_signature(self, signature: Signature) -> "Snapshot":
         """The same rows at the same moment, read with another signature's inputs."""
 
     @abstractmethod
     def chunks(self, keys: KeyRange | KeySet, rows: int) -> Generator[pa.Table, None, None]:
         """The rows with these keys, in key order, as Arrow columns of the declared types.
 
-        Every chunk has `rows` rows, only the last may be shorter.
+        Every chunk has `rows` rows, only the last may be shorter. Raises ValueUnreadable.
         """
 
 
 class StreamedSnapshot(Snapshot):
-    """A snapshot read row by row through SQLAlchemy."""
+    """A snapshot read row by row through SQLAlchemy, on a connection in its transaction."""
 
     def __init__(
-        self,
-        source: "Source",
-        connection: sa.Connection,
-        signature: Signature,
-        start: datetime | None,
-        end: datetime | None,
+        self, statements: Statements, connection: sa.Connection, signature: Signature
     ) -> None:
-        self._source, self._connection = source, connection
-        self._signature, self._start, self._end = signature, start, end
-
-    def statement(self, keys: KeyRange | KeySet) -> "sa.Select[Any]":
-        """The SELECT of what `chunks` reads."""
-        return self._source.statement(self._signature, self._start, self._end, keys)
+        self._statements, self._connection, self._signature = statements, connection, signature
+        self._relation, self._spec = statements.relation, statements.spec
 
     def count(self, keys: KeyRange = ALL_KEYS) -> int:
-        statement = self._source.counting(self._start, self._end, keys)
-        with self._source.reading():
-            return int(self._connection.execute(statement).scalar_one())
+        with self._reading():
+            return int(self._connection.execute(self._statements.count(keys)).scalar_one())
 
-    def of(self, signature: Signature) -> Snapshot:
-        return type(self)(self._source, self._connection, signature, self._start, self._end)
+    def with_signature(self, signature: Signature) -> Snapshot:
+        return type(self)(self._statements, self._connection, signature)
 
-    def moment(self) -> str:
-        return self._source.moment(self._connection)
+    def snapshot_id(self) -> str:
+        raise cannot_share(self._connection.dialect)
 
     def bounds(self, parts: int) -> list[Key]:
         size = -(-self.count() // parts)
         last: Key | None = None
         found: list[Key] = []
         while size and len(found) < parts - 1:
-            statement = self._source.keys(self._start, self._end, KeyRange(after=last))
-            with self._source.reading():
+            statement = self._statements.keys(KeyRange(after=last))
+            with self._reading():
                 row = self._connection.execute(statement.offset(size - 1).limit(1)).first()
             if row is None:
                 break
-            last = self._source.decode_key(self._source.encode_key(tuple(row)))
+            last = decode_key(encode_key(tuple(row)), self._relation.key_columns)
             found.append(last)
         return found
 
     def chunks(self, keys: KeyRange | KeySet, rows: int) -> Generator[pa.Table, None, None]:
-        source = self._source
-        statement = self.statement(keys)
+        statement = self._statements.rows(self._signature, keys)
         streamed = {"stream_results": True}
         with (
-            source.reading(),
+            self._reading(),
             self._connection.execute(statement, execution_options=streamed) as result,
         ):
             fields = [pa.field(name, self._arrow(name)) for name in list(result.keys())]
@@ -111,66 +107,90 @@ class StreamedSnapshot(Snapshot):
                         self._array(field, values, columns)
                         for field, values in zip(fields, columns, strict=True)
                     ]
-                    yield source.finished(pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
-            except ValueError as error:  # SQLite keeps any text as a date, and SQLAlchemy reads it
+                    yield self._finish(pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
+            except ValueError as error:  # SQLite stores any text as a date; SQLAlchemy parses it
                 names = ", ".join(field.name for field in fields)
-                raise ValueUnreadable(str(source.spec), names, "(?)", f"holds {error}") from error
+                problem = f"holds {error}"
+                raise ValueUnreadable(str(self._spec), names, "(?)", problem) from error
+
+    # --- for the backends -----------------------------------------------------------------------
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return translate_errors(self._connection.engine, f"to read {self._spec}")
+
+    def _column(self, name: str) -> SourceColumn:
+        """The source's column behind a column of a chunk."""
+        is_time = name == PARTITION_TIME and self._spec.time_column is not None
+        return self._relation.columns[str(self._spec.time_column) if is_time else name]
+
+    def _arrow(self, name: str) -> pa.DataType:
+        """The Arrow type of a column of a chunk."""
+        wanted = {column.name: column.arrow_type for column in self._signature.inputs}
+        return self._column(name).chunk_type(wanted.get(name))
+
+    def _finish(self, chunk: pa.Table) -> pa.Table:
+        """Check a chunk's times and turn `partition_time` into instants. Raises ValueUnreadable."""
+        for name, column in zip(chunk.column_names, chunk.columns, strict=True):
+            if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
+                problem = "is infinite or outside the years 1 to 9999"
+                self._refuse_any(chunk, name, out_of_range(column), problem)
+        if self._spec.time_column is None:
+            return chunk
+        index = chunk.schema.get_field_index(PARTITION_TIME)
+        time = instants(chunk.column(index), self._spec.timezone)
+        beyond = pc.or_(pc.less(time, BEGINNING), pc.greater_equal(time, END))
+        self._refuse_any(chunk, PARTITION_TIME, beyond, "is too far away to be in a partition")
+        return chunk.set_column(index, PARTITION_TIME, time)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _refuse_any(self, chunk: pa.Table, name: str, bad: pa.ChunkedArray, problem: str) -> None:
+        """Raise ValueUnreadable for the first row where `bad` is true."""
+        row = pc.index(bad, True).as_py()
+        if row >= 0:
+            texts = (chunk.column(part).slice(row, 1).cast(pa.string()) for part in self._spec.key)
+            key = ", ".join(str(text[0]) for text in texts)
+            raise ValueUnreadable(str(self._spec), self._column(name).name, f"({key})", problem)
 
     def _array(self, field: pa.Field, values: Values, columns: Sequence[Values]) -> pa.Array:
         """One column of a chunk. A database without strict types may have anything in it."""
         try:
-            return _strict(values, field.type)
+            return _strict_array(values, field.type)
         except (TypeError, ValueError, OverflowError):
-            spec = self._source.spec
+            spec = self._spec
             for row, value in enumerate(values):
                 try:
-                    _strict((value,), field.type)
+                    _strict_array((value,), field.type)
                 except (TypeError, ValueError, OverflowError) as error:
                     key = ", ".join(str(part[row]) for part in columns[: len(spec.key)])
-                    problem = f"holds {value!r}, which is no {field.type}"
+                    problem = f"holds {value!r}, which is not a valid {field.type}"
                     raise ValueUnreadable(str(spec), field.name, f"({key})", problem) from error
             raise
 
-    def _of(self, name: str) -> SourceColumn:
-        """The source's column behind a column of the statement."""
-        of_time = name == PARTITION_TIME and self._source.spec.time_column is not None
-        return self._source.columns[str(self._source.spec.time_column) if of_time else name]
 
-    def _arrow(self, name: str) -> pa.DataType:
-        """The Arrow type of a column of the statement."""
-        wanted = {column.name: column.arrow_type for column in self._signature.inputs}
-        return self._of(name).carried(wanted.get(name))
+def cannot_share(dialect: sa.Dialect) -> ConfigurationError:
+    """The error for shards where connections cannot share a snapshot."""
+    problem = f"{capabilities(dialect).title} cannot share one snapshot between connections"
+    return ConfigurationError("the job", "shards", problem, "Score its tables in one shard.")
 
 
-def rendered(dialect: sa.Dialect, statement: "sa.Select[Any]") -> tuple[str, Any]:
-    """A statement and its parameters as the driver takes them, for a lane that calls it itself."""
-    compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-    values = {}
-    for parameter, name in compiled.bind_names.items():
-        process = parameter.type.dialect_impl(dialect).bind_processor(dialect)
-        value = compiled.params[name]
-        values[name] = value if process is None else process(value)
-    positions = compiled.positiontup
-    return compiled.string, values if positions is None else [values[name] for name in positions]
-
-
-def sized(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+def rechunk(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
     """The same rows in tables of exactly `rows` rows, the last one shorter."""
-    held: list[pa.Table] = []
+    waiting: list[pa.Table] = []
     count = 0
     for batch in batches:
-        held.append(pa.Table.from_batches([batch]))
+        waiting.append(pa.Table.from_batches([batch]))
         count += batch.num_rows
         while count >= rows:
-            table = pa.concat_tables(held)
+            table = pa.concat_tables(waiting)
             yield table.slice(0, rows).combine_chunks()
-            held, count = [table.slice(rows)], count - rows
+            waiting, count = [table.slice(rows)], count - rows
     if count:
-        yield pa.concat_tables(held).combine_chunks()
+        yield pa.concat_tables(waiting).combine_chunks()
 
 
-def _strict(values: Values, kind: pa.DataType) -> pa.Array:
-    """Arrow would cut the fraction off a float among integers."""
+def _strict_array(values: Values, kind: pa.DataType) -> pa.Array:
+    """Arrow alone would truncate a float among integers."""
     if pa.types.is_integer(kind) and float in set(map(type, values)):
         raise TypeError("a fraction among whole numbers")
     return pa.array(values, kind)

@@ -19,7 +19,7 @@ from nightshift.adapters.errors import (
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import RejectedRow, Run
 from nightshift.adapters.models.column import Column
-from nightshift.adapters.source.columns import RESERVED, Key
+from nightshift.adapters.source.columns import RESERVED, Key, encode_key
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.target.key_types import key_types
 from nightshift.adapters.target.tables import CreateView, predictions_table, readers_view
@@ -123,7 +123,7 @@ class Predictions:
         """
         self._refuse_unstorable(rows)
         first, last = keys or (self._key(rows, 0), self._key(rows, rows.num_rows - 1))
-        texts = self.source.encode_key(first), self.source.encode_key(last)
+        texts = encode_key(first), encode_key(last)
         with translate_errors(self.engine, f"to write to {self.rows.name!r}"):
             try:
                 with self.engine.begin() as connection:
@@ -134,7 +134,7 @@ class Predictions:
             except Exception as error:
                 if _violates_unique(error):
                     source = self.source.spec
-                    problem = f"a key between {texts[0]} and {texts[1]} is there twice"
+                    problem = f"a key between {texts[0]} and {texts[1]} appears twice"
                     remedy = "Make each key appear once in the source."
                     raise KeyNotUnique(str(source), source.key, problem, remedy) from error
                 raise

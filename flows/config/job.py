@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from nightshift.adapters.errors import ConfigurationError
-from nightshift.adapters.source.source import SourceSpec
+from nightshift.adapters.source.relation import SourceSpec
 from nightshift.flows.config.checks import Checks
 from nightshift.flows.config.cron import Cron, TimeZone
 from nightshift.flows.config.quantities import Budget, Duration, MaxDistance, MaxRejects, Tolerance

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import sqlalchemy as sa
 
-from nightshift.adapters.backends.registry import predictions_lane, source_lane
+from nightshift.adapters.backends.registry import predictions_class, source_class
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.database.watchdog import watch
 from nightshift.adapters.errors import ConfigurationError
@@ -35,7 +35,7 @@ class JobResources:
         self.ledger = ledger
 
     def predictions(self, signature: Signature) -> Predictions:
-        lane = predictions_lane(self.ledger.engine)
+        lane = predictions_class(self.ledger.engine)
         target = self.job.target
         return lane(self.ledger, self.source, target.table, signature.outputs, target.index_key)
 
@@ -60,7 +60,7 @@ def open_resources(settings: Settings, job: Job) -> Iterator[JobResources]:
         with ExitStack() as watching:
             for engine in {source, target}:
                 watching.enter_context(watch(engine))
-            yield JobResources(job, source_lane(source)(source, job.source_spec()), ledger)
+            yield JobResources(job, source_class(source)(source, job.source_spec()), ledger)
     finally:
         source.dispose()
         target.dispose()

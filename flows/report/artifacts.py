@@ -17,7 +17,7 @@ from prefect.context import FlowRunContext, SyncClientContext
 
 from nightshift.adapters.history.run_details import read_run_details
 from nightshift.adapters.ledger.runs import RunState
-from nightshift.adapters.source.source import SourceSpec
+from nightshift.adapters.source.relation import SourceSpec
 from nightshift.flows.checks.evidence import is_basis
 from nightshift.flows.config.settings import load_settings
 from nightshift.flows.report.facts import collect_facts

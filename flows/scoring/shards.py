@@ -23,7 +23,7 @@ from nightshift.adapters.errors import LibraryNotInstalled, NightshiftError, Row
 from nightshift.adapters.ledger.ledger import new_owner
 from nightshift.adapters.ledger.runs import Run
 from nightshift.adapters.ledger.shards import Shard
-from nightshift.adapters.source.columns import KeyRange
+from nightshift.adapters.source.columns import KeyRange, encode_key
 from nightshift.adapters.source.snapshot import Snapshot
 from nightshift.adapters.source.source import Source
 from nightshift.flows.config.job import Shards, load_job
@@ -73,11 +73,11 @@ def score_shards(
     advance: Callable[[int], None],
 ) -> None:
     """Have the run's shards scored, at first divided if nothing of it is written yet."""
-    plan, ledger, source = desk.job.shards, desk.ledger, desk.source
-    bounds = [] if run.chunks else [source.encode_key(key) for key in snapshot.bounds(plan.count)]
+    plan, ledger = desk.job.shards, desk.ledger
+    bounds = [] if run.chunks else [encode_key(key) for key in snapshot.bounds(plan.count)]
     shards = [shard for shard in ledger.split(run, bounds) if not shard.done]
     get_run_logger().info("%s shards on %s", len(shards), plan.on)
-    seen, moment = run.seen, snapshot.moment()
+    seen, moment = run.seen, snapshot.snapshot_id()
     job, reference = desk.job.name, served.manifest.reference
     with ExitStack() as held:
         held.enter_context(TagsContext(current_tags=set()))

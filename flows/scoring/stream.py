@@ -11,7 +11,7 @@ from nightshift.adapters.models.model import Model
 from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.source.checksums import digest
-from nightshift.adapters.source.columns import KeyRange
+from nightshift.adapters.source.columns import KeyRange, encode_key
 from nightshift.adapters.source.snapshot import Snapshot
 from nightshift.adapters.target.predictions import Predictions
 from nightshift.flows.config.job import Job
@@ -125,4 +125,4 @@ def chunk_rows(job: Job, signature: Signature) -> int:
 def entered(desk: JobResources, reject: Reject) -> RejectedRow:
     """A reject as the ledger keeps it."""
     inputs = json.dumps(reject.inputs, ensure_ascii=False)
-    return RejectedRow(desk.source.encode_key(reject.key), reject.kind, reject.error, inputs)
+    return RejectedRow(encode_key(reject.key), reject.kind, reject.error, inputs)

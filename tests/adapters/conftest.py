@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from lanes import ALL_LANES, CORE, OTHER_DATABASES, Lane
 from mariadb import mariadb_server  # noqa: F401 - a fixture
-from nightshift.adapters.backends.registry import predictions_lane, source_lane
+from nightshift.adapters.backends.registry import predictions_class, source_class
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.target.predictions import Predictions
@@ -73,7 +73,7 @@ def sqlite(lasting_sqlite: sa.Engine) -> Iterator[sa.Engine]:
 @pytest.fixture
 def fast(engine: sa.Engine) -> Lane:
     """PostgreSQL's own lane."""
-    return Lane("fast", engine, source_lane(engine), predictions_lane(engine))
+    return Lane("fast", engine, source_class(engine), predictions_class(engine))
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def generic(engine: sa.Engine) -> Lane:
 @pytest.fixture
 def lite(sqlite: sa.Engine) -> Lane:
     """SQLite's lane."""
-    return Lane("lite", sqlite, source_lane(sqlite), predictions_lane(sqlite))
+    return Lane("lite", sqlite, source_class(sqlite), predictions_class(sqlite))
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +115,7 @@ def mariadb(mariadb_server: sa.URL, lasting_mariadb: sa.Engine) -> Iterator[sa.E
 @pytest.fixture
 def maria(mariadb: sa.Engine) -> Lane:
     """MariaDB's lane."""
-    return Lane("maria", mariadb, source_lane(mariadb), predictions_lane(mariadb))
+    return Lane("maria", mariadb, source_class(mariadb), predictions_class(mariadb))
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def duckdb_file(tmp_path: Path) -> Iterator[sa.Engine]:
 @pytest.fixture
 def duck(duckdb_file: sa.Engine) -> Lane:
     """DuckDB's lane."""
-    return Lane("duck", duckdb_file, source_lane(duckdb_file), predictions_lane(duckdb_file))
+    return Lane("duck", duckdb_file, source_class(duckdb_file), predictions_class(duckdb_file))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

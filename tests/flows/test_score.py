@@ -283,7 +283,7 @@ def _unknown_key(project: Project) -> None:
         (_no_column, NightshiftError, "no column 'x', needed as an input of the model"),
         (_text_input, SignatureMismatch, "'x': the model's signature says float64.*text"),
         (_no_unique_key, KeyNotUnique, "no primary key, unique constraint or unique index"),
-        (_duplicate_keys, KeyNotUnique, "is there twice"),
+        (_duplicate_keys, KeyNotUnique, "appears twice"),
         (_no_model, ModelNotFound, "nobody"),
         (_no_alias, ModelNotFound, "challenger"),
         (_unknown_key, ConfigurationError, r"orders.yaml: chunk_size: unknown key.*'chunk_rows'"),

@@ -18,7 +18,8 @@ from nightshift.adapters.ledger.runs import Run, RunRequest
 from nightshift.adapters.models.column import Column
 from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.source.columns import KeyRange
-from nightshift.adapters.source.source import Source, SourceSpec
+from nightshift.adapters.source.relation import SourceSpec
+from nightshift.adapters.source.source import Source
 from nightshift.adapters.target.predictions import Predictions
 
 ALL_LANES = ("fast", "generic", "lite")
@@ -234,13 +235,13 @@ class Lane:
         return run
 
     def view(self, target: str = "scores", key: str = "id", value: str = "prediction") -> Row:
-        """What readers see: key -> value. Fails if a key is there twice."""
+        """What readers see: key -> value. Fails if a key appears twice."""
         quote = self.engine.dialect.identifier_preparer.quote
         with self.engine.connect() as connection:
             table = sa.table(target, sa.column(key), sa.column(value))
             found = connection.execute(sa.select(table.c[key], table.c[value])).all()
         seen = {row[0]: row[1] for row in found}
-        assert len(seen) == len(found), f"a key of {quote(target)} is there twice"
+        assert len(seen) == len(found), f"a key of {quote(target)} appears twice"
         return seen
 
 

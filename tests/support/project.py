@@ -132,7 +132,7 @@ class Project:
         return manifest
 
     def scores(self) -> dict[int, float | None]:
-        """What a reader of the predictions sees. Fails if a row is there twice."""
+        """What a reader of the predictions sees. Fails if a row appears twice."""
         rows = self.sql("SELECT id, prediction FROM order_scores")
         scores = {row.id: None if np.isnan(row.prediction) else row.prediction for row in rows}
         assert len(scores) == len(rows)

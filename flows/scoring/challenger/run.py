@@ -133,7 +133,7 @@ class ChallengerRun:
         both = signature.model_copy(update={"inputs": (*signature.inputs, *more)})
         if more:
             try:
-                with closing(snapshot.of(both).chunks(keys, rows)) as chunks:
+                with closing(snapshot.with_signature(both).chunks(keys, rows)) as chunks:
                     for chunk in chunks:
                         keys = replace(keys, after=last_key(chunk, self.challenger.key))
                         yield chunk

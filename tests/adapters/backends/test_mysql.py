@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from lanes import Lane, request_of, sign
-from nightshift.adapters.backends.registry import predictions_lane, source_lane
+from nightshift.adapters.backends.registry import predictions_class, source_class
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.database.error_translation import is_transient, translate_errors
 from nightshift.adapters.errors import (
@@ -536,7 +536,7 @@ def test_two_roles_with_what_they_need(maria: Lane) -> None:
 )
 def test_who_is_not_let_in(maria: Lane, change: dict[str, str], kind: type, text: str) -> None:
     engine = open_engine(maria.engine.url.set(**change))
-    lane = Lane("maria", engine, source_lane(engine), predictions_lane(engine))
+    lane = Lane("maria", engine, source_class(engine), predictions_class(engine))
     with pytest.raises(kind, match=text) as caught:
         lane.source(table="t").check(sign())
     assert "hunter2" not in str(caught.value)

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from lanes import Lane, request_of, sign
-from nightshift.adapters.backends.registry import predictions_lane, source_lane
+from nightshift.adapters.backends.registry import predictions_class, source_class
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import (
     ConfigurationError,
@@ -37,7 +37,7 @@ ROWS = 10
 
 def lane_at(url: sa.URL | str, connect_timeout: int = 10) -> Lane:
     engine = open_engine(url, connect_timeout)
-    return Lane("fast", engine, source_lane(engine), predictions_lane(engine))
+    return Lane("fast", engine, source_class(engine), predictions_class(engine))
 
 
 def persist(predictions: Predictions, owner: str, attempts: int = 3) -> Run:
@@ -457,7 +457,7 @@ def test_a_server_that_is_read_only(fast: Lane) -> None:
 
 
 def test_duplicates_that_a_resumed_run_would_not_notice(fast: Lane) -> None:
-    """A key that is there twice, once on each side of a chunk's edge, is found each time."""
+    """A key that appears twice, once on each side of a chunk's edge, is found each time."""
     fast.execute("CREATE TABLE t (id int, x float8)", "INSERT INTO t VALUES (1, 1), (2, 2), (2, 3)")
     source = fast.source(query="SELECT * FROM t")
     predictions = fast.predictions(source)

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nightshift.adapters.database.times import BEGINNING, END, first_spelling, instants, unheld
+from nightshift.adapters.database.times import (
+    BEGINNING,
+    END,
+    first_local_time,
+    instants,
+    out_of_range,
+)
 
 ZONES = [
     "UTC",
@@ -45,7 +51,7 @@ def instant(value: datetime | date, kind: pa.DataType, zone: str) -> datetime:
 def test_a_local_time_is_in_the_partition_of_its_instant(
     zone: str, local: datetime, bound: datetime
 ) -> None:
-    spelt = first_spelling(TIMESTAMP, bound, ZoneInfo(zone))
+    spelt = first_local_time(TIMESTAMP, bound, ZoneInfo(zone))
     assert isinstance(spelt, datetime)
     assert (local >= spelt) == (instant(local, TIMESTAMP, zone) >= bound)
     # `spelt` is the least such time, to the microsecond.
@@ -61,7 +67,7 @@ def test_a_local_time_is_in_the_partition_of_its_instant(
 def test_a_date_is_in_the_partition_of_its_first_moment(
     zone: str, local: date, bound: datetime
 ) -> None:
-    spelt = first_spelling(DATE, bound, ZoneInfo(zone))
+    spelt = first_local_time(DATE, bound, ZoneInfo(zone))
     assert not isinstance(spelt, datetime)
     assert (local >= spelt) == (instant(local, DATE, zone) >= bound)
 
@@ -69,7 +75,7 @@ def test_a_date_is_in_the_partition_of_its_first_moment(
 @given(zone=zones, bound=moments)
 def test_an_instant_is_itself(zone: str, bound: datetime) -> None:
     kind = pa.timestamp("us", "UTC")
-    assert first_spelling(kind, bound, ZoneInfo(zone)) == bound
+    assert first_local_time(kind, bound, ZoneInfo(zone)) == bound
     assert instant(bound, kind, zone) == bound
 
 
@@ -91,7 +97,7 @@ def test_a_time_that_is_there_once_means_what_python_says(zone: str, local: date
 def test_partitions_at_the_ends_of_time_can_be_spelt(zone: str) -> None:
     for kind in (TIMESTAMP, DATE, pa.timestamp("us", "UTC")):
         for bound in (BEGINNING + timedelta(days=2), END - timedelta(days=2)):
-            spelt = first_spelling(kind, bound, ZoneInfo(zone))
+            spelt = first_local_time(kind, bound, ZoneInfo(zone))
             assert instant(spelt, kind, zone) >= bound
 
 
@@ -101,8 +107,8 @@ def test_what_no_time_can_hold() -> None:
     outside = [first - 1, last + 1, -(2**63) + 1, 2**63 - 1]
     for kind in (TIMESTAMP, pa.timestamp("us", "UTC")):
         times = pa.chunked_array([pa.array([first, None, last, *outside], pa.int64()).cast(kind)])
-        assert unheld(times).to_pylist() == [False, None, False, True, True, True, True]
+        assert out_of_range(times).to_pylist() == [False, None, False, True, True, True, True]
     days = pa.array([date(1, 1, 1), None, date(9999, 12, 31)], DATE).cast(pa.int32()).to_pylist()
     days += [days[0] - 1, days[2] + 1, -(2**31), 2**31 - 1]
     dates = pa.chunked_array([pa.array(days, pa.int32()).cast(DATE)])
-    assert unheld(dates).to_pylist() == [False, None, False, True, True, True, True]
+    assert out_of_range(dates).to_pylist() == [False, None, False, True, True, True, True]

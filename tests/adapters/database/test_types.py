@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from lanes import Lane, request_of, sign
-from nightshift.adapters.backends.registry import predictions_lane, source_lane
+from nightshift.adapters.backends.registry import predictions_class, source_class
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import (
     ColumnTypeUnsupported,
@@ -243,7 +243,7 @@ def test_a_database_in_another_encoding(database: sa.URL, postgres: sa.URL) -> N
             f"CREATE DATABASE {name} ENCODING latin1 LOCALE 'C' TEMPLATE template0"
         )
     engine = open_engine(postgres.set(database=name))
-    latin = Lane("fast", engine, source_lane(engine), predictions_lane(engine))
+    latin = Lane("fast", engine, source_class(engine), predictions_class(engine))
     try:
         latin.execute(
             "CREATE TABLE t (id text PRIMARY KEY, x text)",

@@ -363,7 +363,7 @@ def test_a_chunk_that_fails_leaves_nothing(lane: Lane, predictions: Predictions)
     run = ledger.begin(request_of(), someone("a"))
     predictions.write(run, 0, chunk_of(0, 1))
     before = everything(lane)
-    with pytest.raises(KeyNotUnique, match=r"between \[2\] and \[2\] is there twice"):
+    with pytest.raises(KeyNotUnique, match=r"between \[2\] and \[2\] appears twice"):
         predictions.write(run, 1, chunk_of(2, 3, 2))
     assert everything(lane) == before
     with pytest.raises(KeyNotUnique):

@@ -251,13 +251,13 @@ def test_shards_where_they_cannot_be(lane: Lane, duck: Lane) -> None:
         with pytest.raises(ConfigurationError, match=r"shards: DuckDB can be written by one"):
             duck.predictions(source).create()
     elif not lane.can.shared_snapshot:
-        with pytest.raises(ConfigurationError, match=r"shards: .* cannot show one moment"):
+        with pytest.raises(ConfigurationError, match=r"shards: .* cannot share one snapshot"):
             source.check(sign())
         with (
             pytest.raises(ConfigurationError, match="one shard"),
             source.snapshot(sign(), None, None) as snapshot,
         ):
-            snapshot.moment()
+            snapshot.snapshot_id()
 
 
 def test_an_integer_is_not_read_from_floats_nor_a_text_from_numbers(lane: Lane) -> None:

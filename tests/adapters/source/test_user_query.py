@@ -174,9 +174,9 @@ def test_a_query_without_the_columns(events: Lane) -> None:
 @pytest.mark.parametrize(
     ("query", "problem"),
     [
-        ("SELECT id / 2 AS id, x FROM e", r"\(\d\) is there twice"),
+        ("SELECT id / 2 AS id, x FROM e", r"\(\d\) appears twice"),
         ("SELECT nullif(id, 3) AS id, x FROM e", r"\(None\) is NULL"),
-        ("SELECT id, x FROM e UNION ALL SELECT 9, 9", r"\(9\) is there twice"),
+        ("SELECT id, x FROM e UNION ALL SELECT 9, 9", r"\(9\) appears twice"),
     ],
 )
 def test_a_query_whose_key_is_none(events: Lane, query: str, problem: str) -> None:
@@ -189,7 +189,7 @@ def test_a_query_whose_key_is_none(events: Lane, query: str, problem: str) -> No
 def test_its_key_is_looked_at_in_the_partition_only(events: Lane) -> None:
     query = "SELECT id % 8 AS id, x, at FROM e"
     assert ids(events, query, time_column="at") == list(range(8))
-    with pytest.raises(KeyNotUnique, match="is there twice"):
+    with pytest.raises(KeyNotUnique, match="appears twice"):
         ids(events, query, bounded=False, time_column="at")
 
 

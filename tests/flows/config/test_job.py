@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightshift.adapters.errors import ConfigurationError
-from nightshift.adapters.source.source import SourceSpec
+from nightshift.adapters.source.relation import SourceSpec
 from nightshift.flows.config.job import Job, job_names, load_job
 from nightshift.flows.planning.partitions import find_latest_partition, parse_partition
 from nightshift.flows.planning.scheduled_runs import find_due_partition, find_partition
