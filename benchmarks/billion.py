@@ -55,7 +55,7 @@ def measure(folder: Path) -> dict[str, float]:
     """Seconds of each part of a chunk, and bytes of write-ahead log; medians."""
     import pyarrow as pa
 
-    from nightshift.adapters.ledger.ledger import new_owner
+    from nightshift.adapters.ledger.leases import new_owner
     from nightshift.adapters.ledger.runs import RunRequest
     from nightshift.adapters.profiles.profile import Profile
     from nightshift.adapters.source.columns import ALL_KEYS

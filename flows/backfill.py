@@ -26,17 +26,13 @@ from nightshift.adapters.errors import (
     TransientError,
 )
 from nightshift.adapters.ledger.backfills import (
-    DONE,
-    FAILED,
-    RUNNING,
-    SKIPPED,
-    WAITING,
     Backfill,
     Backfills,
     PartitionStatus,
     Step,
+    StepState,
 )
-from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.source.estimates import estimate_rows
 from nightshift.adapters.store.model_store import Manifest
 from nightshift.flows.config.job import Job, load_job
@@ -142,7 +138,7 @@ def backfill(
             show_plan(job, spec.partition_by, manifest.reference, steps)
             return BackfillResult(job, manifest.reference, None, steps)
         plan = going_on or backfills.begin(job, parameters, version, steps, owner, run_id, facts.at)
-        waiting = [step for step in plan.steps if step.state == WAITING]
+        waiting = [step for step in plan.steps if step.state == StepState.WAITING]
         title = f"{job} {start} to {end}"
         progress = BackfillProgress(
             title, job, spec.partition_by, manifest.reference, plan, backfills
@@ -196,10 +192,10 @@ def _planned(
     steps = plan_steps(ordered, facts, reprocess, model, due, datetime.now(UTC))
     for step in steps:
         leaking = not allow_leakage and leaks(manifest, step.start, desk.job.zone)
-        if step.state == WAITING and leaking:
-            step.state = SKIPPED
+        if step.state == StepState.WAITING and leaking:
+            step.state = StepState.SKIPPED
             step.reason = f"{manifest.reference} was trained on it (allow_leakage scores it)"
-        if step.state == WAITING:
+        if step.state == StepState.WAITING:
             step.rows = estimate_rows(desk.source, step.start, step.end)
     return steps
 
@@ -218,7 +214,7 @@ def _tell_plan(steps: list[Step], manifest: Manifest, resumed: Backfill | None) 
     log = get_run_logger()
     if resumed is not None:
         log.info("Going on with plan %s of %s UTC", resumed.backfill_id, resumed.planned_at)
-    waiting = [step for step in steps if step.state == WAITING]
+    waiting = [step for step in steps if step.state == StepState.WAITING]
     rows = sum(step.rows or 0 for step in waiting)
     log.info(
         "%s: %s partitions to score with about %s rows, %s not",
@@ -263,7 +259,7 @@ class _Runner:
     def run(self, steps: list[Step], max_parallel: int) -> None:
         """Score each step's partition; those that others hold are tried once more at the end."""
         self._side_by_side(steps, max_parallel)
-        held = [step for step in steps if step.state == WAITING]
+        held = [step for step in steps if step.state == StepState.WAITING]
         if not held:
             return
         # Their owners may be dead without a sign of it; by then they count as dead.
@@ -271,8 +267,8 @@ class _Runner:
         time.sleep(self.settings.database.lease + 1)
         self._side_by_side(held, max_parallel)
         for step in held:
-            if step.state == WAITING:  # whether they get it published, nobody knows yet
-                step.state = FAILED
+            if step.state == StepState.WAITING:  # whether they get it published, nobody knows yet
+                step.state = StepState.FAILED
                 self._keep(step)
 
     def _side_by_side(self, steps: list[Step], max_parallel: int) -> None:
@@ -300,7 +296,7 @@ class _Runner:
 
     def _score(self, step: Step) -> None:
         self._watch.raise_if_cancelled()
-        step.state = RUNNING
+        step.state = StepState.RUNNING
         self._keep(step)
         begun = time.monotonic()
         try:
@@ -317,23 +313,23 @@ class _Runner:
             state, reason = prefect.states.Failed(), f"{type(error).__name__}: {error}"
         step.seconds = time.monotonic() - begun
         if state.is_completed():
-            step.state, step.rows = DONE, state.result().rows
+            step.state, step.rows = StepState.PUBLISHED, state.result().rows
         elif state.name == BUSY:
-            step.state, step.reason = WAITING, reason
+            step.state, step.reason = StepState.WAITING, reason
         elif state.name == CANCELLED and self._watch.called_off:  # all of it, not only this one
-            step.state = WAITING
+            step.state = StepState.WAITING
             self._keep(step)
             self._watch.raise_if_cancelled()
         elif state.name in {UNWANTED, CANCELLED}:
-            step.state, step.reason = SKIPPED, reason
+            step.state, step.reason = StepState.SKIPPED, reason
         else:
-            step.state, step.reason = FAILED, reason
+            step.state, step.reason = StepState.FAILED, reason
             self.log.error("%s failed: %s", step.partition, reason)
         self._keep(step)
 
     def _keep(self, step: Step) -> None:
         try:
-            self.backfills.keep(self.plan, step)
+            self.backfills.record_step(self.plan, step)
         except TransientError as error:  # whoever goes on with the plan looks at the ledger anyway
             self.log.warning("Step %s could not be entered: %s", step.partition, error)
 
@@ -346,7 +342,9 @@ def _sharing(common: RunContext) -> Iterator[None]:
 
 
 def _ended(job: str, manifest: Manifest, plan: Backfill) -> BackfillResult:
-    failures = [(step.partition, step.reason) for step in plan.steps if step.state == FAILED]
+    failures = [
+        (step.partition, step.reason) for step in plan.steps if step.state == StepState.FAILED
+    ]
     if failures:
         raise BackfillFailed(job, len(plan.steps), tuple(failures))
     return BackfillResult(job, manifest.reference, plan.backfill_id, list(plan.steps))

@@ -30,7 +30,7 @@ from nightshift.adapters.errors import (
     RunTimedOut,
     TransientError,
 )
-from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, Run, RunRequest, RunState
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.store.model_store import Manifest

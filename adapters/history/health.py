@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from nightshift.adapters.database.capabilities import capabilities
 from nightshift.adapters.database.engine import open_reader
 from nightshift.adapters.database.error_translation import translate_errors
-from nightshift.adapters.ledger.ledger import Ledger, is_dead
+from nightshift.adapters.ledger.leases import is_alive, last_written, silence
+from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import CHAMPION, RunState
 
 
@@ -32,14 +33,14 @@ class Contact:
 
 @dataclass(frozen=True)
 class AbandonedRun:
-    """A run that says it is running, and whose owner gives no sign of life."""
+    """An unfinished run whose owner has a stale heartbeat, or is dead."""
 
     run_id: int
     job: str
     partition: str
     owner: str
     silent: float
-    """Seconds since its last sign."""
+    """Seconds since its last sign of life."""
 
 
 def contact(engine: sa.Engine) -> Contact:
@@ -78,58 +79,42 @@ def find_write_problems(ledger: Ledger) -> list[str]:
 
 
 def find_missing_columns(ledger: Ledger) -> list[str]:
-    """Tables and columns that this version works with and the ledger lacks: `table.column`.
-
-    A ledger that was not made yet has none: the first run makes it.
-    """
+    """Columns that someone has dropped from the ledger: `table.column`; none without a ledger."""
     if not ledger.exists():
         return []
-    gaps = []
+    missing = []
     with translate_errors(ledger.engine, "to describe the ledger"):
         inspector = sa.inspect(ledger.engine)
-        schema = ledger.tables.runs.schema
-        there = set(inspector.get_table_names(schema=schema))
-        for table in ledger.tables.metadata.sorted_tables:
-            if table.name not in there:
-                continue  # a newer one: the next run makes it
-            found = {column["name"] for column in inspector.get_columns(table.name, schema)}
-            gaps += [f"{column}" for column in table.c if column.name not in found]
-    return gaps
+        for table in ledger.tables.ledger:
+            columns = inspector.get_columns(table.name, table.schema)
+            found = {column["name"] for column in columns}
+            missing += [str(column) for column in table.c if column.name not in found]
+    return missing
 
 
 def find_abandoned_runs(ledger: Ledger) -> list[AbandonedRun]:
-    """Runs, also scored ones, whose owner is dead, or silent for longer than the lease; the longest
-    silent first. A challenger's run ends once it is scored.
+    """Runs, also scored ones, whose owner is not alive; the longest silent first.
+
+    A challenger's run ends once it is scored.
     """
     if not ledger.exists():
         return []
-    runs, shards = ledger.tables.runs, ledger.tables.shards
+    runs = ledger.tables.runs
+    names = (runs.c.run_id, runs.c.job, runs.c.partition, runs.c.owner)
+    unfinished = (runs.c.state == RunState.RUNNING) | (
+        (runs.c.state == RunState.SCORED) & (runs.c.role == CHAMPION)
+    )
+    statement = sa.select(*names, runs.c.heartbeat_at, last_written(ledger.tables))
     with (
         translate_errors(ledger.engine, "to look for abandoned runs"),
-        open_reader(ledger.engine) as open_,
+        open_reader(ledger.engine) as connection,
     ):
-        now = ledger.now(open_)
-        running = open_.execute(
-            sa.select(
-                runs.c.run_id,
-                runs.c.job,
-                runs.c.partition,
-                runs.c.owner,
-                runs.c.heartbeat_at,
-                sa.func.max(shards.c.written_at, type_=runs.c.heartbeat_at.type).label("written"),
+        now = ledger.now(connection)
+        found = [
+            AbandonedRun(run_id, job, partition, owner, silence(now, *signs))
+            for run_id, job, partition, owner, *signs in connection.execute(
+                statement.where(unfinished)
             )
-            .outerjoin(shards, shards.c.run_id == runs.c.run_id)
-            .where(
-                (runs.c.state == RunState.RUNNING)
-                | (runs.c.state == RunState.SCORED) & (runs.c.role == CHAMPION)
-            )
-            .group_by(
-                runs.c.run_id, runs.c.job, runs.c.partition, runs.c.owner, runs.c.heartbeat_at
-            )
-        ).all()
-    found = []
-    for run_id, job, partition, owner, beat, written in running:
-        silent = (now - max(beat, written or beat)).total_seconds()
-        if silent > ledger.lease or is_dead(owner):
-            found.append(AbandonedRun(run_id, job, partition, owner, silent))
-    return sorted(found, key=lambda run: -run.silent)
+        ]
+    abandoned = [run for run in found if not is_alive(run.owner, run.silent, ledger.lease)]
+    return sorted(abandoned, key=lambda run: -run.silent)

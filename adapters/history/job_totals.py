@@ -1,4 +1,4 @@
-"""What all runs of each job amount to: for metrics, counted by the database when asked."""
+"""Totals of each job's runs, for metrics: counted by the database when asked."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,13 +7,14 @@ import sqlalchemy as sa
 
 from nightshift.adapters.database.engine import open_reader
 from nightshift.adapters.database.error_translation import translate_errors
+from nightshift.adapters.ledger.leases import last_written, silence
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import RunState
 
 
 @dataclass
 class JobTotals:
-    """One job's runs, from the first one on."""
+    """All runs of one job."""
 
     job: str
     runs: dict[str, int] = field(default_factory=dict)
@@ -25,15 +26,15 @@ class JobTotals:
     last_rows: int = 0
     """Predictions of the newest run that was scored to its end."""
     last_seconds: float = 0.0
-    """From its begin to its last commit, pauses included."""
+    """From its start to its last commit, pauses included."""
     published_at: datetime | None = None
-    """When readers last got something new."""
+    """When readers last saw something new."""
     silent: float = 0.0
-    """Seconds since the last sign of the running run that is silent for longest."""
+    """Seconds since the last sign of life of the running run with the oldest one."""
 
 
 def read_job_totals(ledger: Ledger) -> list[JobTotals]:
-    """The totals of each job, by name; empty where nothing was ever scored."""
+    """The totals of each job, by name; empty if nothing was ever scored."""
     if not ledger.exists():
         return []
     runs, shards = ledger.tables.runs, ledger.tables.shards
@@ -45,15 +46,15 @@ def read_job_totals(ledger: Ledger) -> list[JobTotals]:
             runs.c.state,
             sa.func.count(),
             sa.func.max(runs.c.published_at, type_=runs.c.published_at.type),
-            sa.func.min(runs.c.heartbeat_at, type_=runs.c.heartbeat_at.type),
         ).group_by(runs.c.job, runs.c.state)
-        for job, state, count, published_at, beat in connection.execute(states):
+        for job, state, count, published_at in connection.execute(states):
             line = found.setdefault(job, JobTotals(job))
             line.runs[state] = count
             times = [time for time in (line.published_at, published_at) if time is not None]
             line.published_at = max(times, default=None)
-            if state == RunState.RUNNING:
-                line.silent = max(0.0, (now - beat).total_seconds())
+        running = sa.select(runs.c.job, runs.c.heartbeat_at, last_written(ledger.tables))
+        for job, *signs in connection.execute(running.where(runs.c.state == RunState.RUNNING)):
+            found[job].silent = max(found[job].silent, silence(now, *signs))
         written = (
             sa.select(
                 runs.c.job,
@@ -77,7 +78,7 @@ def read_job_totals(ledger: Ledger) -> list[JobTotals]:
             .where(runs.c.run_id.in_(newest.group_by(runs.c.job)))
             .group_by(runs.c.job, runs.c.started_at, runs.c.scored_at)
         )
-        for job, begun, ended, rows in connection.execute(last):
+        for job, started, ended, rows in connection.execute(last):
             found[job].last_rows = int(rows)
-            found[job].last_seconds = (ended - begun).total_seconds()
+            found[job].last_seconds = (ended - started).total_seconds()
     return [found[job] for job in sorted(found)]

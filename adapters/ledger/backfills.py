@@ -1,8 +1,9 @@
-"""Backfills in the ledger: what a plan is made from, the plan itself, and how far it has come."""
+"""Backfills: what a plan is made from, the plan itself, and how far it has come."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,14 +11,21 @@ import sqlalchemy as sa
 from nightshift.adapters.database.engine import open_reader
 from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.database.times import BEGINNING, END
-from nightshift.adapters.database.types import Instant, LongText, Name
-from nightshift.adapters.ledger.ledger import Ledger, is_dead
+from nightshift.adapters.ledger import leases
+from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import CHAMPION, RunState
 
-_OLD = timedelta(days=1)
+_OLD = 86_400  # seconds
 
-WAITING, RUNNING, DONE = "waiting", "running", "published"
-SKIPPED, FAILED = "skipped", "failed"
+
+class StepState(StrEnum):
+    """What becomes of a partition in a backfill."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PUBLISHED = "published"
+    SKIPPED = "skipped"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class PublishedRange:
 
 @dataclass(frozen=True)
 class Failure:
-    """The last attempt at a partition did not get it published."""
+    """Why the last attempt at a partition did not get it published."""
 
     reason: str
     at: datetime
@@ -43,28 +51,27 @@ class Failure:
 
 @dataclass(frozen=True)
 class PartitionStatus:
-    """What the ledger knows about a range of a job's partitions."""
+    """What is published, and what has failed, in a range of a job's partitions."""
 
     ranges: tuple[PublishedRange, ...] = ()
-    """In order, none overlapping another."""
+    """In order; they do not overlap."""
     failures: Mapping[str, Failure] | None = None
     """By the partition's label."""
     at: datetime | None = None
-    """When that was so, by the database's clock; None if there is no ledger yet."""
+    """The time of this status, by the database's clock; None if there is no ledger yet."""
 
 
 @dataclass
 class Step:
-    """One partition of a plan, and what became of it."""
+    """One partition of a plan, and its outcome."""
 
     position: int
     partition: str
     start: datetime | None
     end: datetime | None
-    state: str
-    """`waiting` is to be run, `skipped` is not; then `running`, `published`, `failed`."""
+    state: StepState
     reason: str
-    """Why it is to be run, or is not; then why it failed."""
+    """Why it runs, or is skipped; then why it failed."""
     rows: int | None = None
     """An estimate until it is published."""
     seconds: float | None = None
@@ -84,53 +91,21 @@ class Backfill:
 
 
 class Backfills:
-    """The plans of one ledger. Its tables are created with the ledger's."""
+    """The plans in one ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.engine = ledger, ledger.engine
-        metadata, key = ledger.tables.metadata, ledger.tables.runs.c.run_id.type
-        name, text = Name(), LongText()
-        self.backfills = sa.Table(
-            "nightshift_backfills",
-            metadata,
-            sa.Column("backfill_id", key, primary_key=True, autoincrement=True),
-            sa.Column("job", name, nullable=False, index=True),
-            sa.Column("parameters", text, nullable=False),
-            sa.Column("model_name", name, nullable=False),
-            sa.Column("model_version", sa.Integer, nullable=False),
-            sa.Column("owner", name, nullable=False),
-            sa.Column("heartbeat_at", Instant, nullable=False),
-            sa.Column("planned_at", Instant, nullable=False),
-            sa.Column("ended_at", Instant),
-            sa.Column("flow_run_id", name),
-            extend_existing=True,
-        )
-        self.steps = sa.Table(
-            "nightshift_backfill_partitions",
-            metadata,
-            sa.Column("backfill_id", key, sa.ForeignKey(self.backfills.c.backfill_id)),
-            sa.Column("position", sa.Integer),
-            sa.Column("partition", name, nullable=False),
-            sa.Column("partition_start", Instant, nullable=False),
-            sa.Column("partition_end", Instant, nullable=False),
-            sa.Column("state", name, nullable=False),
-            sa.Column("reason", text, nullable=False),
-            sa.Column("rows", sa.BigInteger),
-            sa.Column("seconds", sa.Double),
-            sa.Column("changed_at", Instant, nullable=False),
-            sa.PrimaryKeyConstraint("backfill_id", "position"),
-            extend_existing=True,
-        )
+        self.backfills, self.steps = ledger.tables.backfills, ledger.tables.backfill_partitions
 
     # --- what a plan is made from ---------------------------------------------------------------
 
     def read_status(
         self, job: str, start: datetime | None, end: datetime | None
     ) -> PartitionStatus:
-        """What is published and what has failed between the two instants. None is no bound."""
+        """What is published and what has failed between the two instants; None is no bound."""
         start, end = start or BEGINNING, end or END
         runs, published = self.ledger.tables.runs, self.ledger.tables.published
-        pieces = (
+        ranges = (
             sa.select(
                 published.c.range_start.label("start"),
                 published.c.range_end.label("end"),
@@ -151,9 +126,11 @@ class Backfills:
             runs.c.state.not_in([RunState.PUBLISHED, RunState.SUPERSEDED]),
         )
         with translate_errors(self.engine, "to read the ledger"), self.engine.begin() as connection:
-            self.ledger.lock(connection, job)  # a run is published before `at` and seen, or after
+            self.ledger.lock(
+                connection, job
+            )  # a run is published before `at`, and seen, or after it
             at = self.ledger.now(connection)
-            seen = tuple(PublishedRange(**row) for row in connection.execute(pieces).mappings())
+            seen = tuple(PublishedRange(**row) for row in connection.execute(ranges).mappings())
             failures = {
                 row.partition: Failure(row.error or f"its run is {row.state}", row.at)
                 for row in connection.execute(unfinished)
@@ -165,27 +142,29 @@ class Backfills:
         return PartitionStatus(seen, failures, at)
 
     def _failed_steps(self, job: str, start: datetime, end: datetime) -> "sa.Select[Any]":
-        """Steps that failed, perhaps before there was a run, and were not tried again since."""
+        """Steps that failed, perhaps before there was a run, and were not run again since."""
         steps, backfills = self.steps, self.backfills
         tried = (
             sa.select(sa.func.max(steps.c.backfill_id).label("newest"), steps.c.partition)
             .join(backfills, backfills.c.backfill_id == steps.c.backfill_id)
-            .where(backfills.c.job == job, steps.c.state.in_([DONE, FAILED]))
+            .where(
+                backfills.c.job == job, steps.c.state.in_([StepState.PUBLISHED, StepState.FAILED])
+            )
             .where(steps.c.partition_start >= start, steps.c.partition_end <= end)
             .group_by(steps.c.partition)
             .subquery()
         )
         same = (steps.c.backfill_id == tried.c.newest) & (steps.c.partition == tried.c.partition)
         found = sa.select(steps.c.partition, steps.c.reason, steps.c.changed_at.label("at"))
-        return found.join(tried, same).where(steps.c.state == FAILED)
+        return found.join(tried, same).where(steps.c.state == StepState.FAILED)
 
     # --- a plan's life --------------------------------------------------------------------------
 
     def unfinished(self, job: str, parameters: str, model: tuple[str, int]) -> Backfill | None:
-        """The newest plan with these parameters, if it has not ended and nobody carries it out.
+        """The newest plan with these parameters, if it has not ended and its owner is not alive.
 
-        Not one of another model version, or that was left a day ago: what it was made from may no
-        longer be so.
+        None for a plan of another model version, or one that was left more than a day ago: what it
+        was made from may have changed.
         """
         backfills, steps = self.backfills, self.steps
         with (
@@ -201,8 +180,8 @@ class Backfills:
             found = row.first()
             if found is None or found["ended_at"] is not None:
                 return None
-            silent = self.ledger.now(connection) - found["heartbeat_at"]
-            alive = silent.total_seconds() < self.ledger.lease and not is_dead(found["owner"])
+            silent = leases.silence(self.ledger.now(connection), found["heartbeat_at"])
+            alive = leases.is_alive(found["owner"], silent, self.ledger.lease)
             of_model = (found["model_name"], found["model_version"])
             if alive or silent > _OLD or of_model != model:
                 return None
@@ -222,7 +201,7 @@ class Backfills:
             )
 
     def take_over(self, backfill: Backfill, owner: str, flow_run_id: str | None) -> Backfill | None:
-        """Own the unfinished plan; None if somebody else was faster."""
+        """Own the unfinished plan; None if another worker was faster."""
         backfills = self.backfills
         mine = (backfills.c.backfill_id == backfill.backfill_id, backfills.c.ended_at.is_(None))
         with (
@@ -238,7 +217,7 @@ class Backfills:
         if taken.rowcount != 1:
             return None
         for step in backfill.steps:
-            step.state = WAITING if step.state == RUNNING else step.state
+            step.state = StepState.WAITING if step.state == StepState.RUNNING else step.state
         return replace(backfill, owner=owner)
 
     def begin(
@@ -251,8 +230,8 @@ class Backfills:
         flow_run_id: str | None,
         planned_at: datetime | None,
     ) -> Backfill:
-        """Keep a plan, made of the facts of `planned_at`, to be carried out by this owner."""
-        with translate_errors(self.engine, "to keep a plan"), self.engine.begin() as connection:
+        """Store a plan, made from the status at `planned_at`, that this owner carries out."""
+        with translate_errors(self.engine, "to store a plan"), self.engine.begin() as connection:
             now = self.ledger.now(connection)
             inserted = connection.execute(
                 sa.insert(self.backfills).values(
@@ -285,13 +264,13 @@ class Backfills:
                 connection.execute(sa.insert(self.steps), rows)
         return Backfill(backfill_id, owner, *model, planned_at or now, steps, resumed=False)
 
-    def keep(self, backfill: Backfill, step: Step) -> None:
-        """Enter what became of a step, unless somebody else carries out the plan by now."""
+    def record_step(self, backfill: Backfill, step: Step) -> None:
+        """Record what became of a step, if the plan is still this owner's."""
         steps, backfills = self.steps, self.backfills
         owned = sa.exists().where(
             backfills.c.backfill_id == backfill.backfill_id, backfills.c.owner == backfill.owner
         )
-        with translate_errors(self.engine, "to enter a step"), self.engine.begin() as connection:
+        with translate_errors(self.engine, "to record a step"), self.engine.begin() as connection:
             connection.execute(
                 sa.update(steps)
                 .where(
@@ -309,20 +288,19 @@ class Backfills:
             )
 
     def renew(self, backfill: Backfill, ended: bool = False) -> None:
-        """Say that the plan is still being carried out, or that it has ended."""
+        """Renew the plan's heartbeat, or say that it has ended."""
         with translate_errors(self.engine, "a heartbeat"), self.engine.begin() as connection:
             now = self.ledger.now(connection)
             changed = {"heartbeat_at": now, **({"ended_at": now} if ended else {})}
             connection.execute(self._update_owned(backfill).values(**changed))
 
     def leave(self, backfill: Backfill) -> None:
-        """It has not ended, and this owner does no more of it: the next one need not wait."""
+        """Give up a plan that has not ended: anyone may take it over at once."""
         with (
             translate_errors(self.engine, "to leave a backfill"),
             self.engine.begin() as connection,
         ):
-            silent = self.ledger.now(connection) - timedelta(seconds=self.ledger.lease)
-            connection.execute(self._update_owned(backfill).values(heartbeat_at=silent))
+            connection.execute(self._update_owned(backfill).values(owner=leases.NOBODY))
 
     def _update_owned(self, backfill: Backfill) -> sa.Update:
         backfills = self.backfills
@@ -337,7 +315,7 @@ def _step(line: sa.RowMapping) -> Step:
         line["partition"],
         None if start == BEGINNING else start,
         None if end == END else end,
-        line["state"],
+        StepState(line["state"]),
         line["reason"],
         line["rows"],
         line["seconds"],

@@ -26,6 +26,11 @@ class LedgerTables:
 
     def __init__(self, schema: str | None) -> None:
         self.metadata = sa.MetaData(schema=schema)
+        self.schema_version = sa.Table(
+            "nightshift_schema_version",
+            self.metadata,
+            sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+        )
         self.jobs = sa.Table(
             "nightshift_jobs",
             self.metadata,
@@ -112,7 +117,7 @@ class LedgerTables:
             sa.Column("run_id", RUN_ID, sa.ForeignKey(self.runs.c.run_id), nullable=False),
             sa.Index("ix_nightshift_published_run", "run_id"),
         )
-        # Each time the pointer moved: who moved it, when and why.
+        # Each change of what readers see: who made it, when and why.
         self.changes = sa.Table(
             "nightshift_publication_changes",
             self.metadata,
@@ -126,3 +131,35 @@ class LedgerTables:
             sa.Column("changed_by", _NAME, nullable=False),
             sa.Column("reason", _TEXT),
         )
+        # A backfill's plan, and how far it has come.
+        self.backfills = sa.Table(
+            "nightshift_backfills",
+            self.metadata,
+            sa.Column("backfill_id", RUN_ID, primary_key=True, autoincrement=True),
+            sa.Column("job", _NAME, nullable=False, index=True),
+            sa.Column("parameters", _TEXT, nullable=False),
+            sa.Column("model_name", _NAME, nullable=False),
+            sa.Column("model_version", sa.Integer, nullable=False),
+            sa.Column("owner", _NAME, nullable=False),
+            sa.Column("heartbeat_at", Instant, nullable=False),
+            sa.Column("planned_at", Instant, nullable=False),
+            sa.Column("ended_at", Instant),
+            sa.Column("flow_run_id", _NAME),
+        )
+        self.backfill_partitions = sa.Table(
+            "nightshift_backfill_partitions",
+            self.metadata,
+            sa.Column("backfill_id", RUN_ID, sa.ForeignKey(self.backfills.c.backfill_id)),
+            sa.Column("position", sa.Integer),
+            sa.Column("partition", _NAME, nullable=False),
+            sa.Column("partition_start", Instant, nullable=False),
+            sa.Column("partition_end", Instant, nullable=False),
+            sa.Column("state", _NAME, nullable=False),
+            sa.Column("reason", _TEXT, nullable=False),
+            sa.Column("rows", sa.BigInteger),
+            sa.Column("seconds", sa.Double),
+            sa.Column("changed_at", Instant, nullable=False),
+            sa.PrimaryKeyConstraint("backfill_id", "position"),
+        )
+        self.ledger = tuple(self.metadata.sorted_tables)
+        """All of these, each after those that it refers to; targets are added to the metadata."""

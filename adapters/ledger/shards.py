@@ -1,17 +1,20 @@
-"""The shards of a run: key ranges that are scored side by side, each by one worker at a time."""
+"""The shards of a run: key ranges that are scored in parallel, each by one worker at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import sqlalchemy as sa
 
-from nightshift.adapters.ledger.runs import Run, RunState
+from nightshift.adapters.errors import OwnershipLost
+from nightshift.adapters.ledger.leases import NOBODY
+from nightshift.adapters.ledger.runs import RejectedRow, Run, RunState
 from nightshift.adapters.ledger.schema import LedgerTables
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The rows beyond one key and through another, and how far their worker has come."""
+    """The rows after one key, through another, and how far their worker has come."""
 
     progress: Run
     after: str | None
@@ -20,7 +23,7 @@ class Shard:
     done: bool
 
 
-def shards_of(
+def read_shards(
     connection: sa.Connection, tables: LedgerTables, run_id: int, state: RunState
 ) -> list[Shard]:
     """A run's shards in the order of their keys. `state` is the run's."""
@@ -54,7 +57,7 @@ def shards_of(
     ]
 
 
-def together(shards: Sequence[Shard], owner: str) -> Run:
+def add_up(shards: Sequence[Shard], owner: str) -> Run:
     """A run as the sum of its shards."""
     first = shards[0].progress
     if len(shards) == 1:
@@ -71,21 +74,126 @@ def together(shards: Sequence[Shard], owner: str) -> Run:
     )
 
 
-def split(connection: sa.Connection, tables: LedgerTables, run: Run, bounds: Sequence[str]) -> bool:
-    """Divide a run of one shard, of which nothing is written, at these keys. False if it is not so.
+def add_shard(
+    connection: sa.Connection,
+    tables: LedgerTables,
+    run_id: int,
+    shard: int,
+    owner: str,
+    now: datetime,
+) -> None:
+    """Insert an empty shard, without bounds."""
+    connection.execute(
+        sa.insert(tables.shards).values(
+            run_id=run_id,
+            shard=shard,
+            owner=owner,
+            written_at=now,
+            done=False,
+            chunks_written=0,
+            rows_written=0,
+            rows_rejected=0,
+        )
+    )
 
-    Within a transaction that has made sure of the run's owner.
+
+def split(connection: sa.Connection, tables: LedgerTables, run: Run, bounds: Sequence[str]) -> None:
+    """Divide a run at these keys, if it has one shard that holds nothing yet.
+
+    Within a transaction that has checked the run's owner.
     """
     shards = tables.shards
-    mine = shards.c.run_id == run.run_id
-    there = shards_of(connection, tables, run.run_id, RunState.RUNNING)
+    of_run = shards.c.run_id == run.run_id
+    there = read_shards(connection, tables, run.run_id, RunState.RUNNING)
     if len(there) != 1 or there[0].progress.chunks:
-        return False
-    row = dict(connection.execute(sa.select(shards).where(mine)).mappings().one())
+        return
+    row = dict(connection.execute(sa.select(shards).where(of_run)).mappings().one())
     if bounds:
-        connection.execute(sa.update(shards).where(mine).values(through_key=bounds[0]))
+        connection.execute(sa.update(shards).where(of_run).values(through_key=bounds[0]))
     for number, after in enumerate(bounds, start=1):
         through = bounds[number] if number < len(bounds) else None
         bounded = {"shard": number, "after_key": after, "through_key": through}
         connection.execute(sa.insert(shards).values(**{**row, **bounded}))
-    return True
+
+
+def fence(
+    connection: sa.Connection, tables: LedgerTables, run_id: int, owner: str = NOBODY
+) -> None:
+    """Hand the run's shards to another owner, so that nobody else writes into them."""
+    shards = tables.shards
+    connection.execute(sa.update(shards).where(shards.c.run_id == run_id).values(owner=owner))
+
+
+def take(connection: sa.Connection, tables: LedgerTables, run: Run, shard: int, owner: str) -> None:
+    """Own a shard, unless the run's shards were withdrawn. Raises OwnershipLost."""
+    shards = tables.shards
+    place = (shards.c.run_id == run.run_id) & (shards.c.shard == shard)
+    offered = sa.update(shards).where(place, shards.c.owner != NOBODY)
+    if connection.execute(offered.values(owner=owner)).rowcount != 1:
+        raise OwnershipLost(run.run_id)
+
+
+def finish(connection: sa.Connection, tables: LedgerTables, run: Run, timings: str | None) -> None:
+    """All rows of the shard are written. Raises OwnershipLost."""
+    shards = tables.shards
+    own = (shards.c.run_id == run.run_id) & (shards.c.shard == run.shard)
+    own &= shards.c.owner == run.owner
+    ended = sa.update(shards).where(own).values(done=True, timings=timings)
+    if connection.execute(ended).rowcount != 1:
+        raise OwnershipLost(run.run_id)
+
+
+def record_chunk(
+    connection: sa.Connection,
+    tables: LedgerTables,
+    run: Run,
+    chunk: int,
+    keys: tuple[str, str],
+    rows: int,
+    rejects: Sequence[RejectedRow],
+    profile: str | None,
+    checksum: str | None,
+    now: datetime,
+) -> None:
+    """What `Ledger.record_chunk` says."""
+    shards = tables.shards
+    statement = (
+        sa.update(shards)
+        .where(shards.c.run_id == run.run_id, shards.c.shard == run.shard)
+        .where(shards.c.owner == run.owner, sa.not_(shards.c.done))
+        .where(shards.c.chunks_written == chunk)
+        .values(
+            chunks_written=chunk + 1,
+            rows_written=shards.c.rows_written + rows,
+            rows_rejected=shards.c.rows_rejected + len(rejects),
+            written_at=now,
+            profile=profile,
+        )
+    )
+    if connection.execute(statement).rowcount != 1:
+        raise OwnershipLost(run.run_id)
+    place = {"run_id": run.run_id, "shard": run.shard, "chunk": chunk}
+    connection.execute(
+        sa.insert(tables.chunks).values(
+            **place,
+            first_key=keys[0],
+            last_key=keys[1],
+            rows=rows,
+            rejected=len(rejects),
+            checksum=checksum,
+            committed_at=now,
+        )
+    )
+    lines = [
+        {
+            **place,
+            "position": position,
+            "row_key": row.key,
+            "kind": row.kind,
+            "error": row.error,
+            "inputs": row.inputs,
+        }
+        for position, row in enumerate(rejects)
+    ]
+    if lines:
+        connection.execute(sa.insert(tables.rejects), lines)

@@ -256,7 +256,7 @@ def _show(model: str, steps: Any, dry_run: bool, as_json: bool) -> None:
         lines = [{name: getattr(step, name) for name in names} for step in steps]
         terminal.print_json({"model": model, "dry_run": dry_run, "partitions": lines})
         return
-    from nightshift.adapters.ledger.backfills import DONE, WAITING
+    from nightshift.adapters.ledger.backfills import StepState
     from nightshift.flows.text import list_full_texts, shorten_reason
 
     columns = ["partition", "state", "rows", "seconds", "why"]
@@ -264,7 +264,9 @@ def _show(model: str, steps: Any, dry_run: bool, as_json: bool) -> None:
         [
             step.partition,
             step.state,
-            step.rows if step.rows is None or step.state == DONE else terminal.About(step.rows),
+            step.rows
+            if step.rows is None or step.state == StepState.PUBLISHED
+            else terminal.About(step.rows),
             step.seconds,
             shorten_reason(step.reason),
         ]
@@ -277,7 +279,7 @@ def _show(model: str, steps: Any, dry_run: bool, as_json: bool) -> None:
     for text in list_full_texts((step.partition, step.reason) for step in steps):
         terminal.say(f"\n{text}")
     if dry_run:
-        due = [step for step in steps if step.state == WAITING]
+        due = [step for step in steps if step.state == StepState.WAITING]
         rows = sum(step.rows or 0 for step in due)
         total = f"{len(due)} of {len(steps)} would be scored, about {rows:,} rows"
     else:

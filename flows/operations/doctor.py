@@ -228,11 +228,9 @@ def _target(settings: Settings) -> Findings:
         for problem in health.find_write_problems(ledger):
             told, _, remedy = problem.partition("; ")
             yield Finding("database", "fail", told, f"{remedy}.")
-        gaps = health.find_missing_columns(ledger)
-        if gaps:
-            told = f"somebody has changed the ledger's tables: they lack {', '.join(gaps)}"
-            remedy = "Restore them from a backup: a migration adds only what a new version brings."
-            yield Finding("database", "fail", told, remedy)
+        if missing := health.find_missing_columns(ledger):
+            told = f"the ledger's tables were changed: they lack {', '.join(missing)}"
+            yield Finding("database", "fail", told, "Restore them from a backup.")
         for run in health.find_abandoned_runs(ledger):
             told = f"run {run.run_id} ({run.job} {run.partition}) was abandoned by {run.owner}: "
             told += f"no sign of life for {_span(run.silent)}"

@@ -64,7 +64,7 @@ def keep_console_quiet() -> None:
 @contextmanager
 def announced(state_dir: Path, url: str) -> Iterator[None]:
     """Let other commands of this project find the server while it runs."""
-    from nightshift.adapters.ledger.ledger import new_owner
+    from nightshift.adapters.ledger.leases import new_owner
 
     note = state_dir / "prefect" / "api_url"
     note.write_text(f"{url} {new_owner()}", encoding="utf-8")
@@ -97,7 +97,7 @@ def running_api(state_dir: Path) -> str | None:
     note = state_dir / "prefect" / "api_url"
     if not note.is_file():
         return None
-    from nightshift.adapters.ledger.ledger import is_dead
+    from nightshift.adapters.ledger.leases import is_dead
 
     url, _, owner = note.read_text(encoding="utf-8").partition(" ")
     if owner and is_dead(owner):  # killed; whoever has its port now is a stranger

@@ -5,13 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from nightshift.adapters.database.times import BEGINNING, END
-from nightshift.adapters.ledger.backfills import (
-    SKIPPED,
-    WAITING,
-    PartitionStatus,
-    PublishedRange,
-    Step,
-)
+from nightshift.adapters.ledger.backfills import PartitionStatus, PublishedRange, Step, StepState
 from nightshift.adapters.models.reference import ModelRef
 from nightshift.flows.planning.partitions import Partition
 
@@ -39,7 +33,7 @@ def plan_steps(
             needed, reason = False, f"it is not due before {due(partition):%Y-%m-%d %H:%M} UTC"
         else:
             needed, reason = _decide(partition, facts, reprocess, model, due(partition))
-        state = WAITING if needed else SKIPPED
+        state = StepState.WAITING if needed else StepState.SKIPPED
         steps.append(Step(position, partition.label, partition.start, partition.end, state, reason))
     return steps
 

@@ -15,15 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
 from nightshift.adapters.errors import NightshiftError
-from nightshift.adapters.ledger.backfills import (
-    DONE,
-    FAILED,
-    RUNNING,
-    WAITING,
-    Backfill,
-    Backfills,
-    Step,
-)
+from nightshift.adapters.ledger.backfills import Backfill, Backfills, Step, StepState
 from nightshift.flows.config.job import Granularity
 from nightshift.flows.report.artifacts import artifact_key, current_listener
 from nightshift.flows.report.partition_calendar import data_uri, draw
@@ -78,7 +70,7 @@ class BackfillProgress:
         self._title, self._grid, self._model = title, grid, model
         self._plan, self._backfills = plan, backfills
         self._listener = current_listener()
-        self._rows_before = _rows(plan.steps, DONE)
+        self._rows_before = _rows(plan.steps, StepState.PUBLISHED)
         self._begun = time.monotonic()
         self._stopped = threading.Event()
         # In the caller's context, to which the artifact and the log belong.
@@ -113,8 +105,10 @@ class BackfillProgress:
 
     def _tell(self) -> None:
         if self._listener is not None:
-            done = _rows(self._plan.steps, DONE)
-            self._listener(done, done + _rows(self._plan.steps, WAITING, RUNNING))
+            done = _rows(self._plan.steps, StepState.PUBLISHED)
+            self._listener(
+                done, done + _rows(self._plan.steps, StepState.WAITING, StepState.RUNNING)
+            )
         markdown = self._markdown()
         if markdown == self._shown:
             return
@@ -128,10 +122,10 @@ class BackfillProgress:
 
     def _markdown(self) -> str:
         steps = self._plan.steps
-        rows = _rows(steps, DONE)
+        rows = _rows(steps, StepState.PUBLISHED)
         seconds = time.monotonic() - self._begun
         rate = (rows - self._rows_before) / seconds if seconds > 0 else 0.0
-        left = _rows(steps, WAITING, RUNNING)
+        left = _rows(steps, StepState.WAITING, StepState.RUNNING)
         pace = f"{rows:,} rows published"
         if rate > 0:
             pace += f", {rate:,.0f} rows/s"
@@ -139,7 +133,7 @@ class BackfillProgress:
             pace += f", about {left:,} rows left"
             if rate > 0:
                 pace += f", {format_duration(left / rate)} to go"
-        failed = [step for step in steps if step.state == FAILED]
+        failed = [step for step in steps if step.state == StepState.FAILED]
         lines = [
             f"### {self._title} with {self._model}",
             "",
@@ -154,8 +148,8 @@ class BackfillProgress:
 
 def show_plan(job: str, grid: Granularity, model: str, steps: Sequence[Step]) -> None:
     """Leave a dry run's plan as an artifact: the picture, then every partition."""
-    waiting = sum(step.state == WAITING for step in steps)
-    rows = _rows(steps, WAITING)
+    waiting = sum(step.state == StepState.WAITING for step in steps)
+    rows = _rows(steps, StepState.WAITING)
     create_markdown_artifact(
         key=_key(job),
         description=f"The plan: {waiting} of {len(steps)} partitions",
@@ -184,7 +178,7 @@ def _table(steps: Sequence[Step]) -> list[str]:
     lines = ["| partition | | rows | why |", "|---|---|--:|---|"]
     for step in steps[:_MOST_LINES]:
         rows = "" if step.rows is None else f"{step.rows:,}"
-        if rows and step.state != DONE:
+        if rows and step.state != StepState.PUBLISHED:
             rows = f"~{rows}"  # an estimate
         lines.append(f"| {step.partition} | {step.state} | {rows} | {_shorten(step.reason)} |")
     if len(steps) > _MOST_LINES:

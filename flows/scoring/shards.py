@@ -20,7 +20,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from threadpoolctl import threadpool_limits
 
 from nightshift.adapters.errors import LibraryNotInstalled, NightshiftError, RowsMissing, WorkerLost
-from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.ledger.runs import Run
 from nightshift.adapters.ledger.shards import Shard
 from nightshift.adapters.source.columns import KeyRange, encode_key

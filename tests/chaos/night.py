@@ -142,7 +142,7 @@ def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
     from prefect.logging import disable_run_logger
 
     from nightshift.adapters.errors import TransientError
-    from nightshift.adapters.ledger.ledger import new_owner
+    from nightshift.adapters.ledger.leases import new_owner
     from nightshift.flows.config.job import load_job
     from nightshift.flows.config.resources import open_resources
     from nightshift.flows.config.settings import load_settings

@@ -208,7 +208,7 @@ def leave(days: Project, monkeypatch: pytest.MonkeyPatch, ago: str = "1 minute")
 
     def stop(runner: Any, steps: list[Step], _: int) -> None:
         steps[0].state = "running"
-        runner.backfills.keep(runner.plan, steps[0])
+        runner.backfills.record_step(runner.plan, steps[0])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -13,7 +13,8 @@ from nightshift.adapters.database.capabilities import capabilities
 from nightshift.adapters.database.dialects.base import Capabilities
 from nightshift.adapters.database.dialects.mysql import MYSQL
 from nightshift.adapters.database.types import Instant, LongText, Name
-from nightshift.adapters.ledger.ledger import Ledger, new_owner
+from nightshift.adapters.ledger.leases import new_owner
+from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import Run, RunRequest
 from nightshift.adapters.models.column import Column
 from nightshift.adapters.models.signature import Signature

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from nightshift.adapters.errors import NightshiftError, TransientError
-from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.ledger.runs import Run, RunRequest
 from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.source.columns import KeyRange

@@ -24,7 +24,7 @@ from nightshift.adapters.errors import (
     StatementFailed,
     ValueUnreadable,
 )
-from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.source.columns import ALL_KEYS
 
 duckdb_dialect = pytest.importorskip(

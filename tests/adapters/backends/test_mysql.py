@@ -26,7 +26,7 @@ from nightshift.adapters.errors import (
     ValueUnreadable,
     ValueUnstorable,
 )
-from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.source.columns import ALL_KEYS
 
 pymysql = pytest.importorskip("pymysql")

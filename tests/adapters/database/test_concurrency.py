@@ -79,7 +79,8 @@ def test_one_of_many_takes_over(lane: Lane) -> None:
 _CHILD = """
 import json, sys
 from nightshift.adapters.database.engine import open_engine
-from nightshift.adapters.ledger.ledger import Ledger, new_owner
+from nightshift.adapters.ledger.ledger import Ledger
+from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.ledger.runs import RunRequest
 from nightshift.adapters.errors import PartitionBusy
 

@@ -26,7 +26,7 @@ from nightshift.adapters.errors import (
     StatementFailed,
 )
 from nightshift.adapters.history.run_history import History
-from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.ledger.runs import Run
 from nightshift.adapters.source.columns import ALL_KEYS
 from nightshift.adapters.target.predictions import Predictions

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from lanes import Lane, request_of
 from nightshift.adapters.errors import RunUnknown
 from nightshift.adapters.history.run_details import newest_run, read_run_details
-from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.publications import RELEASE
 from nightshift.adapters.ledger.runs import CHALLENGER, RejectedRow, RunRequest, RunState

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from lanes import Lane, request_of
 from nightshift.adapters.errors import AlreadyPublished, Quarantined
-from nightshift.adapters.ledger.backfills import FAILED, RUNNING, WAITING, Backfill, Backfills, Step
+from nightshift.adapters.ledger.backfills import Backfill, Backfills, Step, StepState
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.runs import RunRequest
@@ -102,23 +102,39 @@ def test_who_does_not_carry_out_a_plan_any_more_enters_nothing(
     ledger = lane.ledger(lease=-1)
     backfills = Backfills(ledger)
     ledger.create()
-    step = Step(0, "2024-03-01", ONE, ONE + DAY, WAITING, "not published yet")
+    step = Step(0, "2024-03-01", ONE, ONE + DAY, StepState.WAITING, "not published yet")
     zombie = backfills.begin("job", "{}", ("model", 1), [step], "elsewhere:1:a", None, None)
-    step.state = RUNNING
-    backfills.keep(zombie, step)
+    step.state = StepState.RUNNING
+    backfills.record_step(zombie, step)
 
     def left() -> Backfill:
         found = backfills.unfinished("job", "{}", ("model", 1))
         assert found is not None
         return found
 
-    assert [kept.state for kept in left().steps] == [RUNNING]
+    assert [kept.state for kept in left().steps] == [StepState.RUNNING]
     heir = backfills.take_over(left(), "elsewhere:1:b", None)
     assert heir is not None
-    assert [kept.state for kept in heir.steps] == [WAITING]
-    step.state = FAILED
-    backfills.keep(zombie, step)
-    assert [kept.state for kept in left().steps] == [RUNNING]
-    backfills.keep(heir, step)
-    assert [kept.state for kept in left().steps] == [FAILED]
+    assert [kept.state for kept in heir.steps] == [StepState.WAITING]
+    step.state = StepState.FAILED
+    backfills.record_step(zombie, step)
+    assert [kept.state for kept in left().steps] == [StepState.RUNNING]
+    backfills.record_step(heir, step)
+    assert [kept.state for kept in left().steps] == [StepState.FAILED]
     assert backfills.unfinished("job", "{}", ("model", 2)) is None
+
+
+@pytest.mark.parametrize(("ahead", "alive"), [(-10, True), (10, True), (-90, False), (90, False)])
+def test_a_heartbeat_counts_for_one_lease(
+    lane: Lane, predictions: Predictions, ahead: int, alive: bool
+) -> None:
+    """Also one from the future, which a clock that was set back has left."""
+    ledger = lane.ledger(lease=60)
+    backfills = Backfills(ledger)
+    plan = backfills.begin("job", "{}", ("model", 1), [], "elsewhere:1:a", None, None)
+    with ledger.engine.begin() as connection:
+        beat = ledger.now(connection) + timedelta(seconds=ahead)
+        connection.execute(sa.update(ledger.tables.backfills).values(heartbeat_at=beat))
+    assert (backfills.unfinished("job", "{}", ("model", 1)) is None) == alive
+    backfills.leave(plan)
+    assert backfills.unfinished("job", "{}", ("model", 1)) is not None

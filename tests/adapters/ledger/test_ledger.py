@@ -24,7 +24,8 @@ from nightshift.adapters.errors import (
     TargetMismatch,
 )
 from nightshift.adapters.history.run_history import History
-from nightshift.adapters.ledger.ledger import Ledger, new_owner
+from nightshift.adapters.ledger.leases import new_owner
+from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import Run, RunState
 from nightshift.adapters.target.predictions import Predictions
 
@@ -401,7 +402,7 @@ def test_a_target_is_one_job_s_for_good(lane: Lane, predictions: Predictions) ->
     before = everything(lane)
     with pytest.raises(TargetMismatch, match="belongs to job 'job'"):
         ledger.begin(request_of(job="thief"), someone("b"))
-    with pytest.raises(TargetMismatch, match="'job' has written to 'scores' so far"):
+    with pytest.raises(TargetMismatch, match="'job' writes to 'scores'"):
         ledger.begin(request_of(target="elsewhere"), someone("b"))
     ledger.begin(request_of(job="thief", target="elsewhere"), someone("b"))
     with pytest.raises(TargetMismatch):

@@ -133,7 +133,7 @@ def test_the_view_is_as_a_dict_would_be(
     if not sa.inspect(lane.engine).has_table("t"):
         days_of(lane)
     lane.ledger().create()
-    ledger_tables = ("published", "changes", "chunks", "shards", "runs", "jobs")
+    ledger_tables = ("published", "publication_changes", "chunks", "shards", "runs", "jobs")
     lane.execute(*(f"DELETE FROM nightshift_{name}" for name in ledger_tables))
     predictions = lane.predictions(lane.source(table="t", time_column="at"))
     predictions.create()

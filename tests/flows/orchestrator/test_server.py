@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from nightshift.adapters.errors import ConfigurationError
-from nightshift.adapters.ledger.ledger import new_owner
+from nightshift.adapters.ledger.leases import new_owner
 from nightshift.flows.orchestrator.server import announced, prefect_api, running_api
 from project import Project
 from served import NIGHTSHIFT, deployment, ended, post

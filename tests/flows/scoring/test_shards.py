@@ -27,7 +27,7 @@ def fill(project: Project, **shards: object) -> None:
     project.write_job(shards=shards, chunk_rows=30)
 
 
-def shards_of(project: Project) -> list[tuple[int, int]]:
+def read_shards(project: Project) -> list[tuple[int, int]]:
     rows = project.sql("SELECT shard, rows_written FROM nightshift_shards ORDER BY run_id, shard")
     return [tuple(row) for row in rows]
 
@@ -37,7 +37,7 @@ def test_shards_are_of_equal_size_and_make_the_whole(project: Project, count: in
     fill(project, count=count, on="threads")
     assert score("orders", "all").rows == 1000
     assert project.scores() == project.expected()
-    sizes = [rows for _, rows in shards_of(project)]
+    sizes = [rows for _, rows in read_shards(project)]
     assert len(sizes) == count
     assert max(sizes) - min(sizes) < count
     assert score("orders", "2024-03-01").rows == 500
@@ -76,7 +76,7 @@ def test_what_failed_resumes_where_each_shard_was(
     with pytest.raises(PredictionFailed):
         score("orders", "all")
     assert project.states() == [("all", "failed")]
-    before = dict(shards_of(project))
+    before = dict(read_shards(project))
     assert 0 < sum(before.values()) < 1000
     assert project.scores() == {}
     monkeypatch.setenv("DOUBLER_BEHAVES", "1")
@@ -114,7 +114,7 @@ def test_in_processes_and_on_dask(project: Project, on: str) -> None:
     fill(project, count=2, on=on)
     assert score("orders", "all").rows == 1000
     assert project.scores() == project.expected()
-    assert [rows for _, rows in shards_of(project)] == [500, 500]
+    assert [rows for _, rows in read_shards(project)] == [500, 500]
 
 
 def test_an_interrupt_stops_all_that_are_at_work_and_begins_no_other(
@@ -145,9 +145,9 @@ def test_an_interrupt_stops_all_that_are_at_work_and_begins_no_other(
     with pytest.raises(KeyboardInterrupt), listening(interrupt):
         score("orders", "all")
     assert project.count("nightshift_chunks") <= 4  # of 36
-    assert {shard for shard, rows in shards_of(project) if rows} <= {0, 1}
+    assert {shard for shard, rows in read_shards(project) if rows} <= {0, 1}
     assert project.states() == [("all", "failed")]
-    before = sum(rows for _, rows in shards_of(project))
+    before = sum(rows for _, rows in read_shards(project))
     result = score("orders", "all")
     assert (result.run_id, result.resumed_rows) == (1, before)
     assert project.scores() == project.expected()

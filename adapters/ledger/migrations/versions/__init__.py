@@ -1,1 +1,0 @@
-"""The versions of the ledger's schema, in their order."""
