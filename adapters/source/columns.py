@@ -140,6 +140,18 @@ def decode_key(text: str, columns: Sequence[SourceColumn]) -> Key:
     return tuple(_parsed(column, value) for column, value in zip(columns, values, strict=True))
 
 
+def parse_key(texts: Sequence[str], columns: Sequence[SourceColumn]) -> Key:
+    """What a person types, one text for each key column -> the key. Raises ValueError."""
+    found = []
+    for column, text in zip(columns, texts, strict=True):
+        try:
+            found.append(_parsed(column, int(text) if pa.types.is_integer(column.arrow) else text))
+        except (ValueError, ArithmeticError) as error:
+            problem = f"{text!r} is not a valid value for {column.name!r} ({column.display})"
+            raise ValueError(problem) from error
+    return tuple(found)
+
+
 def _parsed(column: SourceColumn, value: Any) -> Any:
     if column.is_uuid:
         return str(uuid.UUID(value))

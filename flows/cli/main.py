@@ -29,6 +29,7 @@ class Entry(NamedTuple):
 COMMANDS = {
     "run": Entry("score:run", "Score a partition of one or more jobs.", EVERY_DAY),
     "backfill": Entry("score:backfill", "Score a range of partitions.", EVERY_DAY),
+    "preview": Entry("rows:preview", "Predict a few rows; nothing is written.", EVERY_DAY),
     "predict": Entry("rows:predict", "Predict one row; nothing is written.", EVERY_DAY),
     "runs": Entry("runs:runs", "List the latest runs; release one, roll one back.", EVERY_DAY),
     "report": Entry("runs:report", "Write a run's report as an HTML file.", EVERY_DAY),

@@ -162,6 +162,66 @@ def test_the_last_partitions_that_have_ended(
     assert [step["partition"] for step in plan] == ended[1:]
 
 
+def test_a_preview_shows_rows_and_writes_nothing(project: Project, nightshift: Nightshift) -> None:
+    project.fill()
+    project.register()
+    tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+    arguments = ["preview", "orders", "--partition", "2024-03-02", "--rows", "3"]
+    assert json.loads(nightshift(*arguments, "--json").stdout) == [
+        {
+            "key": {"id": 501},
+            "inputs": {"x": None},
+            "prediction": {"prediction": None},
+            "error": None,
+        },
+        {
+            "key": {"id": 502},
+            "inputs": {"x": 502 / 7},
+            "prediction": {"prediction": 1004 / 7},
+            "error": None,
+        },
+        {
+            "key": {"id": 503},
+            "inputs": {"x": 503 / 7},
+            "prediction": {"prediction": 1006 / 7},
+            "error": None,
+        },
+    ]
+    shown = nightshift(*arguments).stdout.splitlines()
+    assert shown[0].split() == ["id", "x", "->", "prediction"]
+    assert shown[-1] == "orders 2024-03-02 with doubler@1; nothing is written"
+    assert "has no rows" in nightshift("preview", "orders", "--partition", "2020-01-01").stdout
+    assert project.sql(tables) == [("orders",)]
+
+
+def test_a_preview_shows_what_a_run_would_reject(project: Project, nightshift: Nightshift) -> None:
+    project.fill()
+    project.register(behaviour="negative")
+    project.sql("UPDATE orders SET x = -1 WHERE id = 502")
+    arguments = ["preview", "orders", "--partition", "2024-03-02", "--rows", "3", "--json"]
+    rows = json.loads(nightshift(*arguments).stdout)
+    assert rows[1]["prediction"] is None
+    assert "cannot take negative numbers" in rows[1]["error"]
+    assert "cannot take negative" in nightshift("predict", "orders", "--key", "502", code=1).stderr
+
+
+def test_a_row_is_predicted_by_its_key(project: Project, nightshift: Nightshift) -> None:
+    project.fill()
+    project.register()
+    predict = ["predict", "orders", "--key"]
+    assert json.loads(nightshift(*predict, "502", "--json").stdout) == {"prediction": 1004 / 7}
+    assert "no row with the key 5000" in nightshift(*predict, "5000", code=2).stderr
+    assert "'x' is not a valid value for 'id'" in nightshift(*predict, "x", code=2).stderr
+    assert "--key or --row" in nightshift("predict", "orders", code=2).stderr
+
+    project.sql("ALTER TABLE orders ALTER note SET NOT NULL, ADD UNIQUE (note, id)")
+    key = ["note", "id"]
+    project.write_job(source={"table": "orders", "key": key, "time_column": "placed_at"})
+    assert "doubler@1" in nightshift(*predict, "note 502,502").stdout
+    assert "doubler@1" in nightshift(*predict, "note 502", "--key", "502").stdout
+    assert "Give 2, in this order: note, id." in nightshift(*predict, "502", code=2).stderr
+
+
 def test_lists_have_a_name_of_their_own(project: Project, nightshift: Nightshift) -> None:
     project.register()
     assert nightshift("models", "list").stdout == nightshift("models").stdout
