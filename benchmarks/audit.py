@@ -3,10 +3,10 @@
     python benchmarks/audit.py [--rows 1000000] [--columns 20] [--rounds 5]
 
 The whole pipeline is measured, with everything on (Prefect, ledger, transactions), from an embedded
-PostgreSQL and with a linear model, beside which the profile is as dear as it can be. "Without"
+PostgreSQL and with a linear model, compared with which the profile costs the most. "Without"
 counts rows alone, so that what is compared is counting, merging, and keeping the profile with each
-chunk. The two take turns, each time in a process of its own, as another process may be busy
-meanwhile; the cost is the median over the rounds. Exits with 1 if it is 10 % or more.
+chunk. The two take turns, each time in a new process, since other processes may be busy; the cost
+is the median over the rounds. Exits with 1 if it is 10 % or more.
 
 The cost of a chunk by itself is printed first: no database, no model.
 """

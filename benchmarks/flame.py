@@ -1,9 +1,9 @@
 """Where a run's CPU goes: Nightshift's own stacks as a flame graph and as shares, and the server's.
 
-    python benchmarks/flame.py linear docs/flames/linear.svg [--rows 2000000]
+    python benchmarks/flame.py linear linear.svg [--rows 2000000]
 
 py-spy (in the peers' environment, benchmarks/requirements.txt) samples the scoring process where it
-is busy; Linux's perf, if it is installed, PostgreSQL. Each has a run to itself, the picture too.
+is busy; Linux's perf, if it is installed, PostgreSQL. Each profiles a run of its own.
 """
 
 import argparse

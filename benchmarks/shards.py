@@ -4,7 +4,7 @@
 
 A random forest, with one thread in each process, from an embedded PostgreSQL, everything on. The
 rate is of the rows between the first and the last committed chunk, as the ledger has them: the
-processes' start, some seconds once a night, is told apart. The ratio of `processes` shards to one
+processes' start, some seconds per run, is reported separately. The ratio of `processes` shards to one
 is the median over the rounds, which take turns.
 """
 
@@ -86,9 +86,9 @@ def measure(job: str) -> tuple[float, float, float]:
         chunks = ledger.tables.chunks
         of_run = sa.select(chunks.c.committed_at, chunks.c.rows, chunks.c.shard)
         found = connection.execute(of_run.where(chunks.c.run_id == result.run_id)).all()
-    begun = min(chunk.committed_at for chunk in found)
-    seconds = (max(chunk.committed_at for chunk in found) - begun).total_seconds()
-    rows = sum(chunk.rows for chunk in found if chunk.committed_at > begun)
+    first = min(chunk.committed_at for chunk in found)
+    seconds = (max(chunk.committed_at for chunk in found) - first).total_seconds()
+    rows = sum(chunk.rows for chunk in found if chunk.committed_at > first)
     return rows / seconds, seconds, result.seconds
 
 

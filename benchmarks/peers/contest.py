@@ -91,14 +91,14 @@ class Stopwatch:
 
 @contextmanager
 def sampled() -> Iterator[None]:
-    """Have profilers look meanwhile, if benchmarks/flame.py asks for them."""
+    """Run profilers at the same time, if benchmarks/flame.py asks for them."""
     with ExitStack() as started:
         for command in json.loads(os.environ.get("BENCHMARK_PROFILERS", "[]")):
             command = [word.replace("{pid}", str(os.getpid())) for word in command]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             started.callback(process.communicate)
             started.callback(process.send_signal, signal.SIGINT)
-            time.sleep(1)  # until it has begun
+            time.sleep(1)  # until it has started
         yield
 
 

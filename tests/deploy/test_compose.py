@@ -16,7 +16,7 @@ SERVICES: dict[str, dict[str, Any]] = compose.document()["services"]
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("nightshift:")]
 LASTING = [name for name in SERVICES if name != "jobs"]  # which ends when it has done its work
 
-# A secret's value is told by the name of its variable.
+# A variable is a secret by its name.
 SECRET = re.compile(r"PASSWORD|SECRET|ACCESS_KEY|AUTH_STRING|STORE__KEY")
 
 
@@ -70,7 +70,7 @@ def test_who_needs_nothing_from_outside_cannot_reach_it() -> None:
     assert open_ == {"postgres", "s3", "prefect"}
 
 
-def test_nobody_but_its_clients_reaches_the_store() -> None:
+def test_only_its_clients_reach_the_store() -> None:
     """Its gateway answers some calls without a key, at a port that cannot be closed."""
     mine = set(SERVICES["s3"]["networks"])
     assert {name for name in SERVICES if mine & set(SERVICES[name]["networks"])} == {"s3", "worker"}

@@ -21,7 +21,7 @@ SERVER = shutil.which("mariadbd", path=_PLACES)
 INSTALL = shutil.which("mariadb-install-db", path=_PLACES)
 MISSING = "MariaDB's server is not installed (apt-get install mariadb-server)"
 
-# Nothing here must survive a power failure, and dropping many small tables must be quick.
+# No need to survive a power failure; dropping many small tables must be quick.
 _SETTINGS = (
     "--skip-log-bin",
     "--innodb-flush-log-at-trx-commit=0",
@@ -84,17 +84,17 @@ class MariaDB:
 
 
 def _unprivileged(folder: Path) -> int | None:
-    """The user to run as, who owns the folder: nobody, if this is root; else ourselves (None)."""
+    """The user to run as, who owns the folder: an unprivileged one, if this is root; else None."""
     if os.geteuid() != 0:
         return None
-    nobody = 65534
-    os.chown(folder, nobody, nobody)
-    return nobody
+    unprivileged = 65534
+    os.chown(folder, unprivileged, unprivileged)
+    return unprivileged
 
 
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[sa.URL]:
-    """A MariaDB of this test run's own: its URL, without a database."""
+    """A MariaDB server for this test run: its URL, without a database."""
     if SERVER is None:
         pytest.skip(MISSING)
     pytest.importorskip("pymysql")

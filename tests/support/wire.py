@@ -73,7 +73,7 @@ class Wire:
                 lost.set()
             with contextlib.suppress(OSError):
                 server.sendall(data)
-        if lost.is_set():  # it is carried out, and then the server learns that nobody is there
+        if lost.is_set():  # the server carries it out, then sees that the client is gone
             with contextlib.suppress(OSError):
                 server.shutdown(socket.SHUT_WR)
             return
@@ -84,7 +84,7 @@ class Wire:
         self, client: socket.socket, server: socket.socket, lost: threading.Event
     ) -> None:
         for data in _received(server):
-            if lost.is_set():  # the server has answered; nobody will ever know
+            if lost.is_set():  # the server has answered, but the client never hears it
                 break
             with contextlib.suppress(OSError):
                 client.sendall(data)
