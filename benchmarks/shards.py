@@ -3,8 +3,8 @@
     python benchmarks/shards.py [--rows 200000] [--processes 2] [--rounds 3]
 
 A random forest, with one thread in each process, from an embedded PostgreSQL, everything on. The
-rate is of the rows between the first and the last committed chunk, as the ledger has them: the
-processes' start, some seconds per run, is reported separately. The ratio of `processes` shards to one
+rate is that of the rows between the first and the last committed chunk in the ledger; the start of
+the processes, some seconds per run, is reported separately. The ratio of `processes` shards to one
 is the median over the rounds, which take turns.
 """
 

@@ -1,4 +1,4 @@
--- The roles, each with no more than it needs; docs/security.md says why. The PostgreSQL image runs
+-- The roles, each with only the rights that it needs; docs/security.md says why. The PostgreSQL image runs
 -- this once, with psql, when its volume is new; for a database of your own:
 --
 --   WRITER_PASSWORD=... READER_PASSWORD=... PREFECT_PASSWORD=... psql -d warehouse -f roles.sql
@@ -21,7 +21,7 @@ REVOKE ALL ON DATABASE :"DBNAME" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"DBNAME" TO nightshift_reader, nightshift_writer, prediction_readers;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 
--- The tables that are there, and those that this role makes later.
+-- The existing tables, and those that this role creates later.
 GRANT USAGE ON SCHEMA public TO nightshift_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO nightshift_reader;
 ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO nightshift_reader;

@@ -148,7 +148,7 @@ def _unmet() -> Iterator[str]:
 
 def _untested() -> Iterator[str]:
     """Packages in other versions than those of constraints.txt, where that file is at hand."""
-    places = (Path(__file__).parents[1], Path(sys.prefix))
+    places = (Path(__file__).resolve().parents[2], Path(sys.prefix))  # a clone; our image
     file = next((p / "constraints.txt" for p in places if (p / "constraints.txt").is_file()), None)
     for name, pinned in _PINNED.findall(file.read_text(encoding="utf-8")) if file else ():
         try:

@@ -1,4 +1,4 @@
-"""An authority of the tests' own, and what it signs: PEM files for servers on this machine."""
+"""A certificate authority for the tests: PEM files for servers on this machine."""
 
 import datetime
 import ipaddress

@@ -9,6 +9,6 @@ class Printed(NamedTuple):
 
 
 class Nightshift(Protocol):
-    """Calls it; what it has printed, once its exit code is the one expected."""
+    """Calls it; returns what it printed, if its exit code is the expected one."""
 
     def __call__(self, *arguments: str, code: int = 0) -> Printed: ...

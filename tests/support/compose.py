@@ -1,4 +1,4 @@
-"""docker-compose.yml as Docker would understand it: anchors merged, variables filled in."""
+"""docker-compose.yml as Docker reads it: anchors merged, variables filled in."""
 
 import re
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ def process(service: str, variables: Mapping[str, str]) -> Process:
 
 
 def required() -> dict[str, str]:
-    """The variables that have no default, and what is said if one is missing."""
+    """The variables without a default, each with the message if it is missing."""
     matches = _VARIABLE.finditer(FILE.read_text(encoding="utf-8"))
     return {match["name"]: match["message"] for match in matches if match["message"] is not None}
 

@@ -1,4 +1,4 @@
-"""A TCP port for the embedded PostgreSQL, with TLS, which it is built without: as servers speak it.
+"""A TCP port with TLS for the embedded PostgreSQL, which is built without TLS.
 
 PostgreSQL's protocol (manual, "SSL Session Encryption"): the client asks with 8 bytes whether the
 server speaks TLS, is answered S or N, and then both speak TLS on the same connection.
@@ -15,10 +15,10 @@ _SSL_REQUEST, _GSS_REQUEST = (number.to_bytes(4) for number in (80877103, 808771
 
 
 class EncryptedPostgres:
-    """Listens on 127.0.0.1 and passes on, decrypted, to the server's UNIX socket.
+    """Listens on 127.0.0.1 and forwards, decrypted, to the server's UNIX socket.
 
-    Who does not ask for TLS is hung up on, as by a pg_hba.conf of `hostssl` lines only. Without a
-    context it answers as a server that was built without TLS, and goes on in the clear.
+    It closes connections that do not ask for TLS, like a pg_hba.conf with only `hostssl` lines.
+    Without a context it answers like a server without TLS, and continues in plain text.
     """
 
     def __init__(self, server: Path, context: ssl.SSLContext | None) -> None:

@@ -109,7 +109,7 @@ class Lane:
         return self.name == "fast"
 
     def execute(self, *statements: str) -> None:
-        if self.is_duckdb:  # within a transaction it forgets that referring rows are gone
+        if self.is_duckdb:  # in one transaction it does not see that referring rows are gone
             for statement in statements:
                 with self.engine.begin() as connection:
                     connection.exec_driver_sql(statement)
@@ -131,15 +131,15 @@ class Lane:
         self, name: str, columns: Iterable[sa.Column[Any]], rows: Sequence[Row] = ()
     ) -> sa.Table:
         """A new table with these rows."""
-        table = sa.Table(name, sa.MetaData(), *(self.spelt(column) for column in columns))
+        table = sa.Table(name, sa.MetaData(), *(self.declare(column) for column in columns))
         table.create(self.engine)
         self.insert(table, rows)
         return table
 
-    def spelt(self, column: sa.Column[Any]) -> sa.Column[Any]:
-        """A column as somebody would declare it here who wants to keep what others keep."""
+    def declare(self, column: sa.Column[Any]) -> sa.Column[Any]:
+        """The column with the types that hold the same values in this database."""
         if self.is_mysql or self.is_duckdb:
-            column.autoincrement = False  # MariaDB would take a 0 for the next number
+            column.autoincrement = False  # MariaDB would replace a 0 by the next number
         if self.is_mysql and isinstance(column.type, sa.DateTime):
             column.type = Timestamp() if column.type.timezone else mysql.DATETIME(fsp=6)
         elif self.is_mysql and isinstance(column.type, sa.String):
@@ -179,7 +179,7 @@ class Lane:
         lane = self.predictions_class
         return lane(ledger or self.ledger(), source, target, columns, index_key)
 
-    # --- a run, as the flow does it ------------------------------------------------------------
+    # --- a run, as in the flow ------------------------------------------------------------------
 
     def read(
         self,
@@ -216,18 +216,18 @@ class Lane:
     def score(
         self,
         predictions: Predictions,
-        cell: RunRequest,
+        request: RunRequest,
         model: Model | None = None,
         publish: bool = True,
         rows: int = 1000,
         owner: str | None = None,
     ) -> Run:
-        """Begin or resume a run, score its rows and publish them."""
+        """Start or resume a run, score its rows and publish them."""
         ledger, source = predictions.ledger, predictions.source
-        run = ledger.begin(cell, owner or new_owner())
+        run = ledger.begin(request, owner or new_owner())
         if run.state != "scored":
             after = None if run.last_key is None else source.decode_key(run.last_key)
-            with source.snapshot(sign(), cell.start, cell.end) as snapshot:
+            with source.snapshot(sign(), request.start, request.end) as snapshot:
                 for number, values in enumerate(snapshot.chunks(KeyRange(after), rows), run.chunks):
                     self.write(predictions, run, number, values, model)
             ledger.score(run)

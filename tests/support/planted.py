@@ -1,4 +1,4 @@
-"""Models of safe formats, a store that trusts them, and what an attacker puts into it."""
+"""Models of safe formats, a store that trusts them, and an attacker's writes to it."""
 
 import json
 import warnings
@@ -42,8 +42,8 @@ class Scaled(Model):
         try:
             return cls(float(json.loads(data)))
         except ValueError as error:
-            remedy = "Publish it again."
-            raise SerializationFailed("Scaled", f"no number: {error}", remedy) from error
+            remedy = "Register it again."
+            raise SerializationFailed("Scaled", f"not a number: {error}", remedy) from error
 
 
 class Zipped(Scaled):
@@ -95,7 +95,7 @@ def rewrite(place: Any, manifest: Manifest, version: int | None = None, **fields
 
 
 def plant(place: Any, manifest: Manifest, data: bytes, **fields: Any) -> None:
-    """Put bytes of the attacker's into the store, and a manifest that asks for them."""
+    """Put an attacker's bytes into the store, and a manifest that names them."""
     from hashlib import sha256
 
     digest = sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""A project in a folder, for the tests: what a data scientist and an operator have set up."""
+"""A project in a folder, as a data scientist and an operator would set it up."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -81,7 +81,7 @@ class Doubler(RegressorMixin, BaseEstimator):
 
 @dataclass
 class Project:
-    """What a data scientist and an operator have set up."""
+    """Settings, a job, a database and a model store."""
 
     folder: Path
     engine: sa.Engine
@@ -97,7 +97,7 @@ class Project:
             return list(result.all()) if result.returns_rows else []
 
     def count(self, table: str) -> int:
-        """Its rows; none if it is not there yet."""
+        """Its number of rows; 0 if there is no such table."""
         if self.sql(f"SELECT to_regclass('{table}')") == [(None,)]:
             return 0
         return int(self.sql(f"SELECT count(*) FROM {table}")[0][0])

@@ -1,4 +1,4 @@
-"""The roles of deploy/postgres/roles.sql, made as the compose file has them made: by psql."""
+"""The roles of deploy/postgres/roles.sql, created by psql, as in the compose file."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ NAMES = ("nightshift_reader", "nightshift_writer", "prediction_readers", "prefec
 
 @contextmanager
 def shipped_roles(project: Project, database: sa.URL) -> Iterator[None]:
-    """In the project's database, and with one for Prefect; gone afterwards."""
+    """In the project's database, with one for Prefect; dropped afterwards."""
     passwords = {f"{name}_PASSWORD": f"{name}'s" for name in ("WRITER", "READER", "PREFECT")}
     done = subprocess.run(
         [_psql(), "--quiet", "--dbname", plain(database), "--file", SCRIPT],
@@ -38,7 +38,7 @@ def shipped_roles(project: Project, database: sa.URL) -> Iterator[None]:
 
 
 def plain(url: sa.URL) -> str:
-    """As the settings and psql want it."""
+    """In the form of the settings and of psql."""
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 

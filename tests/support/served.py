@@ -1,4 +1,4 @@
-"""`nightshift serve` in a process of its own, and what the Prefect server says of its runs."""
+"""`nightshift serve` in its own process, and its runs as the Prefect server sees them."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def start(project: Project, api: str, *arguments: str) -> "subprocess.Popen[str]
 
 
 def say(project: Project, api: str, *arguments: str, code: int = 0) -> str:
-    """What a nightshift command printed, which ended with the exit code expected."""
+    """What a nightshift command printed; it must end with the expected exit code."""
     process = start(project, api, *arguments)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == code, output
@@ -39,7 +39,7 @@ def say(project: Project, api: str, *arguments: str, code: int = 0) -> str:
 
 
 def prefect_command(folder: Path, api: str, *arguments: str) -> str:
-    """What Prefect's command line printed, which has succeeded."""
+    """What Prefect's command line printed; it must succeed."""
     done = subprocess.run(
         [sys.executable, "-m", "prefect", *arguments],
         cwd=folder,
@@ -57,7 +57,7 @@ def prefect_command(folder: Path, api: str, *arguments: str) -> str:
 def serving(
     project: Project, api: str, ending: signal.Signals = signal.SIGINT
 ) -> Iterator[list[str]]:
-    """The project's deployments are served; ended as by Ctrl-C. Gives the lines it prints."""
+    """Serve the project's deployments; ended as by Ctrl-C. Yields the lines it prints."""
     process = start(project, api, "serve")
     printed: list[str] = []
     reader = threading.Thread(target=_read, args=(process, printed))
@@ -80,7 +80,7 @@ def _read(process: "subprocess.Popen[str]", printed: list[str]) -> None:
 
 
 def post(api: str, path: str, body: dict[str, Any], code: int | None = None) -> Any:
-    """Tried again, as Prefect's own clients do, while the server's SQLite is locked."""
+    """Retried, as Prefect's own clients do, while the server's SQLite is locked."""
 
     def answered() -> httpx.Response | None:
         answer = httpx.post(f"{api}{path}", json=body, timeout=30)

@@ -1,4 +1,4 @@
-"""For what comes in its own time."""
+"""Waiting for what takes an unknown time."""
 
 import time
 from collections.abc import Callable
@@ -8,9 +8,9 @@ T = TypeVar("T")
 
 
 def eventually(found: Callable[[], T], seconds: float = 120) -> T:
-    """The first thing found that is true."""
+    """The first true value that `found` returns. Fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (thing := found()):
-        assert time.monotonic() < deadline, "it has not come"
+        assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.1)
     return thing

@@ -1,4 +1,4 @@
-"""Models that are watched at work, and misbehave on purpose; and the chunks they get."""
+"""Models that record their calls or misbehave on purpose; and chunks for them."""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +21,7 @@ WORDS = ("apfel", "birne", "クルミ")
 
 
 class Watched(Model):
-    """Another model, and what is done before each of its batches; `calls` has their sizes."""
+    """Wraps a model: calls `before` ahead of each batch; `calls` has the batch sizes."""
 
     def __init__(self, model: Model, before: Callable[[Any], None] = lambda _: None) -> None:
         self.model, self.before = model, before
@@ -73,22 +73,22 @@ class TreeOfWords(RegressorMixin, BaseEstimator):
 
 
 class Hanging:
-    """Calls that hang, on a clock that moves only while they do, so that no test waits for it."""
+    """Calls that hang, with a clock that only they move, so that no test has to wait."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self._release, self._before = threading.Event(), set(threading.enumerate())
 
     def here(self, _: Any = None) -> None:
-        """Take a hundred seconds, and then as long as the test."""
+        """Take a hundred seconds, then block until the test ends."""
         self.now += 100.0
         self._release.wait(60)
 
     def end(self) -> None:
-        """Let what hangs come to its end. Fails if a thread that calls models is left."""
+        """Release the calls that hang. Fails if a thread that calls models is left."""
         self._release.set()
         for thread in set(threading.enumerate()) - self._before:
-            if thread.name == "predict":  # Prefect has threads of its own, which stay
+            if thread.name == "predict":  # Prefect's own threads stay
                 thread.join(10)
                 assert not thread.is_alive()
 
