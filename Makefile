@@ -12,10 +12,10 @@ help: ## Show this list
 demo: $(VENV)/.demo ## Score 336,776 real flights, end to end
 	@$(BIN)/nightshift demo
 
-test: $(VENV)/.test ## Run the tests, but for the heavy ones and, unless installed, PyTorch and TensorFlow
+test: $(VENV)/.test ## Run the tests, except heavy ones and those of libraries that are missing
 	@$(BIN)/pytest -n 2 --dist loadfile
 
-chaos: $(VENV)/.test ## Break everything on purpose, for 20 minutes or so, or a few: make chaos ARGS=--few
+chaos: $(VENV)/.test ## Break everything on purpose, for 20 minutes; a part of it: make chaos ARGS=--few
 	@PYTHONPATH=tests/support $(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(VENV)/.all $(VENV)/.test $(VENV)/bench/.done ## Compare with peers; sizes: make bench ARGS='--rows 500000'
