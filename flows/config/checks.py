@@ -85,12 +85,13 @@ class DriftLevels(Levels):
     """Of a PSI. For normally distributed values that moved by k standard deviations it is about
     k squared (while k < 2): 0.5 is a move by 0.7 of them, 1 by one, 4 by more than two.
 
-    One run above `fail` warns; the second in a row fails. One above `at_once` fails at once: no
-    season or weather moves a column so far.
+    `at_once` is for moves that no season or weather explains.
     """
 
+    fail: _Number | None = Field(None, ge=0)
+    """A value above it warns; in a second run in a row it quarantines the run."""
     at_once: _Number | None = Field(None, ge=0)
-    """A value above it quarantines the run, without a second one in a row."""
+    """A value above it quarantines the run at once."""
 
 
 class _Group(_Part):

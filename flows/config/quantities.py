@@ -108,8 +108,8 @@ def _duration(value: object) -> object:
     return timedelta(**{_UNITS[parts[2]]: int(parts[1])})
 
 
-def _duration_text(value: timedelta) -> str:
-    """The largest unit in which it is a whole number: `90s`, `1h`."""
+def format_duration(value: timedelta) -> str:
+    """As a job file writes it, in the largest unit that gives a whole number: `90s`, `1h`."""
     sizes = {unit: timedelta(**{name: 1}) for unit, name in _UNITS.items()}
     unit = next(unit for unit in "dhms" if not value % sizes[unit])
     return f"{value // sizes[unit]}{unit}"
@@ -133,7 +133,6 @@ MaxDistance = Annotated[
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
-    PlainSerializer(_duration_text, when_used="json"),
     WithJsonSchema(_DURATION_SCHEMA),
 ]
 """`90s`, `30m`, `2h` or `1d`."""
