@@ -76,12 +76,12 @@ def register(
         ConfigurationError: For settings that are wrong.
     """
     adapted = _adapted(model, settings, load_settings().trust.classes)
-    inputs = sample if target is None else sample.drop(columns=target)
     manifest = registering.register(
         name,
         adapted,
-        inputs,
+        sample,
         sign_key,
+        target=target,
         metrics=dict(metrics or {}),
         description=description,
         trained_through=trained_through,

@@ -70,6 +70,11 @@ class CatBoostModel(ArchivedModel):
         return features.astype(nullable) if nullable else features
 
     @property
+    def input_names(self) -> list[str] | None:
+        names = list(self.model.feature_names_)
+        return None if names == [str(position) for position in range(len(names))] else names
+
+    @property
     def output_names(self) -> Sequence[str] | None:
         if self.output == "predict":
             return self.names

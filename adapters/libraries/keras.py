@@ -48,7 +48,7 @@ class KerasModel(ArchivedModel):
             self.model.predict_on_batch(_cut(fed, part))
             for part in slices(len(features), self.micro_batch)
         ]
-        return flat(np.concatenate(parts)) if parts else np.empty(0, np.float32)
+        return flat(np.concatenate(parts))
 
     def _fed(self, features: Features) -> Any:
         if len(self.model.inputs) == 1:
@@ -57,6 +57,11 @@ class KerasModel(ArchivedModel):
             wanted.name: matrix(column(features, wanted.name, position), _dtype(wanted.dtype))
             for position, wanted in enumerate(self.model.inputs)
         }
+
+    @property
+    def input_names(self) -> list[str] | None:
+        names = [wanted.name for wanted in self.model.inputs]
+        return names if len(names) > 1 else None
 
     @property
     def output_names(self) -> Sequence[str] | None:

@@ -62,8 +62,6 @@ class LightGBMModel(ArchivedModel):
     def predict_batch(self, features: Features) -> PredictionArray:
         if isinstance(features, pd.DataFrame) and self._names:
             self._check([str(name) for name in features.columns])
-        if len(features) == 0:  # LightGBM refuses zero rows
-            return np.empty((0, len(self.output_names)) if self.output_names else (0,))
         values = np.asarray(self.booster.predict(features))
         if self.output == "predict_proba":
             return both(values)[:, self._chosen]
@@ -78,6 +76,10 @@ class LightGBMModel(ArchivedModel):
             if found is None or re.sub(r"\s", "_", found) != trained:
                 remedy = "Give the columns in the order of the training."
                 raise SignatureMismatch(str(trained), str(trained), str(found), remedy)
+
+    @property
+    def input_names(self) -> list[str] | None:
+        return self._names
 
     @property
     def output_names(self) -> Sequence[str] | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import mlflow
-import numpy as np
 import pandas as pd
 from pydantic.dataclasses import dataclass
 
@@ -49,11 +48,13 @@ class MLflowModel(ArchivedModel):
         self._inputs = schema.input_names() if schema and schema.has_input_names() else None
 
     def predict_batch(self, features: Features) -> PredictionArray:
-        if len(features) == 0:  # not every flavour takes zero rows
-            return np.empty(0)
         if self._inputs and not isinstance(features, pd.DataFrame):
             features = pd.DataFrame(features, columns=self._inputs)
         return flat(unmasked(self._model.predict(features)))
+
+    @property
+    def input_names(self) -> list[str] | None:
+        return self._inputs
 
     @property
     def output_names(self) -> Sequence[str] | None:

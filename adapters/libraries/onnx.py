@@ -23,12 +23,12 @@ _DTYPES = {
 class OnnxModel(ArchivedModel):
     """A graph as the bytes of an .onnx file.
 
-    A graph with one input gets all the columns in it, (m, n); one with several inputs gets in
-    each the column of its name, (m, 1) or (m,). `result` is the graph output to keep, by default
-    the first; `columns` keeps some of that output's k columns, and `names` names what is kept
-    (`("embedding[]",)` makes one array column of it). `threads` is for one prediction; 0 takes
-    all cores. What a missing value does is up to the graph: NaN goes in as it is, a missing
-    whole number or text is refused.
+    A graph with one input gets all the columns in it, (m, n), and `inputs` may name them; one
+    with several inputs gets in each the column of its name, (m, 1) or (m,). `result` is the graph
+    output to keep, by default the first; `columns` keeps some of that output's k columns, and
+    `names` names what is kept (`("embedding[]",)` makes one array column of it). `threads` is for
+    one prediction; 0 takes all cores. What a missing value does is up to the graph: NaN goes in
+    as it is, a missing whole number or text is refused.
     """
 
     tolerance: ClassVar[float] = 1e-5
@@ -39,6 +39,7 @@ class OnnxModel(ArchivedModel):
     columns: tuple[NonNegativeInt, ...] | None = None
     names: tuple[str, ...] | None = None
     threads: NonNegativeInt = 0
+    inputs: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         options = onnxruntime.SessionOptions()
@@ -60,8 +61,6 @@ class OnnxModel(ArchivedModel):
             raise ConfigurationError(type(self).__name__, "result", problem, remedy)
 
     def predict_batch(self, features: Features) -> PredictionArray:
-        if len(features) == 0:  # not every operator takes zero rows
-            return np.empty(0)
         values = self._session.run([self._result], self._fed(features))[0]
         if self.columns is not None:
             values = values[:, list(self.columns)]
@@ -76,6 +75,12 @@ class OnnxModel(ArchivedModel):
             values = matrix(column(features, wanted.name, position), _DTYPES[wanted.type])
             fed[wanted.name] = values[:, 0] if len(wanted.shape) == 1 else values
         return fed
+
+    @property
+    def input_names(self) -> list[str] | None:
+        if len(self._inputs) > 1:
+            return [wanted.name for wanted in self._inputs]
+        return None if self.inputs is None else list(self.inputs)
 
     @property
     def output_names(self) -> Sequence[str] | None:

@@ -49,6 +49,7 @@ def to_onnx(model: Model, sample: pd.DataFrame, tolerance: float = 1e-5) -> Onnx
             text = f"{type(error).__name__}: {error}"  # some print the whole model
             problem = text.splitlines()[0][:_LONGEST]
         if problem is None:
+            converted.inputs = tuple(signature.input_names)
             return converted
         problems.append(problem)
     problem = " | ".join(dict.fromkeys(problems)) or f"nothing converts the adapter {name!r}"

@@ -80,7 +80,7 @@ class PyTorchModel(ArchivedModel):
                 self._forward(torch.tensor(rows[part], device=self._device)).cpu().numpy()
                 for part in slices(len(rows), self.micro_batch)
             ]
-        return flat(np.concatenate(parts)) if parts else np.empty(0, np.float32)
+        return flat(np.concatenate(parts))
 
     @property
     def output_names(self) -> Sequence[str] | None:

@@ -45,17 +45,20 @@ class SklearnModel(Model):
             self.chosen = self._chosen()
 
     def predict_batch(self, features: Features) -> PredictionArray:
-        names = getattr(self.estimator, "feature_names_in_", None)
+        names = self.input_names
         if names is None:
             features = np.asarray(features)  # fitted without names: names would only warn
         elif not isinstance(features, pd.DataFrame):
             features = pd.DataFrame(features, columns=names)
-        if len(features) == 0:  # estimators refuse zero rows; the shape still has to be right
-            return np.empty((0, len(self.output_names)) if self.output_names else (0,))
         predictions = unmasked(getattr(self.estimator, self.output)(features))
         if self.output == "predict_proba" and self.classes is not None:
             return predictions[:, self.chosen]
         return predictions
+
+    @property
+    def input_names(self) -> list[str] | None:
+        names = getattr(self.estimator, "feature_names_in_", None)  # of pipelines and searches, too
+        return None if names is None else [str(name) for name in names]
 
     @property
     def output_names(self) -> Sequence[str] | None:

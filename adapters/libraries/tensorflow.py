@@ -73,7 +73,7 @@ class TensorFlowModel(ArchivedModel):
         for part in slices(len(features), self.micro_batch):
             tensors = {name: tf.constant(values[part]) for name, values in fed.items()}
             parts.append(self._call(**tensors)[self._result].numpy())
-        return flat(np.concatenate(parts)) if parts else np.empty(0, np.float32)
+        return flat(np.concatenate(parts))
 
     def _fed(self, features: Features) -> dict[str, Any]:
         if len(self._inputs) == 1:
@@ -84,6 +84,11 @@ class TensorFlowModel(ArchivedModel):
             values = matrix(column(features, name, position), wanted.dtype.as_numpy_dtype)
             fed[name] = values[:, 0] if wanted.shape.rank == 1 else values
         return fed
+
+    @property
+    def input_names(self) -> list[str] | None:
+        names = list(self._inputs)
+        return names if len(names) > 1 else None
 
     @property
     def output_names(self) -> Sequence[str] | None:

@@ -58,8 +58,6 @@ class XGBoostModel(ArchivedModel):
         self.iterations = self.booster.num_boosted_rounds() if best is None else int(best) + 1
 
     def predict_batch(self, features: Features) -> PredictionArray:
-        if len(features) == 0:  # XGBoost forgets the number of classes
-            return np.empty((0, len(self.output_names)) if self.output_names else (0,), np.float32)
         values = self._values(features)
         if self.output == "predict_proba":
             return both(values)[:, self.chosen]
@@ -77,6 +75,11 @@ class XGBoostModel(ArchivedModel):
             return np.asarray(self.booster.predict(matrix, iteration_range=(0, self.iterations)))
         values = self.booster.inplace_predict(features, iteration_range=(0, self.iterations))
         return np.asarray(values)
+
+    @property
+    def input_names(self) -> list[str] | None:
+        names: list[str] | None = self.booster.feature_names
+        return names
 
     @property
     def output_names(self) -> Sequence[str] | None:

@@ -43,12 +43,17 @@ class Model(ABC):
         """(m, n) features -> m predictions, (m,) or (m, k).
 
         `features` is a DataFrame with the signature's columns in the signature's order and
-        dtypes, or an array. m may be 0. May raise anything: the caller names model and rows.
+        dtypes, or an array; m >= 1. May raise anything: the caller names model and rows.
         """
 
     def predict(self, features: Features) -> Any:
         """(1, n) features -> the one prediction, a scalar or (k,)."""
         return self.predict_batch(features)[0]
+
+    @property
+    def input_names(self) -> list[str] | None:
+        """Names of the n inputs in their order; None where the model does not know them."""
+        return None
 
     @property
     def output_names(self) -> Sequence[str] | None:
@@ -92,7 +97,7 @@ class Model(ABC):
     def from_file(cls, path: Path, settings: Mapping[str, object]) -> Self:
         """A file or folder that the library itself saved, and the adapter's settings -> a model.
 
-        For files of the person who registers; what is registered is read by `deserialize`. Raises
+        Give it only files that you trust; a registered model is read by `deserialize`. Raises
         SerializationFailed, or ConfigurationError for a setting that the adapter does not have.
         """
         problem = f"it does not read files such as {path.name}"

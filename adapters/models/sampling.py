@@ -1,5 +1,6 @@
-"""From a sample to a signature: the types of a model's inputs and outputs."""
+"""From a sample to a signature: which columns are inputs, and the types of inputs and outputs."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -12,6 +13,38 @@ from nightshift.adapters.models.arrays import PredictionArray, unmasked
 from nightshift.adapters.models.column import ARROW_TYPES, UNFIT, Column
 
 _SAMPLE_REMEDY = "Convert the column in the sample (and in training) and register again."
+
+
+def select_inputs(
+    sample: pd.DataFrame, names: Sequence[str] | None, target: str | None = None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The model's inputs among the sample's columns, and the names of the columns left out.
+
+    `names` are those that the model was fitted on, and decide the order; None takes every column
+    but the `target`, the column of labels. Raises SignatureUndefined, naming the columns, if the
+    sample lacks one of them or the target, or if the target is one of them.
+    """
+    columns = [str(column) for column in sample.columns]
+    has = f"the sample has {', '.join(columns)}"
+    if target is not None and target not in columns:
+        raise SignatureUndefined(repr(target), f"there is no such column; {has}", "Correct target.")
+    if names is None:
+        names = list(dict.fromkeys(name for name in columns if name != target))
+    if target in names:
+        problem = "it is the target, and the model was fitted on it as an input"
+        raise SignatureUndefined(repr(target), problem, "Fit the model without it.")
+    positions: dict[str, list[int]] = {}
+    for position, column in enumerate(columns):
+        positions.setdefault(column, []).append(position)
+    for column in columns:  # LightGBM keeps an underscore for each space in a name
+        positions.setdefault(re.sub(r"\s", "_", column), positions[column])
+    missing = [name for name in names if name not in positions]
+    if missing:
+        problem = f"it lacks {', '.join(missing)}; the model reads {', '.join(names)}; {has}"
+        raise SignatureUndefined("the sample", problem, "Give the columns of the training.")
+    chosen = [position for name in names for position in positions[name]]
+    left_out = sorted(set(range(len(columns))) - set(chosen))
+    return sample.iloc[:, chosen], tuple(columns[position] for position in left_out)
 
 
 def input_column(name: str, values: "pd.Series[Any]") -> Column:

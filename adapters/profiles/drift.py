@@ -14,6 +14,9 @@ import numpy.typing as npt
 from nightshift.adapters.profiles.column_profile import MOST_CATEGORIES, ColumnProfile
 
 MINIMUM_ROWS = 500
+"""Values that both sides need before their distributions are compared; a job may set another."""
+RANGE_ROWS = 100
+"""Values of a reference that show its range, its categories and its share of missing ones."""
 
 _NUMBER_SHARE = 0.1  # of the reference in a bin of numbers: tenths, as is the custom
 _CATEGORY_SHARE = 0.01  # and in one of categories, the commonest of which have their own,

@@ -90,9 +90,13 @@ class Manifest(_Record):
     trained_through: date | None
     token: str
     """Unique, so that a process that lost the answer to its write recognizes its own manifest."""
-    profile: Blob | None = None
-    """How the sample's columns and the predictions for them were distributed, as JSON: what a run
-    is compared with. None in a manifest that was written before there were any."""
+    profile: Blob
+    """The distributions of the sample's columns and of the predictions for them, as JSON: what a
+    run is compared with."""
+    left_out: tuple[str, ...] = ()
+    """The sample's columns that are not inputs of the model."""
+    warnings: tuple[str, ...] = ()
+    """What a run's checks will not judge, because the sample is too small."""
     signature_block: SignatureBlock | None = None
 
     def __repr__(self) -> str:

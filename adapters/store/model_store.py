@@ -27,6 +27,7 @@ from nightshift.adapters.errors import (
 )
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.models.reference import ModelRef
+from nightshift.adapters.models.sampling import select_inputs
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.store import golden_rows
 from nightshift.adapters.store.cache import BlobCache
@@ -44,7 +45,12 @@ from nightshift.adapters.store.manifest import (
 )
 from nightshift.adapters.store.storage import Storage, StoreOptions
 from nightshift.adapters.store.trust_policy import TrustPolicy
-from nightshift.adapters.store.verification import check_golden_rows, predict_table, verify
+from nightshift.adapters.store.verification import (
+    check_golden_rows,
+    predict_table,
+    verify,
+    warn_of_small_sample,
+)
 from nightshift.adapters.store.version_diff import VersionDiff, diff_versions
 
 __all__ = ["CHAMPION", "Alias", "Manifest", "ModelStore", "StoreOptions", "VersionDiff"]
@@ -133,21 +139,26 @@ class ModelStore:
         metrics: Mapping[str, float] | None = None,
         description: str = "",
         trained_through: date | None = None,
+        target: str | None = None,
         sign_with: SigningKey | None = None,
         by: str | None = None,
     ) -> Manifest:
-        """Keep the model as the next version of `name`, and give back that version's manifest.
+        """Keep the model as the next version of `name`; returns that version's manifest.
 
-        `sample` is (m, n) inputs, best the whole training frame: the signature is taken from it,
-        golden rows, and the profile that runs are compared with. Nothing is written for a model
-        that does not predict the sample, predicts it otherwise after a database's types or after
-        its own bytes, or does not become bytes: PredictionFailed, InvalidPredictions,
-        SignatureUndefined, SerializationFailed, AdapterNotFound. Raises StoreUnsafe where two
-        processes could get the same number.
+        `sample` is (m, n), best the whole training frame: the signature is taken from it, golden
+        rows, and the profile that runs are compared with. Where the model knows the names of its
+        inputs, these are taken, in their order; otherwise all columns but `target`, the labels.
+        The manifest lists the columns left out, and warns of a sample too small for the checks.
+
+        Nothing is written if the model cannot predict the sample, if its predictions change with
+        a database's types or after serialization, or if it cannot be serialized. Raises
+        PredictionFailed, InvalidPredictions, SignatureUndefined, SerializationFailed or
+        AdapterNotFound; StoreUnsafe where two processes could get the same number.
         """
         checked_name(name)
         adapter = self._trust.name_of(model)
-        ready = verify(model, sample, self._trust)
+        inputs, left_out = select_inputs(sample, model.input_names, target)
+        ready = verify(model, inputs, self._trust)
         data = ready.data
         rows = golden_rows.write_rows(ready.inputs, ready.predictions)
         text = ready.profile.to_json().encode()
@@ -166,6 +177,8 @@ class ModelStore:
             "trained_through": trained_through,
             "token": uuid.uuid4().hex,
             "profile": profile,
+            "left_out": left_out,
+            "warnings": warn_of_small_sample(ready.profile.rows),
         }
         manifest = _draft(draft, 1)
         self.require_conditions()
@@ -220,11 +233,8 @@ class ModelStore:
     def reference(self, manifest: Manifest) -> Profile:
         """The profile of the sample that the model was registered with.
 
-        Of a version from before there were profiles it has no rows, only the columns' kinds.
         Raises ModelUntrusted, BlobCorrupt, RecordInvalid, or what the registry raises.
         """
-        if manifest.profile is None:
-            return Profile.blank(manifest.signature)
         self._trust.admit(manifest)
         data = self._bytes(manifest, manifest.profile)
         try:

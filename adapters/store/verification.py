@@ -15,6 +15,7 @@ from nightshift.adapters.errors import (
 from nightshift.adapters.models.arrays import Features, PredictionArray
 from nightshift.adapters.models.model import Model, Trust
 from nightshift.adapters.models.signature import Signature
+from nightshift.adapters.profiles.drift import MINIMUM_ROWS, RANGE_ROWS
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.store import golden_rows
 from nightshift.adapters.store.library_versions import parts_of, version_mismatches
@@ -66,6 +67,21 @@ def verify(model: Model, sample: pd.DataFrame, policy: Trust) -> VerifiedModel:
         remedy = "Its serialize or deserialize loses something, or its predictions are random."
         raise SerializationFailed(type(model).__name__, problem, remedy)
     return VerifiedModel(data, signature, inputs, predictions, _profile(signature, table, fed))
+
+
+def warn_of_small_sample(rows: int) -> tuple[str, ...]:
+    """What a run's checks will not judge against a sample of so many rows; empty if all."""
+    unjudged = []
+    if rows < RANGE_ROWS:
+        unjudged.append(f"ranges and unseen categories (from {RANGE_ROWS} rows)")
+    if rows < MINIMUM_ROWS:
+        unjudged.append(f"drift and shares of classes (from {MINIMUM_ROWS}, or what a job sets)")
+    if not unjudged:
+        return ()
+    return (
+        f"The sample has {rows:,} rows, so runs are not judged by {' and '.join(unjudged)}. "
+        "Register with more of the training data.",
+    )
 
 
 def check_golden_rows(model: Model, manifest: Manifest, inputs: pa.Table, then: pa.Table) -> None:

@@ -9,14 +9,13 @@ import math
 from collections.abc import Iterator
 
 from nightshift.adapters.profiles.column_profile import ColumnProfile
-from nightshift.adapters.profiles.drift import classes, commonest, shares
+from nightshift.adapters.profiles.drift import RANGE_ROWS, classes, commonest, shares
 from nightshift.adapters.profiles.sketch import MOST_BUCKETS
 from nightshift.flows.checks.evidence import Evidence
 from nightshift.flows.checks.results import CheckResult, Level, grade, leave_unjudged
 from nightshift.flows.config.checks import Checks, Levels
 from nightshift.flows.text import format_percent
 
-_ENOUGH = 100  # values that a reference needs for its range and its shares to be known
 _DEVIATIONS = 3.0
 _EXACT = Levels(fail=0)
 _UNKNOWN = ColumnProfile()
@@ -37,7 +36,7 @@ def check_input(checks: Checks, evidence: Evidence, name: str) -> Iterator[Check
     wanted = {check: found for check, found in levels.items() if not found.off}
     if "nulls" in wanted:
         if column.rows:
-            known = reference if reference.rows >= _ENOUGH else last
+            known = reference if reference.rows >= RANGE_ROWS else last
             yield _check_nulls(title, column, known, levels["nulls"])
         else:
             yield leave_unjudged("nulls", title, "there are no rows", levels["nulls"])
@@ -105,7 +104,7 @@ def _why_unjudged(column: ColumnProfile, reference: ColumnProfile) -> str | None
     """Why a column cannot be compared with the training sample; None if it can be."""
     if not column.valid:
         return "there are no values"
-    return None if reference.valid >= _ENOUGH else _describe_sample(reference, _ENOUGH)
+    return None if reference.valid >= RANGE_ROWS else _describe_sample(reference, RANGE_ROWS)
 
 
 def _describe_sample(reference: ColumnProfile, needed: int) -> str:

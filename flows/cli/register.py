@@ -35,6 +35,9 @@ def register(
     setting: Annotated[
         list[str] | None, typer.Option(help="A setting of the adapter: output=predict_proba.")
     ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="The sample's column of labels, which is not an input.")
+    ] = None,
     as_: Annotated[
         str | None, typer.Option("--as", help="Convert first: `onnx`, if it predicts the same.")
     ] = None,
@@ -74,13 +77,14 @@ def register(
     metrics = _pairs("--metric", metric, float)
     frame = _read_sample(sample)
     if as_ is not None:
-        model = _converted(as_, model, frame)
+        model = _converted(as_, model, frame, target)
     through = None if trained_through is None else trained_through.date()
     manifest = register_model(
         name,
         model,
         frame,
         sign_key,
+        target=target,
         metrics=metrics,
         description=description,
         trained_through=through,
@@ -93,6 +97,12 @@ def register(
     inputs, outputs = manifest.signature.input_names, manifest.signature.output_names
     terminal.console.print(f"Registered [bold]{manifest.reference}[/] ({manifest.adapter})")
     terminal.console.print(f"  reads   {', '.join(inputs)}\n  writes  {', '.join(outputs)}")
+    if manifest.left_out:
+        terminal.console.print(
+            f"  Left out: {', '.join(manifest.left_out)} (not inputs of the model)"
+        )
+    for warning in manifest.warnings:
+        terminal.console.print(f"  [yellow]{warning}[/]")
     terminal.console.print(
         "  signed" if manifest.signature_block else "  not signed (trust.sign_key)"
     )
@@ -109,15 +119,17 @@ def _promote(name: str, version: int, alias: str) -> None:
         raise
 
 
-def _converted(kind: str, model: Any, sample: Any) -> Any:
+def _converted(kind: str, model: Any, sample: Any, target: str | None) -> Any:
     if kind != "onnx":
         remedy = "Only `--as onnx` is known."
         raise ConfigurationError("--as", "", f"{kind!r} is no format to convert to", remedy)
+    from nightshift.adapters.models.sampling import select_inputs
+
     try:
         from nightshift.adapters.libraries.onnx_conversion import to_onnx
     except ModuleNotFoundError as error:
         raise LibraryNotInstalled("onnx", error.name or "onnx", "onnx") from error
-    return to_onnx(model, sample)
+    return to_onnx(model, select_inputs(sample, model.input_names, target)[0])
 
 
 def _read_sample(path: Path) -> Any:

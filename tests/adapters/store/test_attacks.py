@@ -293,13 +293,15 @@ CHANGES: dict[str, Any] = {
     "trained_through": "2012-01-01",
     "token": "another",
     "profile": {"digest": "0" * 64, "size": 7},
+    "left_out": ["distance"],
+    "warnings": ["none"],
 }
 
 
 @pytest.mark.parametrize(
     "field", sorted(set(Manifest.model_fields) - {"signature_block", "format"})
 )
-def test_no_field_can_be_changed_under_a_seal(
+def test_no_field_can_be_changed_under_a_signature(
     folder: Any, model: Model, sample: pd.DataFrame, field: str
 ) -> None:
     """No field of a signed manifest can be changed."""
