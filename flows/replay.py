@@ -12,7 +12,7 @@ from nightshift.adapters.history.run_history import History, RejectRecord, RunRe
 from nightshift.adapters.models.reference import ModelRef
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.source.columns import KeySet, encode_key
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 from nightshift.adapters.target.replayed_rows import merge
 from nightshift.flows.checks.audit import failing_outputs
 from nightshift.flows.checks.evidence import profile_shards
@@ -94,7 +94,7 @@ class _Merging:
         self,
         desk: JobResources,
         served: LoadedModel,
-        predictions: Predictions,
+        predictions: PredictionTable,
         run: RunRecord,
         done: Replayed,
     ) -> None:

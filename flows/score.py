@@ -34,7 +34,7 @@ from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, Run, RunRequest, RunState
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.store.model_store import Manifest
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 from nightshift.flows.checks.audit import audit_run
 from nightshift.flows.checks.custom import require_checks
 from nightshift.flows.config.job import Job, load_job
@@ -181,7 +181,7 @@ def load_model(settings: Settings, reference: str) -> LoadedModel:
 
 
 @task(cache_policy=NO_CACHE, retry_condition_fn=_is_transient)
-def check_places(desk: JobResources, manifest: Manifest) -> Predictions:
+def check_places(desk: JobResources, manifest: Manifest) -> PredictionTable:
     """Refuse what cannot work before a row is read; create the tables if they are missing."""
     require_checks(f"job {desk.job.name!r}", desk.job.checks)
     desk.source.check(manifest.signature)

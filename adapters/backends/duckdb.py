@@ -11,7 +11,7 @@ from nightshift.adapters.source.columns import KeyRange, KeySet, SourceColumn, d
 from nightshift.adapters.source.snapshot import StreamedSnapshot, rechunk
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.source.statements import render
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 
 # DuckDB's type names -> Arrow. Nested and parametrized types are handled in `_column`.
 _ARROW: dict[str, pa.DataType] = {
@@ -75,7 +75,7 @@ class DuckDBSource(Source):
         connection.begin()
 
 
-class DuckDBPredictions(Predictions):
+class DuckDBPredictionTable(PredictionTable):
     def _insert(self, connection: sa.Connection, rows: pa.Table) -> None:
         """DuckDB reads Arrow's columns in place."""
         quote = connection.dialect.identifier_preparer

@@ -25,7 +25,7 @@ from nightshift.adapters.source.columns import KeyRange, KeySet, SourceColumn, d
 from nightshift.adapters.source.snapshot import StreamedSnapshot
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.source.statements import Statements, render
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 
 # A field's type in the server's description of a result -> Arrow type, signed and unsigned.
 _WHOLE: dict[int, tuple[pa.DataType, pa.DataType]] = {
@@ -209,7 +209,7 @@ class MySQLSource(Source):
         connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 
 
-class MySQLPredictions(Predictions):
+class MySQLPredictionTable(PredictionTable):
     _server_takes_files: bool | None = None
 
     def _insert(self, connection: sa.Connection, rows: pa.Table) -> None:

@@ -30,7 +30,7 @@ from nightshift.adapters.errors import StatementFailed
 from nightshift.adapters.source.columns import KeyRange, KeySet, SourceColumn, decimal_type
 from nightshift.adapters.source.snapshot import StreamedSnapshot, rechunk
 from nightshift.adapters.source.source import Source
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 
 # Type OIDs (pg_type.dat) -> Arrow type, SQLAlchemy type. Most others come as text.
 _TYPES: dict[int, tuple[pa.DataType, "sa.types.TypeEngine[Any]"]] = {
@@ -192,7 +192,7 @@ class PostgresSource(Source):
         connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{snapshot_id}'")
 
 
-class PostgresPredictions(Predictions):
+class PostgresPredictionTable(PredictionTable):
     def _insert(self, connection: sa.Connection, rows: pa.Table) -> None:
         """COPY in: binary if all columns have fixed width and no NULL, else CSV."""
         driver: Any = connection.connection.driver_connection

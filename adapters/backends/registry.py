@@ -6,14 +6,14 @@ import sqlalchemy as sa
 
 from nightshift.adapters.database.dialects.mysql import MYSQL
 from nightshift.adapters.source.source import Source
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 
 # By name, since some need an optional driver: module, source, predictions.
 _BACKENDS: dict[str, tuple[str, str, str]] = {
-    "postgresql": ("postgres", "PostgresSource", "PostgresPredictions"),
-    "sqlite": ("sqlite", "SqliteSource", "SqlitePredictions"),
-    "duckdb": ("duckdb", "DuckDBSource", "DuckDBPredictions"),
-    **dict.fromkeys(MYSQL, ("mysql", "MySQLSource", "MySQLPredictions")),
+    "postgresql": ("postgres", "PostgresSource", "PostgresPredictionTable"),
+    "sqlite": ("sqlite", "SqliteSource", "SqlitePredictionTable"),
+    "duckdb": ("duckdb", "DuckDBSource", "DuckDBPredictionTable"),
+    **dict.fromkeys(MYSQL, ("mysql", "MySQLSource", "MySQLPredictionTable")),
 }
 
 
@@ -21,8 +21,8 @@ def source_class(engine: sa.Engine) -> type[Source]:
     return _find(engine, 1) or Source
 
 
-def predictions_class(engine: sa.Engine) -> type[Predictions]:
-    return _find(engine, 2) or Predictions
+def predictions_class(engine: sa.Engine) -> type[PredictionTable]:
+    return _find(engine, 2) or PredictionTable
 
 
 def _find(engine: sa.Engine, which: int) -> type | None:

@@ -12,7 +12,7 @@ from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.source.columns import SourceColumn
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.source.statements import Statements
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 
 # The forms (GLOB patterns) whose order as text is the order in time.
 _DATE, _SECOND = "????-??-??", "????-??-?? ??:??:??"
@@ -67,7 +67,7 @@ class SqliteSource(Source):
                 raise ValueUnreadable(str(self.spec), name, "(?)", problem)
 
 
-class SqlitePredictions(Predictions):
+class SqlitePredictionTable(PredictionTable):
     def _insert(self, connection: sa.Connection, rows: pa.Table) -> None:
         """The driver's own executemany: no SQLAlchemy between Arrow's values and SQLite's."""
         quote = connection.dialect.identifier_preparer

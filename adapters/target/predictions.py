@@ -25,7 +25,7 @@ from nightshift.adapters.target.key_types import key_types
 from nightshift.adapters.target.tables import CreateView, predictions_table, readers_view
 
 
-class Predictions:
+class PredictionTable:
     """The generic lane, over any SQLAlchemy dialect; a fast lane overrides `_insert`."""
 
     def __init__(

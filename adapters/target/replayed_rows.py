@@ -1,32 +1,43 @@
-"""Rows that got no prediction at first, merged into their run once they have one."""
+"""Rows that were rejected, merged into their run once they have a prediction."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.errors import RunNotReplayable, RunUnknown
-from nightshift.adapters.history.run_history import RejectRecord
 from nightshift.adapters.ledger.publications import REPLAY, published_ranges, record_change
 from nightshift.adapters.ledger.runs import RunState
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
+
+
+class Reject(Protocol):
+    """Where the ledger lists a rejected row of a run."""
+
+    @property
+    def shard(self) -> int: ...
+    @property
+    def chunk(self) -> int: ...
+    @property
+    def position(self) -> int: ...
 
 
 def merge(
-    predictions: Predictions,
+    predictions: PredictionTable,
     run_id: int,
     rows: pa.Table,
-    rejects: Sequence[RejectRecord],
+    rejects: Sequence[Reject],
     by: str,
-    profiled: Callable[[str | None], str],
+    add_to_profile: Callable[[str | None], str],
 ) -> None:
-    """Add these rows' predictions to a run that has ended, and strike them off its rejects.
+    """Add these rows' predictions to a run that has ended, and delete them from its rejects.
 
-    One transaction: readers of a published run see the rows appear together. `rows` are as
-    `Predictions.write` takes them, one for each of the rejects; `profiled` adds them to a shard's
-    profile. Raises RunNotReplayable for a run that has not ended, and if somebody has merged some
-    of the rows meanwhile.
+    One transaction: readers of a published run see all the rows appear at once. `rows` are as
+    `PredictionTable.write` takes them, one for each of the rejects; `add_to_profile` turns a
+    shard's profile (JSON) into one that counts them. Raises RunUnknown, and RunNotReplayable for a
+    run that has not ended or if another process has merged some of the rows.
     """
     ledger, engine = predictions.ledger, predictions.engine
     tables = ledger.tables
@@ -43,19 +54,19 @@ def merge(
             or row["cleaned_at"] is not None
         ):
             raise RunNotReplayable(run_id, f"it is {row['state']}")
-        struck: dict[int, int] = {}
-        in_chunks: dict[tuple[int, int], int] = {}
+        deleted: dict[int, int] = {}
+        deleted_of_chunk: dict[tuple[int, int], int] = {}
         for reject in rejects:
             line = tables.rejects.c
-            place = (line.shard == reject.shard) & (line.chunk == reject.chunk)
-            place &= (line.run_id == run_id) & (line.position == reject.position)
-            gone = connection.execute(sa.delete(tables.rejects).where(place))
-            struck[reject.shard] = struck.get(reject.shard, 0) + gone.rowcount
-            its = reject.shard, reject.chunk
-            in_chunks[its] = in_chunks.get(its, 0) + gone.rowcount
-        if sum(struck.values()) != rows.num_rows:
-            raise RunNotReplayable(run_id, "somebody else has merged some of these rows meanwhile")
-        for shard, count in struck.items():
+            at = (line.shard == reject.shard) & (line.chunk == reject.chunk)
+            at &= (line.run_id == run_id) & (line.position == reject.position)
+            result = connection.execute(sa.delete(tables.rejects).where(at))
+            deleted[reject.shard] = deleted.get(reject.shard, 0) + result.rowcount
+            number = reject.shard, reject.chunk
+            deleted_of_chunk[number] = deleted_of_chunk.get(number, 0) + result.rowcount
+        if sum(deleted.values()) != rows.num_rows:
+            raise RunNotReplayable(run_id, "another process has merged some of these rows")
+        for shard, count in deleted.items():
             counted = sa.update(shards).where(shards.c.run_id == run_id, shards.c.shard == shard)
             connection.execute(
                 counted.values(
@@ -64,18 +75,18 @@ def merge(
                 )
             )
         chunks = tables.chunks
-        for (shard, chunk), count in in_chunks.items():  # from which a row's chunk is counted
+        for (shard, chunk), count in deleted_of_chunk.items():
             own = (
                 (chunks.c.run_id == run_id) & (chunks.c.shard == shard) & (chunks.c.chunk == chunk)
             )
             changed = {"rows": chunks.c.rows + count, "rejected": chunks.c.rejected - count}
             connection.execute(sa.update(chunks).where(own).values(changed))
-        one = (shards.c.run_id == run_id) & (shards.c.shard == min(struck))
+        one = (shards.c.run_id == run_id) & (shards.c.shard == min(deleted))
         text = connection.scalar(sa.select(shards.c.profile).where(one))
-        connection.execute(sa.update(shards).where(one).values(profile=profiled(text)))
+        connection.execute(sa.update(shards).where(one).values(profile=add_to_profile(text)))
         predictions.insert(connection, run_id, rows)
         now = ledger.now(connection)
         for interval in published_ranges(connection, tables, row["job"]):
             if interval.run_id == run_id:
-                reason = f"{rows.num_rows:,} rows that had been rejected"
+                reason = f"{rows.num_rows:,} rejected rows replayed"
                 record_change(connection, tables, row["job"], interval, REPLAY, now, by, reason)

@@ -18,7 +18,7 @@ from nightshift.adapters.store.model_store import (
     StoreOptions,
     user_name,
 )
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 from nightshift.flows.config.job import Job, job_names, load_job
 from nightshift.flows.config.settings import Settings
 
@@ -34,7 +34,7 @@ class JobResources:
         self.source = source
         self.ledger = ledger
 
-    def predictions(self, signature: Signature) -> Predictions:
+    def predictions(self, signature: Signature) -> PredictionTable:
         lane = predictions_class(self.ledger.engine)
         target = self.job.target
         return lane(self.ledger, self.source, target.table, signature.outputs, target.index_key)

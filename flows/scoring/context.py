@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nightshift.adapters.store.manifest import Manifest
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 from nightshift.flows.config.resources import JobResources
 from nightshift.flows.scoring.loaded_model import LoadedModel
 
@@ -17,7 +17,7 @@ class RunContext:
     """What the runs of one job with one model version work with."""
 
     desk: JobResources
-    predictions: Predictions
+    predictions: PredictionTable
     served: LoadedModel
     challenger: LoadedModel | None = None
     unless_published_since: datetime | None = None

@@ -13,7 +13,7 @@ from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.source.checksums import digest
 from nightshift.adapters.source.columns import KeyRange, encode_key
 from nightshift.adapters.source.snapshot import Snapshot
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 from nightshift.flows.config.job import Job
 from nightshift.flows.config.resources import JobResources
 from nightshift.flows.scoring.blas_threads import AdaptiveBlasThreads
@@ -36,7 +36,7 @@ Item = tuple[int, pa.Table, Scored, Challenged | None]
 def stream(
     desk: JobResources,
     served: LoadedModel,
-    predictions: Predictions,
+    predictions: PredictionTable,
     snapshot: Snapshot,
     run: Run,
     keys: KeyRange,

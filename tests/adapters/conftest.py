@@ -16,7 +16,7 @@ from mariadb import mariadb_server  # noqa: F401 - a fixture
 from nightshift.adapters.backends.registry import predictions_class, source_class
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.source.source import Source
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 
 _SCHEMAS = """
     SELECT quote_ident(nspname) FROM pg_namespace
@@ -79,7 +79,7 @@ def fast(engine: sa.Engine) -> Lane:
 @pytest.fixture
 def generic(engine: sa.Engine) -> Lane:
     """The generic lane, on PostgreSQL."""
-    return Lane("generic", engine, Source, Predictions)
+    return Lane("generic", engine, Source, PredictionTable)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_some_may_be_rejected_and_are_merged_later(
         "SELECT action, reason FROM nightshift_publication_changes ORDER BY change_id"
     )
     assert [move.action for move in moves] == ["publish", "replay"]
-    assert moves[1].reason == "1 rows that had been rejected"
+    assert moves[1].reason == "1 rejected rows replayed"
 
 
 def test_a_quarantined_run_is_completed_and_released(

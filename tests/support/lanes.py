@@ -21,7 +21,7 @@ from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.source.columns import KeyRange
 from nightshift.adapters.source.relation import SourceSpec
 from nightshift.adapters.source.source import Source
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 
 ALL_LANES = ("fast", "generic", "lite")
 
@@ -81,7 +81,7 @@ class Lane:
     name: str
     engine: sa.Engine
     source_class: type[Source]
-    predictions_class: type[Predictions]
+    predictions_class: type[PredictionTable]
     lease: float = 60
 
     @property
@@ -174,7 +174,7 @@ class Lane:
         outputs: Mapping[str, str] | None = None,
         ledger: Ledger | None = None,
         index_key: bool = False,
-    ) -> Predictions:
+    ) -> PredictionTable:
         columns = sign(outputs=outputs).outputs
         lane = self.predictions_class
         return lane(ledger or self.ledger(), source, target, columns, index_key)
@@ -199,7 +199,7 @@ class Lane:
 
     def write(
         self,
-        predictions: Predictions,
+        predictions: PredictionTable,
         run: Run,
         chunk: int,
         values: pa.Table,
@@ -215,7 +215,7 @@ class Lane:
 
     def score(
         self,
-        predictions: Predictions,
+        predictions: PredictionTable,
         request: RunRequest,
         model: Model | None = None,
         publish: bool = True,

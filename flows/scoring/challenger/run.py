@@ -21,7 +21,7 @@ from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.source.columns import KeyRange
 from nightshift.adapters.source.snapshot import Snapshot
 from nightshift.adapters.store.manifest import Manifest
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 from nightshift.flows.config.resources import JobResources
 from nightshift.flows.scoring.challenger.comparison import Comparison
 from nightshift.flows.scoring.challenger.scorer import Challenged, Challenger
@@ -41,7 +41,7 @@ class ChallengerRun:
     """One run of a challenger."""
 
     def __init__(
-        self, predictions: Predictions, challenger: Challenger, run: Run, warn: Warn
+        self, predictions: PredictionTable, challenger: Challenger, run: Run, warn: Warn
     ) -> None:
         self.ledger, self.predictions = predictions.ledger, predictions
         self.challenger, self.run, self.warn = challenger, run, warn

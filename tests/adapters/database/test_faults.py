@@ -29,7 +29,7 @@ from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.ledger.runs import Run
 from nightshift.adapters.source.columns import ALL_KEYS
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 from wire import Wire
 
 ROWS = 10
@@ -40,7 +40,7 @@ def lane_at(url: sa.URL | str, connect_timeout: int = 10) -> Lane:
     return Lane("fast", engine, source_class(engine), predictions_class(engine))
 
 
-def persist(predictions: Predictions, owner: str, attempts: int = 3) -> Run:
+def persist(predictions: PredictionTable, owner: str, attempts: int = 3) -> Run:
     """Score and publish the whole table as the flow does: again after what may pass."""
     lane = lane_of(predictions)
 
@@ -60,7 +60,7 @@ def persist(predictions: Predictions, owner: str, attempts: int = 3) -> Run:
     return run
 
 
-def lane_of(predictions: Predictions) -> Lane:
+def lane_of(predictions: PredictionTable) -> Lane:
     return Lane("any", predictions.engine, type(predictions.source), type(predictions))
 
 

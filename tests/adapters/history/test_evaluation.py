@@ -9,12 +9,12 @@ from lanes import Lane, request_of
 from nightshift.adapters.errors import KeyNotUnique
 from nightshift.adapters.history.evaluation import Evaluation, evaluate_predictions
 from nightshift.adapters.history.run_history import History
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 
 LANES = ("fast", "lite")
 
 
-def scored(lane: Lane, kind: str, model: Any) -> Predictions:
+def scored(lane: Lane, kind: str, model: Any) -> PredictionTable:
     """A published run over ids 0 to 9."""
     lane.numbers("t", 10)
     predictions = lane.predictions(lane.source(table="t"), outputs={"prediction": kind})
@@ -24,7 +24,7 @@ def scored(lane: Lane, kind: str, model: Any) -> Predictions:
 
 
 def compared(
-    lane: Lane, predictions: Predictions, kind: Any, values: list[Any], **told: Any
+    lane: Lane, predictions: PredictionTable, kind: Any, values: list[Any], **told: Any
 ) -> list[Evaluation]:
     """With what happened: `values` of the ids 0, 1, ..."""
     columns = [sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("real", kind)]

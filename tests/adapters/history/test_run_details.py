@@ -14,14 +14,14 @@ from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.publications import RELEASE
 from nightshift.adapters.ledger.runs import CHALLENGER, RejectedRow, RunRequest, RunState
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 
 ONE = datetime(2024, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def predictions(lane: Lane) -> Predictions:
+def predictions(lane: Lane) -> PredictionTable:
     """Of a table with ten rows on each of two days; x is the id."""
     columns = [
         sa.Column("id", sa.BigInteger, primary_key=True),
@@ -44,7 +44,7 @@ def cell(day: int | None, version: int = 1, role: str = "champion") -> RunReques
 
 
 def test_a_published_run_and_the_one_that_took_its_place(
-    lane: Lane, predictions: Predictions
+    lane: Lane, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
     first = lane.score(predictions, cell(0, 1), rows=4)
@@ -73,7 +73,9 @@ def test_a_published_run_and_the_one_that_took_its_place(
         assert len(shown) == 10
 
 
-def test_a_quarantined_run_beside_what_readers_see(lane: Lane, predictions: Predictions) -> None:
+def test_a_quarantined_run_beside_what_readers_see(
+    lane: Lane, predictions: PredictionTable
+) -> None:
     ledger = predictions.ledger
     everything = lane.score(predictions, cell(None, 1))
     run = lane.score(predictions, cell(1, 2), lambda row: row["x"] + 100, publish=False)
@@ -94,7 +96,7 @@ def test_a_quarantined_run_beside_what_readers_see(lane: Lane, predictions: Pred
     assert (change.action, change.changed_by, change.reason) == (RELEASE, "a person", "it is right")
 
 
-def test_rejects_by_kind_each_with_its_first(lane: Lane, predictions: Predictions) -> None:
+def test_rejects_by_kind_each_with_its_first(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     run = ledger.begin(cell(0), new_owner())
     (values,) = lane.read(predictions.source, start=ONE, end=ONE + DAY)
@@ -116,7 +118,9 @@ def test_rejects_by_kind_each_with_its_first(lane: Lane, predictions: Prediction
     assert found.profiles == ['{"rows": 7}']
 
 
-def test_the_challenger_of_a_run_is_the_one_beside_it(lane: Lane, predictions: Predictions) -> None:
+def test_the_challenger_of_a_run_is_the_one_beside_it(
+    lane: Lane, predictions: PredictionTable
+) -> None:
     ledger = predictions.ledger
     runs = []
     for version in (1, 2):
@@ -135,6 +139,6 @@ def test_the_challenger_of_a_run_is_the_one_beside_it(lane: Lane, predictions: P
     assert newest_run(ledger, "job") == runs[-1][0]
 
 
-def test_an_unknown_run(predictions: Predictions) -> None:
+def test_an_unknown_run(predictions: PredictionTable) -> None:
     with pytest.raises(RunUnknown, match="no run 77"):
         read_run_details(predictions.ledger, 77)

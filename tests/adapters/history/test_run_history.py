@@ -13,7 +13,7 @@ from nightshift.adapters.database.times import BEGINNING
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.runs import RejectedRow, Run
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 from nightshift.flows.checks.drift import require_repetition
 from nightshift.flows.checks.evidence import comparable_rows, is_basis
 from nightshift.flows.checks.results import Audit, CheckResult, Level, grade
@@ -26,14 +26,14 @@ LEVELS = DriftLevels(warn=0.1, fail=0.25, at_once=None)
 
 
 @pytest.fixture
-def predictions(lane: Lane) -> Predictions:
+def predictions(lane: Lane) -> PredictionTable:
     lane.numbers("t", 1)
     made = lane.predictions(lane.source(table="t"))
     made.create()
     return made
 
 
-def scored(predictions: Predictions, day: int | None, rows: int = 1, rejects: int = 0) -> Run:
+def scored(predictions: PredictionTable, day: int | None, rows: int = 1, rejects: int = 0) -> Run:
     """A run of that day, of the whole table for None, which has so many rows."""
     start = None if day is None else MONDAY + day * DAY
     end = None if start is None else start + DAY
@@ -45,7 +45,7 @@ def scored(predictions: Predictions, day: int | None, rows: int = 1, rejects: in
     return run
 
 
-def night(predictions: Predictions, day: int | None, drift: float) -> tuple[Run, Level]:
+def night(predictions: PredictionTable, day: int | None, drift: float) -> tuple[Run, Level]:
     """Score a day, and publish or reject it for how far its input has drifted."""
     ledger = predictions.ledger
     run = scored(predictions, day)
@@ -62,7 +62,9 @@ def night(predictions: Predictions, day: int | None, drift: float) -> tuple[Run,
     return run, audit.verdict
 
 
-def test_one_odd_night_warns_and_what_goes_on_fails(lane: Lane, predictions: Predictions) -> None:
+def test_one_odd_night_warns_and_what_goes_on_fails(
+    lane: Lane, predictions: PredictionTable
+) -> None:
     nights = [(0, 0.05, "ok"), (1, 0.3, "warn"), (2, 0.3, "fail"), (3, 0.15, "fail")]
     for day, drift, level in [*nights, (4, 0.05, "ok"), (5, 0.3, "warn")]:
         assert night(predictions, day, drift)[1] == level, day
@@ -71,14 +73,16 @@ def test_one_odd_night_warns_and_what_goes_on_fails(lane: Lane, predictions: Pre
 
 
 def test_of_the_whole_table_the_night_before_is_the_run_before(
-    lane: Lane, predictions: Predictions
+    lane: Lane, predictions: PredictionTable
 ) -> None:
     assert [night(predictions, None, drift)[1] for drift in (0.05, 0.3, 0.3, 0.05)] == [
         "ok", "warn", "fail", "ok",
     ]  # fmt: skip
 
 
-def test_what_somebody_has_released_is_no_odd_night(lane: Lane, predictions: Predictions) -> None:
+def test_what_somebody_has_released_is_no_odd_night(
+    lane: Lane, predictions: PredictionTable
+) -> None:
     night(predictions, 0, 0.3)
     run, level = night(predictions, 1, 0.3)
     assert level == "fail"
@@ -86,7 +90,7 @@ def test_what_somebody_has_released_is_no_odd_night(lane: Lane, predictions: Pre
     assert night(predictions, 2, 0.3)[1] == "warn"
 
 
-def test_the_last_published_run_to_compare_with(lane: Lane, predictions: Predictions) -> None:
+def test_the_last_published_run_to_compare_with(lane: Lane, predictions: PredictionTable) -> None:
     history = History(predictions.ledger)
 
     def former(day: int) -> int | None:
@@ -105,7 +109,7 @@ def test_the_last_published_run_to_compare_with(lane: Lane, predictions: Predict
     assert former(1) == usual_one.run_id
 
 
-def test_rows_of_the_same_weekday(lane: Lane, predictions: Predictions) -> None:
+def test_rows_of_the_same_weekday(lane: Lane, predictions: PredictionTable) -> None:
     """Of each partition its newest published run, rejects and all."""
     ledger, zone = predictions.ledger, ZoneInfo("UTC")
     for week in range(3):

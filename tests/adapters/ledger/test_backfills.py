@@ -12,7 +12,7 @@ from nightshift.adapters.ledger.backfills import Backfill, Backfills, Step, Step
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.runs import RunRequest
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 
 LANES = ("fast", "lite")
 ONE = datetime(2024, 3, 1, tzinfo=UTC)
@@ -20,7 +20,7 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def predictions(lane: Lane) -> Predictions:
+def predictions(lane: Lane) -> PredictionTable:
     """Of a table with ten rows on one day."""
     columns = [
         sa.Column("id", sa.BigInteger, primary_key=True),
@@ -48,7 +48,7 @@ def planned(ledger: Ledger, request: RunRequest, moved: bool) -> RunRequest:
 
 @pytest.mark.parametrize("moved", [True, False])
 def test_what_somebody_has_published_since(
-    lane: Lane, predictions: Predictions, moved: bool
+    lane: Lane, predictions: PredictionTable, moved: bool
 ) -> None:
     ledger = predictions.ledger
     lane.score(predictions, cell())
@@ -61,7 +61,7 @@ def test_what_somebody_has_published_since(
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_somebody_has_published_with_another_model(
-    lane: Lane, predictions: Predictions, whole: bool
+    lane: Lane, predictions: PredictionTable, whole: bool
 ) -> None:
     """Is it better? Who asked for all to be scored again wants theirs; who only wanted what is
     missing, or old, does not.
@@ -75,7 +75,7 @@ def test_what_somebody_has_published_with_another_model(
     assert ledger.begin(everything, "elsewhere:1:a").run_id > newer.run_id
 
 
-def test_what_somebody_has_rolled_back_since(lane: Lane, predictions: Predictions) -> None:
+def test_what_somebody_has_rolled_back_since(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     for version in (1, 2):
         lane.score(predictions, cell(version))
@@ -85,7 +85,7 @@ def test_what_somebody_has_rolled_back_since(lane: Lane, predictions: Prediction
         ledger.begin(request, "elsewhere:1:a")
 
 
-def test_what_was_quarantined_since(lane: Lane, predictions: Predictions) -> None:
+def test_what_was_quarantined_since(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     request = planned(ledger, cell(), moved=True)
     run = lane.score(predictions, cell(), publish=False)
@@ -97,7 +97,7 @@ def test_what_was_quarantined_since(lane: Lane, predictions: Predictions) -> Non
 
 
 def test_who_does_not_carry_out_a_plan_any_more_enters_nothing(
-    lane: Lane, predictions: Predictions
+    lane: Lane, predictions: PredictionTable
 ) -> None:
     ledger = lane.ledger(lease=-1)
     backfills = Backfills(ledger)
@@ -126,7 +126,7 @@ def test_who_does_not_carry_out_a_plan_any_more_enters_nothing(
 
 @pytest.mark.parametrize(("ahead", "alive"), [(-10, True), (10, True), (-90, False), (90, False)])
 def test_a_heartbeat_counts_for_one_lease(
-    lane: Lane, predictions: Predictions, ahead: int, alive: bool
+    lane: Lane, predictions: PredictionTable, ahead: int, alive: bool
 ) -> None:
     """Also one from the future, which a clock that was set back has left."""
     ledger = lane.ledger(lease=60)

@@ -27,7 +27,7 @@ from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import Run, RunState
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 
 # The ledger is one and the same in both lanes of PostgreSQL.
 LANES = ("fast", "lite")
@@ -46,7 +46,7 @@ def chunk_of(*ids: int, values: list[float | None] | None = None) -> pa.Table:
 
 
 @pytest.fixture
-def predictions(lane: Lane) -> Predictions:
+def predictions(lane: Lane) -> PredictionTable:
     lane.numbers("t", 10)
     made = lane.predictions(lane.source(table="t"))
     made.create()
@@ -78,7 +78,7 @@ def silence(lane: Lane, ledger: Ledger, run: Run, seconds: float) -> None:
 # --- beginning, resuming, taking over -----------------------------------------------------------
 
 
-def test_a_new_run(lane: Lane, predictions: Predictions) -> None:
+def test_a_new_run(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     start = datetime(2013, 10, 1, 4, tzinfo=UTC)
     run = ledger.begin(request_of("day", start, start + timedelta(days=1)), someone("a"))
@@ -95,7 +95,7 @@ def test_a_new_run(lane: Lane, predictions: Predictions) -> None:
     assert len(History(ledger).runs(limit=1)) == 1
 
 
-def test_a_failed_run_is_resumed_where_it_stopped(lane: Lane, predictions: Predictions) -> None:
+def test_a_failed_run_is_resumed_where_it_stopped(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     first = ledger.begin(request_of(), someone("a"))
     predictions.write(first, 0, chunk_of(0, 1, 2))
@@ -119,7 +119,7 @@ def test_a_failed_run_is_resumed_where_it_stopped(lane: Lane, predictions: Predi
 
 
 def test_withdrawn_shards_are_nobodys_until_the_run_is_begun_again(
-    lane: Lane, predictions: Predictions
+    lane: Lane, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
     run = ledger.begin(request_of(), someone("a"))
@@ -141,7 +141,7 @@ def test_withdrawn_shards_are_nobodys_until_the_run_is_begun_again(
 
 
 def test_only_a_run_with_the_same_fingerprint_is_resumed(
-    lane: Lane, predictions: Predictions
+    lane: Lane, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
     first = ledger.begin(request_of(), someone("a"))
@@ -159,7 +159,7 @@ def test_only_a_run_with_the_same_fingerprint_is_resumed(
     assert ledger.begin(request_of(fingerprint="two"), someone("c")).run_id != second.run_id
 
 
-def test_a_run_older_than_another_is_not_resumed(lane: Lane, predictions: Predictions) -> None:
+def test_a_run_older_than_another_is_not_resumed(lane: Lane, predictions: PredictionTable) -> None:
     """Last month it failed half way; then came another model, and now the old one is back."""
     ledger = predictions.ledger
     old = ledger.begin(request_of(), someone("a"))
@@ -173,7 +173,7 @@ def test_a_run_older_than_another_is_not_resumed(lane: Lane, predictions: Predic
     assert not new.resumed
 
 
-def test_a_run_is_begun_anew_when_asked(lane: Lane, predictions: Predictions) -> None:
+def test_a_run_is_begun_anew_when_asked(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     owner = new_owner()
     old = ledger.begin(request_of(), owner)
@@ -190,7 +190,7 @@ def test_a_run_is_begun_anew_when_asked(lane: Lane, predictions: Predictions) ->
         ledger.begin(request_of(), someone("b"), resume=False)
 
 
-def test_a_living_owner_is_not_disturbed(lane: Lane, predictions: Predictions) -> None:
+def test_a_living_owner_is_not_disturbed(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     run = ledger.begin(request_of(), someone("a"))
     silence(lane, ledger, run, ledger.lease - 5)
@@ -207,7 +207,7 @@ def test_a_living_owner_is_not_disturbed(lane: Lane, predictions: Predictions) -
     predictions.write(run, 0, chunk_of(0))
 
 
-def test_the_same_owner_goes_on(lane: Lane, predictions: Predictions) -> None:
+def test_the_same_owner_goes_on(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     owner = new_owner()
     first = ledger.begin(request_of(), owner)
@@ -219,7 +219,9 @@ def test_the_same_owner_goes_on(lane: Lane, predictions: Predictions) -> None:
     assert state_of(lane, first) == RunState.FAILED
 
 
-def test_an_owner_silent_for_its_lease_is_taken_over(lane: Lane, predictions: Predictions) -> None:
+def test_an_owner_silent_for_its_lease_is_taken_over(
+    lane: Lane, predictions: PredictionTable
+) -> None:
     ledger = predictions.ledger
     first = ledger.begin(request_of(), someone("a"))
     predictions.write(first, 0, chunk_of(0))
@@ -235,7 +237,7 @@ def test_an_owner_silent_for_its_lease_is_taken_over(lane: Lane, predictions: Pr
     assert (record.state, record.error) == (RunState.FAILED, f"abandoned by {someone('b')}")
 
 
-def test_a_dead_process_is_taken_over_at_once(lane: Lane, predictions: Predictions) -> None:
+def test_a_dead_process_is_taken_over_at_once(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         pass
@@ -248,7 +250,7 @@ def test_a_dead_process_is_taken_over_at_once(lane: Lane, predictions: Predictio
             ledger.begin(request_of(alive), new_owner())
 
 
-def test_a_zombie_changes_nothing(lane: Lane, predictions: Predictions) -> None:
+def test_a_zombie_changes_nothing(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     zombie = ledger.begin(request_of(), someone("zombie"))
     predictions.write(zombie, 0, chunk_of(0))
@@ -280,7 +282,7 @@ def test_a_zombie_changes_nothing(lane: Lane, predictions: Predictions) -> None:
 
 
 def test_a_zombie_with_a_scored_run_publishes_no_old_model(
-    lane: Lane, predictions: Predictions
+    lane: Lane, predictions: PredictionTable
 ) -> None:
     """It slept before publishing; meanwhile another model has scored the partition."""
     ledger = predictions.ledger
@@ -303,7 +305,7 @@ def test_a_zombie_with_a_scored_run_publishes_no_old_model(
     }
 
 
-def test_a_scored_run_needs_only_publishing(lane: Lane, predictions: Predictions) -> None:
+def test_a_scored_run_needs_only_publishing(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     first = ledger.begin(request_of(), someone("a"))
     predictions.write(first, 0, chunk_of(0))
@@ -329,7 +331,7 @@ def test_a_scored_run_needs_only_publishing(lane: Lane, predictions: Predictions
 # --- chunks -------------------------------------------------------------------------------------
 
 
-def test_a_chunk_out_of_its_turn_is_refused(lane: Lane, predictions: Predictions) -> None:
+def test_a_chunk_out_of_its_turn_is_refused(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     run = ledger.begin(request_of(), someone("a"))
     for chunk in (1, 5, -1):
@@ -346,7 +348,7 @@ def test_a_chunk_out_of_its_turn_is_refused(lane: Lane, predictions: Predictions
     predictions.write(run, 1, chunk_of(1))
 
 
-def test_what_a_chunk_leaves_in_the_ledger(lane: Lane, predictions: Predictions) -> None:
+def test_what_a_chunk_leaves_in_the_ledger(lane: Lane, predictions: PredictionTable) -> None:
     run = predictions.ledger.begin(request_of(), someone("a"))
     predictions.write(run, 0, chunk_of(0, 1, 2))
     predictions.write(run, 1, chunk_of(5))
@@ -359,7 +361,7 @@ def test_what_a_chunk_leaves_in_the_ledger(lane: Lane, predictions: Predictions)
 
 
 @pytest.mark.parametrize("lane", ALL_LANES, indirect=True)
-def test_a_chunk_that_fails_leaves_nothing(lane: Lane, predictions: Predictions) -> None:
+def test_a_chunk_that_fails_leaves_nothing(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     run = ledger.begin(request_of(), someone("a"))
     predictions.write(run, 0, chunk_of(0, 1))
@@ -396,7 +398,7 @@ def test_a_missing_value_is_no_duplicate_key(lane: Lane) -> None:
 # --- the target belongs to one job --------------------------------------------------------------
 
 
-def test_a_target_is_one_job_s_for_good(lane: Lane, predictions: Predictions) -> None:
+def test_a_target_is_one_job_s_for_good(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     ledger.begin(request_of(), someone("a"))
     before = everything(lane)
@@ -433,7 +435,7 @@ def until(true: Any, seconds: float = 10) -> None:
         time.sleep(0.01)
 
 
-def test_heartbeats_are_renewed(lane: Lane, predictions: Predictions) -> None:
+def test_heartbeats_are_renewed(lane: Lane, predictions: PredictionTable) -> None:
     ledger = lane.ledger(lease=0.2)
     run = ledger.begin(request_of(), someone("a"))
     begun = heartbeat(lane)
@@ -450,7 +452,7 @@ def test_heartbeats_are_renewed(lane: Lane, predictions: Predictions) -> None:
     assert stopped > first
 
 
-def test_a_heartbeat_never_brings_a_run_back(lane: Lane, predictions: Predictions) -> None:
+def test_a_heartbeat_never_brings_a_run_back(lane: Lane, predictions: PredictionTable) -> None:
     ledger = lane.ledger(lease=0.1)
     zombie = ledger.begin(request_of(), someone("zombie"))
     with alive(ledger, zombie):

@@ -20,7 +20,7 @@ from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.runs import CHALLENGER, RejectedRow, Run, RunRequest, RunState
 from nightshift.adapters.target import retention
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 from nightshift.adapters.target.retention import Retention
 
 LANES = ("fast", "lite")
@@ -29,7 +29,7 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def predictions(lane: Lane) -> Predictions:
+def predictions(lane: Lane) -> PredictionTable:
     """Of a table with ten rows on each of two days; x is the id."""
     columns = [
         sa.Column("id", sa.BigInteger, primary_key=True),
@@ -50,17 +50,17 @@ def cell(day: int | None = 0, version: int = 1) -> RunRequest:
     return request_of(label, start, end, version=version, fingerprint=str(version))
 
 
-def quarantined(lane: Lane, predictions: Predictions, request: RunRequest, add: float) -> Run:
+def quarantined(lane: Lane, predictions: PredictionTable, request: RunRequest, add: float) -> Run:
     run = lane.score(predictions, request, lambda row: row["x"] + add, publish=False)
     predictions.ledger.quarantine(run, "the predictions have moved")
     return run
 
 
-def states(predictions: Predictions) -> list[str]:
+def states(predictions: PredictionTable) -> list[str]:
     return [record.state for record in reversed(History(predictions.ledger).runs())]
 
 
-def test_readers_do_not_see_a_quarantined_run(lane: Lane, predictions: Predictions) -> None:
+def test_readers_do_not_see_a_quarantined_run(lane: Lane, predictions: PredictionTable) -> None:
     lane.score(predictions, cell(version=1))
     run = quarantined(lane, predictions, cell(version=2), add=100)
     assert lane.view() == {i: float(i) for i in range(10)}
@@ -72,7 +72,7 @@ def test_readers_do_not_see_a_quarantined_run(lane: Lane, predictions: Predictio
     assert again.run_id != run.run_id
 
 
-def test_a_release_shows_it_and_is_remembered(lane: Lane, predictions: Predictions) -> None:
+def test_a_release_shows_it_and_is_remembered(lane: Lane, predictions: PredictionTable) -> None:
     lane.score(predictions, cell(version=1))
     run = quarantined(lane, predictions, cell(version=2), add=100)
     moved = Pointer(predictions.ledger).release(run.run_id, "ann@host", "it was right")
@@ -88,7 +88,7 @@ def test_a_release_shows_it_and_is_remembered(lane: Lane, predictions: Predictio
         Pointer(predictions.ledger).release(run.run_id, "ann@host", "again")
 
 
-def test_what_cannot_be_released(lane: Lane, predictions: Predictions) -> None:
+def test_what_cannot_be_released(lane: Lane, predictions: PredictionTable) -> None:
     pointer = Pointer(predictions.ledger)
     run = quarantined(lane, predictions, cell(version=1), add=100)
     lane.score(predictions, cell(None, version=2))
@@ -99,7 +99,7 @@ def test_what_cannot_be_released(lane: Lane, predictions: Predictions) -> None:
     assert lane.view() == {i: float(i) for i in range(20)}
 
 
-def test_what_was_cleaned_is_not_released(lane: Lane, predictions: Predictions) -> None:
+def test_what_was_cleaned_is_not_released(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     lane.score(predictions, cell(version=1))
     for version in (2, 3, 4):
@@ -115,7 +115,7 @@ def test_what_was_cleaned_is_not_released(lane: Lane, predictions: Predictions) 
 
 
 def test_a_rollback_never_shows_what_was_rolled_back_from(
-    lane: Lane, predictions: Predictions
+    lane: Lane, predictions: PredictionTable
 ) -> None:
     pointer = Pointer(predictions.ledger)
 
@@ -133,7 +133,7 @@ def test_a_rollback_never_shows_what_was_rolled_back_from(
 
 
 def test_what_a_rollback_of_a_part_leaves_for_the_whole(
-    lane: Lane, predictions: Predictions
+    lane: Lane, predictions: PredictionTable
 ) -> None:
     pointer = Pointer(predictions.ledger)
     for version in (1, 2):
@@ -143,7 +143,7 @@ def test_what_a_rollback_of_a_part_leaves_for_the_whole(
     assert lane.view() == {i: i + 1.0 for i in range(20)}
 
 
-def test_rollbacks_go_back_step_by_step(lane: Lane, predictions: Predictions) -> None:
+def test_rollbacks_go_back_step_by_step(lane: Lane, predictions: PredictionTable) -> None:
     for version in (1, 2, 3):
         lane.score(predictions, cell(version=version), lambda row, v=version: row["x"] + v)
     lane.score(predictions, cell(1))
@@ -179,7 +179,7 @@ def test_rollbacks_go_back_step_by_step(lane: Lane, predictions: Predictions) ->
 
 
 def test_a_day_goes_back_to_the_run_of_the_whole_table(
-    lane: Lane, predictions: Predictions
+    lane: Lane, predictions: PredictionTable
 ) -> None:
     lane.score(predictions, cell(None))
     lane.score(predictions, cell(1, version=2), lambda row: -1.0)
@@ -192,7 +192,7 @@ def test_a_day_goes_back_to_the_run_of_the_whole_table(
 
 
 def test_clean_leaves_what_readers_see_and_the_newest(
-    lane: Lane, predictions: Predictions, monkeypatch: pytest.MonkeyPatch
+    lane: Lane, predictions: PredictionTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 3)
     for version in (1, 2, 3, 4):
@@ -217,7 +217,7 @@ def test_clean_leaves_what_readers_see_and_the_newest(
         pointer.rollback("job", "0", ONE, ONE + DAY, "ann@host", "worse", to=2)
 
 
-def test_clean_goes_on_after_a_kill(lane: Lane, predictions: Predictions) -> None:
+def test_clean_goes_on_after_a_kill(lane: Lane, predictions: PredictionTable) -> None:
     for version in (1, 2):
         lane.score(predictions, cell(version=version))
     keeper = Retention(predictions.ledger, keep=1)
@@ -228,7 +228,7 @@ def test_clean_goes_on_after_a_kill(lane: Lane, predictions: Predictions) -> Non
     assert lane.rows("SELECT count(*) FROM nightshift_chunks") == [(1,)]
 
 
-def test_a_target_that_somebody_has_dropped(lane: Lane, predictions: Predictions) -> None:
+def test_a_target_that_somebody_has_dropped(lane: Lane, predictions: PredictionTable) -> None:
     for version in (1, 2):
         lane.score(predictions, cell(version=version))
     lane.execute("DROP VIEW scores", "DROP TABLE scores_runs")
@@ -237,14 +237,14 @@ def test_a_target_that_somebody_has_dropped(lane: Lane, predictions: Predictions
     assert lane.rows("SELECT run_id FROM nightshift_chunks") == [(2,)]
 
 
-def test_a_retry_under_way_pushes_out_nothing(lane: Lane, predictions: Predictions) -> None:
+def test_a_retry_under_way_pushes_out_nothing(lane: Lane, predictions: PredictionTable) -> None:
     quarantined(lane, predictions, cell(version=1), add=100)
     predictions.ledger.begin(cell(version=2), "elsewhere:1:a")
     assert Retention(predictions.ledger, keep=1).removable("job") == []
 
 
 def test_clean_leaves_a_run_under_way_and_one_that_can_resume(
-    lane: Lane, predictions: Predictions
+    lane: Lane, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
     for label in ("under way", "to be resumed"):
@@ -257,7 +257,7 @@ def test_clean_leaves_a_run_under_way_and_one_that_can_resume(
     assert lane.rows("SELECT count(*) FROM scores_runs") == [(2,)]
 
 
-def test_where_a_row_came_from(lane: Lane, predictions: Predictions) -> None:
+def test_where_a_row_came_from(lane: Lane, predictions: PredictionTable) -> None:
     lane.score(predictions, cell(version=1), rows=4)
     lane.score(predictions, cell(version=2), lambda row: row["x"] + 1, rows=4)
     run = predictions.ledger.begin(cell(version=3), "elsewhere:1:a")
@@ -276,7 +276,7 @@ def test_where_a_row_came_from(lane: Lane, predictions: Predictions) -> None:
     assert History(predictions.ledger).runs()[0].rejected == 1
 
 
-def test_predictions_and_what_happened(lane: Lane, predictions: Predictions) -> None:
+def test_predictions_and_what_happened(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     lane.score(predictions, cell(version=1), lambda row: row["x"] + 9)
     lane.score(predictions, cell(version=2), lambda row: row["x"] + 1)

@@ -21,7 +21,7 @@ from nightshift.adapters.ledger.intervals import Interval, replace_range, subtra
 from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.runs import RunRequest, RunState
 from nightshift.adapters.source.columns import ALL_KEYS
-from nightshift.adapters.target.predictions import Predictions
+from nightshift.adapters.target.predictions import PredictionTable
 
 # The ledger is one and the same in both lanes of PostgreSQL.
 LANES = ("fast", "lite")
@@ -90,7 +90,7 @@ def test_the_whole_table_around_a_day() -> None:
 DAYS = 5
 
 
-def days_of(lane: Lane) -> Predictions:
+def days_of(lane: Lane) -> PredictionTable:
     """Five days of three rows each: ids 10 x day, + 1, + 2."""
     columns = [
         sa.Column("id", sa.BigInteger, primary_key=True),
