@@ -1,6 +1,6 @@
-"""Deleting what nobody needs any more: as a command, and as a flow on a schedule."""
+"""Delete predictions that retention no longer keeps: as a command, and as a scheduled flow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from prefect import flow, get_run_logger
@@ -14,23 +14,21 @@ from nightshift.flows.config.settings import load_settings
 from nightshift.flows.orchestrator.states import Skipped, told
 
 
-def removable(ledger: Ledger, job: Job) -> list[Removable]:
-    """The runs whose predictions would go now."""
-    return Retention(ledger, job.keep).removable(job.name)
-
-
-def clean_job(ledger: Ledger, job: Job) -> Iterator[Removable]:
-    """Delete them, a run at a time."""
-    return Retention(ledger, job.keep).clean(job.name, job.target.table, job.source.key)
+def clean_job(ledger: Ledger, job: Job, dry_run: bool = False) -> Iterable[Removable]:
+    """Delete the predictions of the job's old runs, yielding each run; or only list them."""
+    retention = Retention(ledger, job.keep)
+    if dry_run:
+        return retention.removable(job.name)
+    return retention.clean(job.name, job.target.table, job.source.key)
 
 
 @contextmanager
 def _ledger() -> Iterator[Ledger]:
-    """Raises Skipped if nothing was ever scored: that is no failure."""
+    """Raises Skipped if nothing was ever scored, which is not a failure."""
     settings = load_settings()
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            ledger = held.enter_context(open_ledger(settings))
+            ledger = stack.enter_context(open_ledger(settings))
         except ConfigurationError as error:
             if error.place != NOTHING_YET:
                 raise
@@ -44,17 +42,17 @@ def clean(dry_run: bool = False) -> int:
     """Delete the predictions of old runs that readers do not see, of all jobs.
 
     Args:
-        dry_run: Only tell what would be deleted.
+        dry_run: Only log what would be deleted.
     """
     log, rows = get_run_logger(), 0
     with _ledger() as ledger:
         for name in job_names():
             try:
                 job = load_job(name)
-            except ConfigurationError as error:  # no reason to keep what the others do not need
-                log.warning("Left alone: %s", error)
+            except ConfigurationError as error:  # other jobs' old runs still go
+                log.warning("Skipped: %s", error)
                 continue
-            for old in removable(ledger, job) if dry_run else clean_job(ledger, job):
+            for old in clean_job(ledger, job, dry_run):
                 rows += old.rows
                 what = "Would delete" if dry_run else "Deleted"
                 log.info("%s run %s of %s %s", what, old.run_id, job.name, old.partition)

@@ -12,7 +12,7 @@ from nightshift.adapters.errors import (
     JobsBroken,
     NightshiftError,
 )
-from nightshift.adapters.history.comparisons import ComparedRun, read_newest_comparison
+from nightshift.adapters.history.run_history import ComparedRun, read_newest_comparison
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.store.keys import SigningKey
 from nightshift.adapters.store.manifest import Alias, Manifest

@@ -4,7 +4,7 @@ from nightshift.adapters.errors.root import NightshiftError
 
 
 class DatabaseError(NightshiftError):
-    """The database answered, and the answer is no."""
+    """The database refused, or holds something that Nightshift refuses."""
 
 
 class TableNotFound(DatabaseError):
@@ -76,7 +76,7 @@ class RowWithoutTime(DatabaseError):
     def __str__(self) -> str:
         return (
             f"{self.source} has rows with NULL in the time column {self.column!r}; they belong to "
-            "no partition and would silently get no prediction. Fill them, or leave them out in "
+            "no partition and would get no prediction. Fill them, or leave them out in "
             "a source query."
         )
 
@@ -103,7 +103,7 @@ class ValueUnstorable(DatabaseError):
         return (
             f"Target {self.target!r}: column {self.column!r} of the row {self.row} would be "
             f"{self.value}, which {self.database} cannot hold. Nothing was written of its chunk. "
-            "Mend the model, or keep its predictions in another database."
+            "Fix the model, or store its predictions in another database."
         )
 
 
@@ -134,8 +134,8 @@ class PartitionBusy(DatabaseError):
     def __str__(self) -> str:
         return (
             f"{self.job} {self.partition} is being scored by run {self.run_id} ({self.owner}, "
-            f"last seen {self.seconds:.0f} s ago). Wait for it; an owner that is silent for longer "
-            "than its lease is taken over by the next run."
+            f"last seen {self.seconds:.0f} s ago). Wait for it; if its heartbeat stays away "
+            "for longer than the lease, the next run takes over."
         )
 
 
@@ -146,8 +146,8 @@ class AlreadyPublished(DatabaseError):
 
     def __str__(self) -> str:
         return (
-            f"Run {self.run_id} was published meanwhile, so nothing is to be done about {self.job} "
-            f"{self.partition}: readers see what is newer."
+            f"Run {self.run_id} is already published; nothing to do for {self.job} "
+            f"{self.partition}: readers see newer predictions."
         )
 
 
@@ -158,8 +158,8 @@ class OwnershipLost(DatabaseError):
 
     def __str__(self) -> str:
         return (
-            f"Run {self.run_id} was taken over by another worker, or ended, while this one was "
-            "away. What this one wanted to write was not written; readers see none of it."
+            f"Run {self.run_id} was taken over by another worker, or has ended. This worker's last "
+            "write was refused; readers see none of it."
         )
 
 
@@ -171,7 +171,7 @@ class RunIncomplete(DatabaseError):
     def __str__(self) -> str:
         return (
             f"Run {self.run_id} cannot end: {self.shards} of its shards are not done. Run the "
-            "partition again; it goes on where they stopped."
+            "partition again; it resumes where they stopped."
         )
 
 
@@ -191,9 +191,9 @@ class Quarantined(DatabaseError):
 
     def __str__(self) -> str:
         return (
-            f"{self.reason}. So run {self.run_id} of {self.job} {self.partition} is quarantined: "
-            "readers go on seeing what was published before. `nightshift report "
-            f"{self.run_id}` shows the checks, and `nightshift runs release {self.run_id} --reason "
+            f"{self.reason}. Run {self.run_id} of {self.job} {self.partition} is quarantined: "
+            f"readers still see what was published before. `nightshift report {self.run_id}` "
+            f"shows the checks, and `nightshift runs release {self.run_id} --reason "
             '"..."` publishes it after all.'
         )
 
@@ -217,8 +217,8 @@ class RunNotReplayable(DatabaseError):
 
     def __str__(self) -> str:
         return (
-            f"Rows cannot be merged into run {self.run_id}: {self.problem}. Only a published or a "
-            "quarantined run takes some; one that failed is scored again by the next run."
+            f"Rows cannot be merged into run {self.run_id}: {self.problem}. Only a published or "
+            "quarantined run takes rows; the next run scores a failed one again."
         )
 
 

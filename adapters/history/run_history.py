@@ -1,4 +1,4 @@
-"""What became of runs: lists, what an audit compares a run with, and where a row came from."""
+"""The history of runs: lists, what an audit compares a run with, and rejected rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.database.times import BEGINNING
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.publications import RELEASE
-from nightshift.adapters.ledger.runs import CHAMPION, RunState
+from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, RunState
 
 _WAS_PUBLISHED = (RunState.PUBLISHED, RunState.SUPERSEDED)
-_LOOKED_AT = 60  # runs, at most, to find one that was not odd
+_LOOKED_AT = 60  # runs, at most, to find one with a usual audit
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A run that was published before: what a later one is compared with."""
+    """An earlier published run, which a later one is compared with."""
 
     run_id: int
     partition: str
     model_name: str
     model_version: int
     rows: int
-    """Predictions that it has."""
+    """Its predictions."""
     profiles: tuple[str, ...]
-    """JSON of each shard's profile; empty where none was kept."""
+    """JSON of each shard's profile; empty if none was stored."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,19 @@ class RejectRecord:
     error: str
     inputs: str
     """What the model was given, as JSON."""
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A challenger's run that has ended."""
+
+    run_id: int
+    partition: str
+    state: RunState
+    error: str | None
+    """Why the challenger was stopped."""
+    comparison: str
+    """JSON of its comparison with the champion."""
 
 
 class History:
@@ -99,9 +112,9 @@ class History:
         before: int,
         usual: Callable[[str | None], bool],
     ) -> EarlierRun | None:
-        """What was published before the run `before` began: of the same partition, or else of the
-        nearest one that came before it in time. What the audit found odd (`usual` is asked about
-        its JSON) does not count, unless somebody has released it.
+        """The last run published before the run `before`: of the same partition, or else of the
+        nearest earlier one. A run whose audit is not `usual` (asked with its JSON) does not count,
+        unless a person has released it.
         """
         runs, shards = self.tables.runs, self.tables.shards
         earlier = (
@@ -117,7 +130,7 @@ class History:
             .limit(_LOOKED_AT)
         )
         with (
-            translate_errors(self.engine, "to read a former run"),
+            translate_errors(self.engine, "to read an earlier run"),
             open_reader(self.engine) as connection,
         ):
             found = connection.execute(earlier).mappings().all()
@@ -136,8 +149,8 @@ class History:
         )
 
     def previous_audit(self, job: str, partition: str, start: datetime, before: int) -> str | None:
-        """The audit of the partition that came before in time, published or not; where no
-        partition can, of the run before. None if somebody has released that one.
+        """JSON of the audit of the preceding partition, published or not; without partitions, of
+        the preceding run. None if a person has released that one.
         """
         runs = self.tables.runs
         nearest = sa.select(runs.c.audit, self._released().label("released")).where(
@@ -161,8 +174,8 @@ class History:
     def volumes(
         self, job: str, start: datetime, before: int, limit: int = 1000
     ) -> list[tuple[datetime | None, int]]:
-        """When the partitions began that were published before, and how many rows each had,
-        rejects included; of the whole table each run counts, the oldest first, and began at None.
+        """The start of each partition published before, oldest first, and its rows, rejects
+        included. Without partitions, one entry for each run, with None as its start.
         """
         runs, shards = self.tables.runs, self.tables.shards
         whole = start == BEGINNING
@@ -188,7 +201,7 @@ class History:
             open_reader(self.engine) as connection,
         ):
             found = connection.execute(statement).all()
-        return [(None if whole else begun, int(count)) for begun, count in reversed(found)]
+        return [(None if whole else first, int(count)) for first, count in reversed(found)]
 
     def _released(self) -> "sa.Exists":
         """Whether a person has released the run from quarantine."""
@@ -198,8 +211,8 @@ class History:
     def rejects(
         self, run_id: int, limit: int, after: RejectRecord | None = None
     ) -> list[RejectRecord]:
-        """The rows of a run that got no prediction, in the order in which they were met; of them
-        those that come after one.
+        """The rows of a run that got no prediction, in the order in which they were read; only
+        those behind `after`, if it is given.
         """
         rejects = self.tables.rejects
         statement = (
@@ -222,7 +235,7 @@ class History:
             return [RejectRecord(**{name: row[name] for name in names}) for row in found]
 
     def reject_kinds(self, run_id: int) -> dict[str, int]:
-        """How many rows of a run got no prediction, by kind, the commonest first."""
+        """How many rows of a run got no prediction, by kind, the most frequent first."""
         rejects, rows = self.tables.rejects, sa.func.count().label("rows")
         statement = (
             sa.select(rejects.c.kind, rows)
@@ -235,15 +248,6 @@ class History:
             open_reader(self.engine) as connection,
         ):
             return {kind: int(count) for kind, count in connection.execute(statement)}
-
-    def document(self, run_id: int, name: str) -> str | None:
-        """The JSON kept with a run: its `audit`, a challenger's `comparison`."""
-        runs = self.tables.runs
-        with translate_errors(self.engine, "to read a run"), open_reader(self.engine) as connection:
-            text: str | None = connection.scalar(
-                sa.select(runs.c[name]).where(runs.c.run_id == run_id)
-            )
-            return text
 
     def _records(self) -> "sa.Select[tuple[object, ...]]":
         runs, shards = self.tables.runs, self.tables.shards
@@ -263,3 +267,25 @@ class History:
                 RunRecord(**{**row, "rows": int(row["rows"]), "rejected": int(row["rejected"])})
                 for row in connection.execute(statement).mappings()
             ]
+
+
+def read_newest_comparison(
+    ledger: Ledger, job: str, model: str, version: int
+) -> ComparedRun | None:
+    """The last run in which this model version was the job's challenger; None if there is none."""
+    runs = ledger.tables.runs
+    names = list(ComparedRun.__dataclass_fields__)
+    statement = (
+        sa.select(*(runs.c[name] for name in names))
+        .where(runs.c.job == job, runs.c.role == CHALLENGER)
+        .where(runs.c.model_name == model, runs.c.model_version == version)
+        .where(runs.c.comparison.is_not(None))
+        .order_by(runs.c.run_id.desc())
+        .limit(1)
+    )
+    with (
+        translate_errors(ledger.engine, "to read a comparison"),
+        open_reader(ledger.engine) as connection,
+    ):
+        row = connection.execute(statement).mappings().first()
+    return None if row is None else ComparedRun(**row)

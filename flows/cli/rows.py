@@ -171,7 +171,7 @@ def explain(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say where a row's prediction came from: run, model, chunk and flow run.
+    """Say where a row's prediction came from: run, model and flow run.
 
     Example: `nightshift explain flight_delays --key 123`
     """
@@ -187,22 +187,21 @@ def explain(
     with open_ledger(load_settings()) as ledger:
         found = trace_row(History(ledger), job, spec.target.table, columns, texts)
     if as_json:
-        terminal.print_json([asdict(origin) for origin in found])
+        terminal.print_json([asdict(line) for line in found])
         return
     if not found:
         terminal.say(f"No run of {job} has a row with the key {', '.join(texts)}.")
         raise typer.Exit(1)
-    for origin in found:
-        run, seen = origin.run, "readers see it" if origin.visible else "readers do not see it"
+    for line in found:
+        run, seen = line.run, "readers see it" if line.visible else "readers do not see it"
         role = "" if run.role == "champion" else f", {run.role}"
         terminal.say(f"run {run.run_id}, {run.partition}, {run.state}{role}: {seen}")
         lines: dict[str, Any] = {
-            **(origin.values or {"no prediction": origin.error}),
+            **(line.values or {"no prediction": line.error}),
             "model": ModelRef(run.model_name, run.model_version),
-            "chunk": origin.chunk,
-            "committed": terminal.format_time(origin.committed_at, spec.zone, seconds=True),
+            "scored": terminal.format_time(run.scored_at, spec.zone, seconds=True),
             "flow run": run.flow_run_id,
-            "inputs": origin.inputs or "not kept; inputs are kept only of rejected rows",
+            "inputs": line.inputs or "not kept; inputs are kept only of rejected rows",
         }
         for name, value in lines.items():
             if value is not None:

@@ -264,7 +264,7 @@ def clean(
 
     Example: `nightshift clean flight_delays --dry-run`
     """
-    from nightshift.flows.clean import clean_job, removable
+    from nightshift.flows.clean import clean_job
     from nightshift.flows.config.job import job_names, load_job
     from nightshift.flows.config.resources import open_ledger
     from nightshift.flows.config.settings import load_settings
@@ -272,7 +272,7 @@ def clean(
     rows: list[dict[str, Any]] = []
     with open_ledger(load_settings()) as ledger:
         for spec in map(load_job, [job] if job else job_names()):
-            found = removable(ledger, spec) if dry_run else clean_job(ledger, spec)
+            found = clean_job(ledger, spec, dry_run)
             rows += [{"job": spec.name, **asdict(old)} for old in found]
     if as_json:
         terminal.print_json(rows)

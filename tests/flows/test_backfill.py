@@ -229,7 +229,7 @@ def test_what_was_published_after_the_plan_was_made_is_left_alone(
     result = backfill("orders", FIRST, LAST)
     assert (result.backfill_id, result.model) == (1, "doubler@1")
     assert states(result) == ["published", "skipped", "published", "published"]
-    assert result.steps[1].reason.startswith("Run 1 was published meanwhile")
+    assert result.steps[1].reason.startswith("Run 1 is already published")
     versions = days.sql("SELECT DISTINCT model_version FROM order_scores WHERE run_id = 1")
     assert [row.model_version for row in versions] == [2]
 

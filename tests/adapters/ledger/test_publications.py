@@ -175,7 +175,7 @@ def test_an_older_run_that_readers_would_not_see(lane: Lane) -> None:
     ledger = predictions.ledger
     day = lane.score(predictions, cell_of((1, 2), 1), lambda row: 1, publish=False)
     lane.score(predictions, cell_of(None, 2), lambda row: 2)
-    with pytest.raises(AlreadyPublished, match=r"Run 2 was published meanwhile"):
+    with pytest.raises(AlreadyPublished, match=r"Run 2 is already published"):
         ledger.publish(day)
     assert set(lane.view().values()) == {2}
     assert [run.state for run in History(ledger).runs()] == [
