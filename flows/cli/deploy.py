@@ -20,9 +20,9 @@ def deploy(
 ) -> None:
     """Register each job with Prefect: its schedule, its triggers, its forms in the UI.
 
-    What has not changed is left alone, runs that are late stay, and so does what other projects
-    have registered: a job whose name one of them has is refused. A job file that is wrong does not
-    stand in the way of the others. `nightshift up` and `serve` do all this by themselves.
+    Unchanged jobs, late runs and the deployments of other projects are left alone; a job whose name
+    another project uses is refused. A wrong job file does not stop the others. `nightshift up` and
+    `nightshift serve` do this by themselves.
 
     Example: `nightshift deploy --work-pool kubernetes`
     """
@@ -30,13 +30,13 @@ def deploy(
 
     api = _required_api()
     from nightshift.flows.operations.deployments import check_work_pool, wanted_deployments
-    from nightshift.flows.operations.deployments import deploy as bring_about
+    from nightshift.flows.operations.deployments import deploy as deploy_all
 
     if work_pool is not None:
         check_work_pool(work_pool)
     wanted = wanted_deployments(work_pool)
     outcomes = []
-    for deployed in bring_about(wanted.deployments, remove):
+    for deployed in deploy_all(wanted.deployments, remove):
         outcomes.append(deployed)
         if not as_json:
             terminal.console.print(f"{deployed.outcome:<10} {deployed.name}")
@@ -45,13 +45,17 @@ def deploy(
         terminal.print_json([*map(asdict, outcomes), *wrong])
     else:
         if any(outcome.outcome == "gone" for outcome in outcomes):
-            terminal.console.print("`nightshift deploy --remove` removes what is gone.")
+            terminal.console.print(
+                "`nightshift deploy --remove` removes deployments whose job is gone."
+            )
         if any(outcome.outcome == "unchanged" for outcome in outcomes):
-            terminal.console.print("What else a job file says, each run reads as it starts.")
+            terminal.console.print(
+                "Other changes of a job file take effect when its next run starts."
+            )
         where = f"workers of the pool {work_pool}" if work_pool else "`nightshift serve`"
         terminal.console.print(f"At {api.removesuffix('/api')}, run by {where}")
     for error in wanted.wrong.values():
-        terminal.errors.print(f"[bold red]Error:[/] {terminal.escaped(str(error))}")
+        terminal.say_error(str(error))
     if wanted.wrong:
         raise typer.Exit(2)
 
@@ -59,10 +63,10 @@ def deploy(
 def serve(
     limit: Annotated[int, typer.Option(min=1, help="How many flow runs at once.")] = 4,
 ) -> None:
-    """Register the jobs with Prefect and run what is scheduled, triggered or asked for.
+    """Register the jobs with Prefect and run what is scheduled, triggered or started in the UI.
 
-    Until Ctrl-C. Job files that are added or changed meanwhile are taken in. Runs that fell due
-    while nothing served are late, and each job's `catchup` decides about them.
+    Runs until Ctrl-C. Added and changed job files are picked up. What fell due while nothing was
+    serving is late; each job's `catchup` decides about it.
 
     Example: `nightshift serve`
     """
@@ -76,7 +80,7 @@ def serve(
 
 
 def _required_api() -> str:
-    """The Prefect API that others will use, too; a server for the time would be no use."""
+    """The Prefect API that other processes use, too. Raises ConfigurationError without one."""
     from nightshift.adapters.errors import ConfigurationError
     from nightshift.flows.config.settings import load_settings
     from nightshift.flows.orchestrator.access import require_access
@@ -94,9 +98,9 @@ def up(
 ) -> None:
     """Start the local services and keep them running until Ctrl-C.
 
-    The embedded database, if the settings use it, a Prefect server with its UI, and the process
-    that runs the jobs' nights, backfills and triggers. Other nightshift commands in this project
-    use them while they run.
+    These are the embedded database, if the settings use it, a Prefect server with its UI, and the
+    process that runs what is scheduled, triggered or started in the UI. Other nightshift commands
+    in this project use them while they run.
 
     Example: `nightshift up`
     """
@@ -108,7 +112,7 @@ def up(
     settings = load_settings()
     running = running_api(settings.state_dir)
     if running is not None:
-        terminal.console.print(f"It is running already: {running.removesuffix('/api')}")
+        terminal.console.print(f"Already running: {running.removesuffix('/api')}")
         return
     for ending in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores INT
         signal.signal(ending, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""The commands for whoever keeps it running: doctor, metrics."""
+"""Looking after an installation: doctor, metrics."""
 
 import threading
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 def doctor(as_json: AsJson = False) -> None:
     """Check what a run needs: database, store, keys, jobs, Prefect, versions, abandoned runs.
 
-    Says how to mend what is wrong. Exit code 1 if anything is; over in 15 seconds, whatever is
-    down.
+    Says how to fix what is wrong; exit code 1 if anything is. Takes at most 15 seconds, even if
+    servers do not answer.
 
     Example: `nightshift doctor`
     """
@@ -35,8 +35,8 @@ def doctor(as_json: AsJson = False) -> None:
         terminal.print_json([asdict(finding) for finding in findings])
     else:
         terminal.console.print(_table(findings))
-        told = [f"{counts['fail']} to mend", f"{counts['warn']} to look at", f"{counts['ok']} fine"]
-        terminal.console.print("\n" + ", ".join(told))
+        totals = [f"{counts['fail']} failed", f"{counts['warn']} warnings", f"{counts['ok']} ok"]
+        terminal.console.print("\n" + ", ".join(totals))
     if counts["fail"]:
         raise typer.Exit(1)
 
@@ -44,11 +44,11 @@ def doctor(as_json: AsJson = False) -> None:
 def metrics(
     port: Annotated[
         int | None,
-        typer.Option(help="Answer Prometheus on this port until Ctrl-C; else print them once."),
+        typer.Option(help="Serve them on this port until Ctrl-C; else print them once."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Of which address.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Rows, rejects, runs by state, the age of what readers see: for Prometheus, from the ledger.
+    """Print or serve metrics for Prometheus: rows, rejects, runs by state, age of predictions.
 
     Example: `nightshift metrics --port 9109`
     """
@@ -66,15 +66,15 @@ def metrics(
 
 
 def _table(findings: "Sequence[Finding]") -> Table:
-    """One line for each finding; below it, what mends it."""
+    """One line for each finding; below it, how to fix it."""
     table = Table.grid(padding=(0, 2))
     previous = None
     for finding in findings:
         name = finding.check if finding.check != previous else ""
         previous = finding.check
-        told = Text(finding.told)
+        text = Text(finding.told)
         if finding.remedy:
-            told.append(f"\n{finding.remedy}", style="cyan")
+            text.append(f"\n{finding.remedy}", style="cyan")
         state = Text(finding.state, style=_COLOURS[finding.state])
-        table.add_row(state, Text(name, style="bold"), told)
+        table.add_row(state, Text(name, style="bold"), text)
     return table

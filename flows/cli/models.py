@@ -1,4 +1,4 @@
-"""The commands of a model's life after it is registered: promote, rollback, models."""
+"""Registered models: promote; models list, show, rollback, diff."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -37,7 +37,16 @@ def promote(
 
     Example: `nightshift promote churn 7`
     """
-    _say_moved(name, alias, move_alias(name, version, alias, force), as_json)
+    from nightshift.flows import register
+    from nightshift.flows.cli.notify import announce_promotion
+    from nightshift.flows.config.resources import open_store
+    from nightshift.flows.config.settings import load_settings
+
+    settings = load_settings()
+    manifest = open_store(settings).manifest(name, version)
+    moved = register.promote(settings, manifest, alias, force=force)
+    announce_promotion(settings, manifest, alias)
+    _say_moved(name, alias, moved, as_json)
 
 
 @models.command("list")
@@ -149,6 +158,7 @@ def rollback(name: ModelName, alias: AliasOption = "champion", as_json: AsJson =
 
     Example: `nightshift models rollback churn`
     """
+    from nightshift.flows.cli.notify import announce_promotion
     from nightshift.flows.config.resources import open_store
     from nightshift.flows.config.settings import load_settings
 
@@ -156,7 +166,7 @@ def rollback(name: ModelName, alias: AliasOption = "champion", as_json: AsJson =
     store = open_store(settings)
     moved = store.rollback(name, alias)
     manifest = store.manifest(name, moved.version)
-    _announce(settings, manifest, alias)
+    announce_promotion(settings, manifest, alias)
     _say_moved(name, alias, moved, as_json)
     store.load(manifest)  # too late to refuse, but in time to say that no run can open it
 
@@ -185,34 +195,9 @@ def diff(
             terminal.console.print(terminal.escaped(line))
 
 
-def move_alias(name: str, version: int, alias: str, force: bool) -> Any:
-    """Let the alias name the version, and report it to Prefect; returns the alias as it is now."""
-    from nightshift.flows.config.resources import open_store
-    from nightshift.flows.config.settings import load_settings
-    from nightshift.flows.register import promote
-
-    settings = load_settings()
-    manifest = open_store(settings).manifest(name, version)
-    moved = promote(settings, manifest, alias, force=force)
-    _announce(settings, manifest, alias)
-    return moved
-
-
-def _announce(settings: Any, manifest: Any, alias: str) -> None:
-    """Send Prefect an event, so that jobs that wait for it run."""
-    from nightshift.flows.cli.notify import announce
-
-    def emit() -> None:
-        from nightshift.flows.orchestrator.events import emit_promoted
-
-        emit_promoted(manifest, alias)
-
-    announce(settings, emit)
-
-
 def _say_moved(name: str, alias: str, moved: Any, as_json: bool) -> None:
     if as_json:
         terminal.print_json(moved.model_dump(mode="json"))
         return
-    terminal.console.print(f"{name}@{alias} is now version {moved.version}: the next run uses it")
-    terminal.console.print("  Until then, readers see what is published now.")
+    terminal.say(f"{name}@{alias} is now version {moved.version}: the next run uses it")
+    terminal.say("  Until then, readers see what is published now.")

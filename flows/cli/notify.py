@@ -1,9 +1,10 @@
-"""Telling Prefect what a command has done, so that the jobs that wait for it run."""
+"""Events to Prefect about what a command has done, so that the jobs that wait for it run."""
 
 from collections.abc import Callable
 
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.models.reference import ModelRef
+from nightshift.adapters.store.manifest import Manifest
 from nightshift.flows.cli import terminal
 from nightshift.flows.config.resources import any_job_waits
 from nightshift.flows.config.settings import Settings
@@ -11,19 +12,30 @@ from nightshift.flows.orchestrator.server import send_the_rest, tells_events
 
 
 def announce(settings: Settings, emit: Callable[[], None]) -> None:
-    """Tell Prefect by an event; say so if there is nobody to tell."""
+    """Send the event; say so if there is no Prefect server, and a job waits for events."""
     if not tells_events(settings.state_dir):
         if any_job_waits():
-            terminal.errors.print("No Prefect server runs, so the jobs with `on:` are not told.")
+            terminal.errors.print("No Prefect server is running: jobs with `on:` do not start.")
         return
     emit()
     send_the_rest()
 
 
+def announce_promotion(settings: Settings, manifest: Manifest, alias: str) -> None:
+    """Send the event that the alias names another version."""
+
+    def emit() -> None:
+        from nightshift.flows.orchestrator.events import emit_promoted
+
+        emit_promoted(manifest, alias)
+
+    announce(settings, emit)
+
+
 def announce_shown(
     settings: Settings, history: History, run_id: int, partition: str | None = None
 ) -> None:
-    """Tell Prefect that readers see other predictions of a partition, by default the run's own."""
+    """Send the event that readers now see this run's predictions of a partition (its own)."""
     run = history.run(run_id)
     target = None if run is None else history.target(run.job)
     if run is None or target is None:

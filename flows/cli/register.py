@@ -1,16 +1,18 @@
-"""`nightshift register`: from a file that an ML library saved to a version in the store."""
+"""Adding models to the store: register, keys."""
 
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nightshift.adapters.errors import ConfigurationError, LibraryNotInstalled, NightshiftError
 from nightshift.flows.cli import terminal
-from nightshift.flows.cli.models import move_alias
 from nightshift.flows.cli.terminal import AsJson
+
+if TYPE_CHECKING:
+    from nightshift.adapters.store.manifest import Manifest
 
 keys = terminal.list_group(
     """List the keys that models are signed with; create one.
@@ -27,10 +29,10 @@ def register(
     name: Annotated[str, typer.Option(help="The model's name in the store.")],
     sample: Annotated[
         Path,
-        typer.Option(help="Inputs as a .parquet or .csv file, best the whole training frame."),
+        typer.Option(help="Inputs as .parquet or .csv; best the whole training frame."),
     ],
     adapter: Annotated[
-        str | None, typer.Option(help="The adapter, where the file's ending does not tell it.")
+        str | None, typer.Option(help="The adapter, if the file's ending does not say.")
     ] = None,
     setting: Annotated[
         list[str] | None, typer.Option(help="A setting of the adapter: output=predict_proba.")
@@ -57,13 +59,12 @@ def register(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a trained model into the store, as its next version, signed with the local key.
+    """Add a trained model to the store, as the next version of its name, signed with the local key.
 
-    The signature is taken from the sample; some of its rows are kept, with their predictions,
-    and replayed wherever the model is loaded.
+    The sample gives the inputs and their types. Some of its rows are kept with their predictions,
+    and predicted again wherever the model is loaded: a model that predicts differently is refused.
 
-    Example: `nightshift register model.joblib --name churn --sample train.parquet --promote
-    champion`
+    Example: `nightshift register model.joblib --name churn --sample train.parquet --target churned`
     """
     from nightshift.adapters.models.registry import adapter_for_file
     from nightshift.adapters.store.manifest import checked_name
@@ -90,7 +91,7 @@ def register(
         trained_through=through,
     )
     if alias is not None:
-        _promote(name, manifest.version, alias)
+        _promote(manifest, alias)
     if as_json:
         terminal.print_json(manifest.model_dump(mode="json"))
         return
@@ -98,31 +99,38 @@ def register(
     terminal.console.print(f"Registered [bold]{manifest.reference}[/] ({manifest.adapter})")
     terminal.console.print(f"  reads   {', '.join(inputs)}\n  writes  {', '.join(outputs)}")
     if manifest.left_out:
-        terminal.console.print(
-            f"  Left out: {', '.join(manifest.left_out)} (not inputs of the model)"
-        )
+        terminal.say(f"  left out of the sample: {', '.join(manifest.left_out)}")
     for warning in manifest.warnings:
-        terminal.console.print(f"  [yellow]{warning}[/]")
+        terminal.say_warning(warning)
     terminal.console.print(
         "  signed" if manifest.signature_block else "  not signed (trust.sign_key)"
     )
-    if alias is not None:
-        terminal.console.print(f"  {name}@{alias} is now version {manifest.version}")
+    if alias is None:
+        terminal.say(f"Next: nightshift promote {name} {manifest.version}")
+    else:
+        terminal.say(f"  {name}@{alias} is now version {manifest.version}")
+        terminal.say("Next: nightshift run JOB, with a job whose model is this one")
 
 
-def _promote(name: str, version: int, alias: str) -> None:
+def _promote(manifest: "Manifest", alias: str) -> None:
+    from nightshift.flows.cli.notify import announce_promotion
+    from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.register import promote
+
+    settings = load_settings()
     try:
-        move_alias(name, version, alias, force=False)
+        promote(settings, manifest, alias)
     except NightshiftError:
-        cure = f"nightshift promote {name} {version} --alias {alias}"
-        terminal.say_aside(f"Registered {name}@{version}, not promoted. Once that can be: {cure}")
+        command = f"nightshift promote {manifest.name} {manifest.version} --alias {alias}"
+        terminal.say_aside(f"Registered {manifest.reference}, not promoted. Promote it: {command}")
         raise
+    announce_promotion(settings, manifest, alias)
 
 
 def _converted(kind: str, model: Any, sample: Any, target: str | None) -> Any:
     if kind != "onnx":
         remedy = "Only `--as onnx` is known."
-        raise ConfigurationError("--as", "", f"{kind!r} is no format to convert to", remedy)
+        raise ConfigurationError("--as", "", f"{kind!r} is not a format to convert to", remedy)
     from nightshift.adapters.models.sampling import select_inputs
 
     try:
@@ -161,7 +169,7 @@ def _pairs(option: str, texts: list[str] | None, kind: Callable[[str], Any]) -> 
         except ValueError:
             equals = ""
         if not equals or not name:
-            raise ConfigurationError(option, "", f"{text!r} is no pair", "Write it like name=1.")
+            raise ConfigurationError(option, "", f"{text!r} is not a pair", "Write it like name=1.")
     return pairs
 
 

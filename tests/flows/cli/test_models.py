@@ -42,7 +42,7 @@ def test_a_refused_promotion_says_what_is_registered(
     error = nightshift(*register, "champion", code=1).stderr
     assert "table 'orders' has no column 'x'" in error
     cure = "nightshift promote big 1 --alias champion"
-    assert f"Registered big@1, not promoted. Once that can be: {cure}" in error
+    assert f"Registered big@1, not promoted. Promote it: {cure}" in error
     assert project.store.versions("big") == [1]
     assert project.store.aliases("big") == {}
 

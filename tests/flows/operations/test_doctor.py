@@ -270,7 +270,7 @@ def test_the_command_says_it_all_and_its_exit_code(
     runner = CliRunner()
     well = runner.invoke(app, ["doctor"])
     assert well.exit_code == 0, well.output
-    assert "0 to mend, 0 to look at" in well.output
+    assert "0 failed, 0 warnings" in well.output
     monkeypatch.setenv("NIGHTSHIFT_STORE__URL", "s3://no-such-bucket/store")
     ill = runner.invoke(app, ["doctor"])
     assert ill.exit_code == 1
