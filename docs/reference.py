@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the tables of keys in docs/jobs.md and docs/settings.md, and config/schemas, anew.
+"""Write the tables of keys in docs/jobs.md and docs/settings.md, and config/schemas again.
 
 Each table stands between `<!-- keys: Model -->` and `<!-- end -->`; what is around it is written by
 hand. A test fails if the tables are not those of the models.
@@ -73,14 +73,14 @@ def _table(name: str, section: str | None) -> str:
         path = [section, key] if section else [key]
         inner = is_setting and find_model(field.annotation) is not None
         variable = "" if inner else f"`{name_variable(*path)}`"
-        cells = [
+        fields = [
             "" if secret else f"`{key}`",
             *([variable] if is_setting else []),
             _type(field),
             _default(schema["properties"][key], key in schema.get("required", ())),
             " ".join((field.description or "").split()).replace("|", "\\|"),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(fields)} |")
     return "\n".join(lines)
 
 

@@ -3,8 +3,7 @@
 The hours, days or months of a zone tile all time: every instant is in exactly one. A day begins at
 the first instant at which the zone's clock shows its midnight, or has been moved past it. An hour
 is the time during which the clock shows that hour at one offset from UTC. So a day may have 23 or
-25 hours, an hour half of its minutes, and there is no partition for a day or hour that the clock
-skips.
+25 hours, an hour half of its minutes, and a day or hour that the clock skips has no partition.
 """
 
 import re
@@ -29,7 +28,7 @@ _DAY, _HOUR, _INSTANT = timedelta(days=1), timedelta(hours=1), timedelta(microse
 
 @dataclass(frozen=True)
 class Partition:
-    """A slice of a job's rows, those with start <= time < end; None is no bound."""
+    """A slice of a job's rows, those with start <= time < end; None stands for no limit."""
 
     label: str
     start: datetime | None

@@ -356,7 +356,7 @@ def test_no_jobs(folder: Path) -> None:
     assert "The jobs in config/jobs are: none." in refused().remedy
 
 
-def test_jobs_stand_beside_the_settings(
+def test_jobs_are_next_to_the_settings(
     write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write()

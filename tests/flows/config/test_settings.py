@@ -376,7 +376,7 @@ def test_what_the_environment_may_not_say(
 def test_the_variables_of_kubernetes_are_left_alone(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It sets these in every pod beside a service called nightshift, or nightshift-db."""
+    """It sets these in every pod alongside a service called nightshift, or nightshift-db."""
     write({})
     for name in ("", "DB_", "SERVER_", "STORE_", "POSTGRES_"):
         for variable, value in {

@@ -29,11 +29,13 @@ def piece(
     end: float,
     run_id: int = 1,
     model: tuple[str, int] = MODEL,
-    begun: datetime = LATER,
+    started: datetime = LATER,
     published: datetime = LATER,
 ) -> PublishedRange:
     """Published from one day to another, counted from the first."""
-    return PublishedRange(FIRST + start * DAY, FIRST + end * DAY, run_id, *model, begun, published)
+    return PublishedRange(
+        FIRST + start * DAY, FIRST + end * DAY, run_id, *model, started, published
+    )
 
 
 def end_of(partition: Partition) -> datetime:
@@ -63,7 +65,7 @@ WHOLE = PartitionStatus((piece(0, 1, run_id=7),))
 HALF = PartitionStatus((piece(0, 0.5),))
 GAP = PartitionStatus((piece(0, 0.3), piece(0.6, 1)))
 STALE = PartitionStatus((piece(0, 0.5, model=("doubler", 1)), piece(0.5, 1)))
-EARLY = PartitionStatus((piece(0, 1, run_id=9, begun=FIRST + 0.5 * DAY),))
+EARLY = PartitionStatus((piece(0, 1, run_id=9, started=FIRST + 0.5 * DAY),))
 FAILED = PartitionStatus((), failed("the model is away"))
 FAILED_THEN_DONE = PartitionStatus((piece(0, 1, published=LATER + DAY),), failed("once"))
 DONE_THEN_FAILED = PartitionStatus((piece(0, 1, published=LATER - DAY),), failed("again"))

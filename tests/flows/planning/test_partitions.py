@@ -23,7 +23,7 @@ INSTANT, MINUTE, HOUR, DAY = (
     timedelta(**{unit: 1}) for unit in ("microseconds", "minutes", "hours", "days")
 )
 ODD = {
-    "America/New_York": "an hour skipped or repeated in the night",
+    "America/New_York": "an hour skipped or repeated at night",
     "Europe/London": "repeated at offset +00:00",
     "Asia/Kolkata": "half an hour off",
     "Asia/Kathmandu": "three quarters off, and clocks set by a quarter in 1986",
@@ -128,7 +128,7 @@ def test_the_latest_has_ended_and_the_next_has_not(
 
 @settings(deadline=None)
 @given(moments, grids)
-def test_cells_meet_without_gap_or_overlap(
+def test_partitions_meet_without_gap_or_overlap(
     moment: tuple[ZoneInfo, datetime], by: Granularity
 ) -> None:
     zone, now = moment
@@ -145,7 +145,9 @@ def test_cells_meet_without_gap_or_overlap(
 
 @settings(deadline=None)
 @given(moments)
-def test_an_instant_is_in_the_cell_that_its_clock_names(moment: tuple[ZoneInfo, datetime]) -> None:
+def test_an_instant_is_in_the_partition_its_clock_names(
+    moment: tuple[ZoneInfo, datetime],
+) -> None:
     zone, now = moment
     local = now.astimezone(zone)
     hours = list(itertools.islice(back_from(now + 2 * HOUR, "hour", zone), 8))
@@ -161,7 +163,7 @@ def test_an_instant_is_in_the_cell_that_its_clock_names(moment: tuple[ZoneInfo, 
 
 
 @pytest.mark.parametrize(("name", "day"), CHANGES)
-def test_cells_about_a_change_of_clocks(name: str, day: date) -> None:
+def test_partitions_about_a_change_of_clocks(name: str, day: date) -> None:
     """Against a slow and simple account: look at the clock every minute of five days."""
     zone = ZoneInfo(name)
     begin = datetime(day.year, day.month, day.day, tzinfo=UTC) - 60 * HOUR
@@ -198,7 +200,7 @@ def holds(partition: Partition, minutes: list[datetime]) -> bool:
 @example(date.max - DAY, ZoneInfo("America/New_York"))
 @example(date(2012, 2, 28), ZoneInfo("UTC"))
 @example(date(2013, 12, 31), ZoneInfo("Asia/Tokyo"))
-def test_any_day_is_a_cell_or_says_why_not(day: date, zone: ZoneInfo) -> None:
+def test_any_day_is_a_partition_or_says_why_not(day: date, zone: ZoneInfo) -> None:
     partition = tried(day.isoformat(), "day", zone)
     if isinstance(partition, str):
         assert partition.endswith(("the years 1 to 9999", f"clocks skip it in {zone.key}"))
@@ -230,7 +232,7 @@ def test_a_month_is_its_days(day: date, zone: ZoneInfo) -> None:
 
 @settings(deadline=None)
 @given(st.sampled_from(CHANGES), st.integers(-3, 3), st.integers(0, 40), grids)
-def test_between_two_days_is_every_cell_that_they_touch(
+def test_between_two_days_is_every_partition_that_they_touch(
     change: tuple[str, date], before: int, days: int, by: Granularity
 ) -> None:
     zone, first = ZoneInfo(change[0]), change[1] + before * DAY
@@ -409,7 +411,7 @@ def test_the_whole_table(by: Granularity) -> None:
         ("all", "", "this job has only the whole table, 'all'"),
     ],
 )
-def test_what_is_no_label(by: Granularity, text: str, says: str) -> None:
+def test_what_is_not_a_label(by: Granularity, text: str, says: str) -> None:
     with pytest.raises(ValueError, match="is not a valid ") as raised:
         parse_partition(text, by, ZoneInfo("UTC"))
     assert str(raised.value).startswith(repr(text))
@@ -437,7 +439,7 @@ def test_what_is_no_label(by: Granularity, text: str, says: str) -> None:
         ("America/New_York", "hour", "9999-12-31T22", "it reaches beyond the years 1 to 9999"),
     ],
 )
-def test_what_is_no_label_there(name: str, by: Granularity, text: str, says: str) -> None:
+def test_what_is_not_a_label_there(name: str, by: Granularity, text: str, says: str) -> None:
     with pytest.raises(ValueError, match="is not a valid ") as raised:
         parse_partition(text, by, ZoneInfo(name))
     assert says in str(raised.value)

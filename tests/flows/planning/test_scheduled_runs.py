@@ -36,7 +36,7 @@ def at(text: str, zone: str = "UTC") -> datetime:
 
 
 @pytest.mark.parametrize(
-    ("grid", "zone", "night", "offset", "label"),
+    ("by", "zone", "scheduled", "offset", "label"),
     [
         ("day", "UTC", "2024-03-02T03:00", 1, "2024-03-01"),
         ("day", "UTC", "2024-03-02T03:00", 2, "2024-02-29"),
@@ -55,9 +55,9 @@ def at(text: str, zone: str = "UTC") -> datetime:
     ],
 )
 def test_the_partition_of_a_scheduled_run(
-    grid: str, zone: str, night: str, offset: int, label: str
+    by: str, zone: str, scheduled: str, offset: int, label: str
 ) -> None:
-    assert find_due_partition(job(grid, zone, offset=offset), at(night, zone)).label == label
+    assert find_due_partition(job(by, zone, offset=offset), at(scheduled, zone)).label == label
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_the_partition_of_a_scheduled_run(
     ],
 )
 def test_which_missed_runs_score(catchup: str, hours: float, newer: bool, scores: bool) -> None:
-    night = at("2024-03-02T03:00")
-    following = night + timedelta(days=1) if newer else None
+    scheduled = at("2024-03-02T03:00")
+    following = scheduled + timedelta(days=1) if newer else None
     reason = find_skip_reason(
-        job(catchup=catchup), night, night + timedelta(hours=hours), following
+        job(catchup=catchup), scheduled, scheduled + timedelta(hours=hours), following
     )
     assert (reason is None) == scores
     if reason is not None:
@@ -188,7 +188,7 @@ def test_on_needs_no_quotes(project: Project) -> None:
 def test_late_nights_on_a_real_server(
     project: Project, prefect: str, prefect_database: Path
 ) -> None:
-    """Nights fall due while nothing serves; then each job's `catchup` decides."""
+    """Runs fall due while nothing serves; then each job's `catchup` decides."""
     project.fill()
     project.register()
     (project.folder / "config" / "jobs" / "orders.yaml").unlink()
@@ -201,8 +201,8 @@ def test_late_nights_on_a_real_server(
     for found in ids.values():  # Prefect's scheduler plans ahead
         eventually(lambda found=found: len(runs_of(prefect, found)) == 14)
     today = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0)
-    nights = [today - timedelta(days=days) for days in (4, 3, 2)]
-    _move(prefect_database, list(ids.values()), nights)
+    times = [today - timedelta(days=days) for days in (4, 3, 2)]
+    _move(prefect_database, list(ids.values()), times)
     for found in ids.values():  # its server notices
         eventually(lambda found=found: _late(prefect, found) == 3)
 
@@ -221,7 +221,7 @@ def test_late_nights_on_a_real_server(
     reasons = [run["state"]["message"] for run in ended if run["state_name"] == "Skipped"]
     assert all(reason.startswith("the scheduled run of ") for reason in reasons)
     scored = project.sql("SELECT job, partition FROM nightshift_runs ORDER BY job, partition")
-    days = [f"{night - timedelta(days=1):%Y-%m-%d}" for night in nights]
+    days = [f"{scheduled - timedelta(days=1):%Y-%m-%d}" for scheduled in times]
     now = datetime.now(UTC) - timedelta(hours=3)
     newest = f"{now - timedelta(days=1):%Y-%m-%d}"
     assert [tuple(row) for row in scored] == [*(("every", day) for day in days), ("newest", newest)]
@@ -239,16 +239,16 @@ def _late(api: str, deployed: str) -> int:
     return sum(run["state_name"] == "Late" for run in runs_of(api, deployed))
 
 
-def _move(database: Path, deployments: list[str], nights: list[datetime]) -> None:
-    """Let the first runs that are planned have been planned for those nights."""
+def _move(database: Path, deployments: list[str], times: list[datetime]) -> None:
+    """Pretend that the first runs planned were planned for those times."""
     with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
         for deployed in deployments:
             rows = connection.execute(
                 "SELECT id FROM flow_run WHERE deployment_id = ? ORDER BY expected_start_time",
                 (deployed,),
             ).fetchall()
-            for (run,), night in zip(rows, nights, strict=False):
-                text = night.strftime("%Y-%m-%d %H:%M:%S.000000")
+            for (run,), scheduled in zip(rows, times, strict=False):
+                text = scheduled.strftime("%Y-%m-%d %H:%M:%S.000000")
                 connection.execute(
                     "UPDATE flow_run SET expected_start_time = ?, next_scheduled_start_time = ?"
                     " WHERE id = ?",
