@@ -62,13 +62,13 @@ def measure(folder: Path) -> dict[str, float]:
     from nightshift.flows.config.job import load_job
     from nightshift.flows.config.resources import open_resources
     from nightshift.flows.config.settings import load_settings
-    from nightshift.flows.scoring.loaded_model import opened
+    from nightshift.flows.scoring.loaded_model import load
 
     rows = TRIALS * CHUNK
     prepare(folder, [rows], COLUMNS)
     settings, job = load_settings(), load_job(f"rows_{rows}")
-    served = opened(settings, "sum")
-    signature = served.manifest.signature
+    loaded = load(settings, "sum")
+    signature = loaded.manifest.signature
     taken: dict[str, list[float]] = {
         "read": [],
         "predict": [],
@@ -76,10 +76,10 @@ def measure(folder: Path) -> dict[str, float]:
         "ledger": [],
         "wal": [],
     }
-    with served.lent() as lent, open_resources(settings, job) as desk:
-        model, predictions = lent.model, desk.predictions(signature)
+    with loaded.borrow() as borrowed, open_resources(settings, job) as desk:
+        model, predictions = borrowed.model, desk.predictions(signature)
         predictions.create()
-        digest = served.manifest.digest
+        digest = loaded.manifest.digest
         request = RunRequest(job.name, job.target.table, "all", None, None, "sum", 1, digest, "x")
         run = desk.ledger.begin(request, new_owner())
         with desk.source.snapshot(signature, None, None) as snapshot:

@@ -15,6 +15,7 @@ from typing import Annotated
 import prefect
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.flows import Flow
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from pydantic import Field
@@ -43,11 +44,12 @@ from nightshift.flows.orchestrator.states import BUSY, told
 from nightshift.flows.orchestrator.states import SKIPPED as UNWANTED
 from nightshift.flows.planning.backfill_plan import Order, Reprocess, plan_steps
 from nightshift.flows.planning.partitions import Partition, list_partitions, shift_partition
-from nightshift.flows.report.artifacts import label_run, listening
-from nightshift.flows.report.backfill import BackfillProgress, show_plan, show_steps
-from nightshift.flows.score import leaks, prepared, score
-from nightshift.flows.scoring.context import RunContext, sharing
-from nightshift.flows.scoring.run import ScoreResult
+from nightshift.flows.report.artifacts import Listener, label_run
+from nightshift.flows.report.backfill import BackfillProgress, Watched, show_plan
+from nightshift.flows.score import PrefectOrchestrator, score_in
+from nightshift.flows.scoring.context import RunContext
+from nightshift.flows.scoring.recipe import open_context
+from nightshift.flows.scoring.run import ScoreResult, leaks
 
 MOST_PARTITIONS = 50_000
 
@@ -61,7 +63,7 @@ Day = Annotated[date, Field(json_schema_extra={"pattern": _PATTERN})]
 
 @dataclass(frozen=True)
 class BackfillResult:
-    """What became of the partitions of a range, or, of a dry run, what would."""
+    """What became of each partition of the range, or would in a dry run."""
 
     job: str
     model: str
@@ -93,11 +95,11 @@ def backfill(
     dry_run: bool = False,
     allow_leakage: bool = False,
 ) -> BackfillResult:
-    """Score a range of a job's partitions, one after the other, each published when it is done.
+    """Score a range of a job's partitions, each published when it is done.
 
-    Killed and started again with the same values within a day, it goes on with its own plan, unless
-    `model` names another version by now. A partition that fails does not stop the others; started
-    again with `failed`, it does only those.
+    If it is killed and started again with the same values within a day, it resumes its plan, unless
+    `model` names another version by now. A partition that fails does not stop the others; with
+    `reprocess=failed` only those are scored again.
 
     Args:
         job: The job, by the name of its file in config/jobs.
@@ -108,95 +110,136 @@ def backfill(
         model: A model in place of the job's: `name`, `name@alias` or `name@7`. It is turned into
             one version at the start, for the whole range.
         order: Which partitions come first.
-        max_parallel: How many partitions are scored side by side, from 1 to 16.
+        max_parallel: How many partitions are scored at a time, from 1 to 16.
         dry_run: Only show the plan: what would be scored, what not, and why.
         allow_leakage: Score rows from before the day through which the model was trained, too.
     """
+    choice = reprocess, model, order, max_parallel, dry_run, allow_leakage
+    return _backfill(job, start, end, *choice)
+
+
+def backfill_with(listener: Listener | None, watched: Watched) -> Flow[..., BackfillResult]:
+    """The same flow, with what cannot be a parameter of a flow run: a listener, and where the
+    caller sees the steps while they change, however the backfill ends.
+    """
+
+    @flow(name=backfill.name, flow_run_name=_run_name)
+    @told
+    def listened(
+        job: str,
+        start: Day,
+        end: Day,
+        reprocess: Reprocess,
+        model: str | None,
+        order: Order,
+        max_parallel: Annotated[int, Field(ge=1, le=16)],
+        dry_run: bool,
+        allow_leakage: bool,
+    ) -> BackfillResult:
+        choice = reprocess, model, order, max_parallel, dry_run, allow_leakage
+        return _backfill(job, start, end, *choice, listener, watched)
+
+    return listened
+
+
+def _backfill(
+    job: str,
+    start: date,
+    end: date,
+    reprocess: Reprocess,
+    model: str | None,
+    order: Order,
+    max_parallel: int,
+    dry_run: bool,
+    allow_leakage: bool,
+    listener: Listener | None = None,
+    watched: Watched | None = None,
+) -> BackfillResult:
     settings, spec = load_settings(), load_job(job)
-    cells = _cells(spec, start, end)
+    partitions = _partitions(spec, start, end)
     given = {"start": start, "end": end, "reprocess": reprocess, "model": model, "order": order}
     parameters = json.dumps({**given, "allow_leakage": allow_leakage}, default=str)
-    with open_resources(settings, spec) as desk:
-        backfills, manifest = Backfills(desk.ledger), _resolved(settings, model or spec.model)
+    with open_resources(settings, spec) as resources:
+        backfills = Backfills(resources.ledger)
+        manifest = open_store(settings).resolve(model or spec.model)
         version, owner, run_id = (manifest.name, manifest.version), new_owner(), flow_run.id
-        going_on, facts = None, PartitionStatus()
-        if not dry_run or desk.ledger.exists():
-            desk.ledger.create()
-            going_on = backfills.unfinished(job, parameters, version)
-            if going_on is not None and not dry_run:
-                going_on = backfills.take_over(going_on, owner, run_id)
-            if going_on is None:
-                facts = backfills.read_status(job, cells[0].start, cells[-1].end)
-        if going_on is not None:
-            steps = list(going_on.steps)
+        unfinished, status = None, PartitionStatus()
+        if not dry_run or resources.ledger.exists():
+            resources.ledger.create()
+            unfinished = backfills.unfinished(job, parameters, version)
+            if unfinished is not None and not dry_run:
+                unfinished = backfills.take_over(unfinished, owner, run_id)
+            if unfinished is None:
+                status = backfills.read_status(job, partitions[0].start, partitions[-1].end)
+        if unfinished is not None:
+            steps = list(unfinished.steps)
         else:
-            steps = _planned(desk, cells, facts, reprocess, manifest, order, allow_leakage)
+            steps = _plan(resources, partitions, status, reprocess, manifest, order, allow_leakage)
         label_run(_run_name(), [job, manifest.name])
-        _tell_plan(steps, manifest, going_on)
-        show_steps(manifest.reference, steps)
+        _log_plan(steps, manifest, unfinished)
+        if watched is not None:
+            watched.model, watched.steps = manifest.reference, steps
         if dry_run:
             show_plan(job, spec.partition_by, manifest.reference, steps)
             return BackfillResult(job, manifest.reference, None, steps)
-        plan = going_on or backfills.begin(job, parameters, version, steps, owner, run_id, facts.at)
+        plan = unfinished
+        if plan is None:
+            plan = backfills.begin(job, parameters, version, steps, owner, run_id, status.at)
         waiting = [step for step in plan.steps if step.state == StepState.WAITING]
         title = f"{job} {start} to {end}"
         progress = BackfillProgress(
-            title, job, spec.partition_by, manifest.reference, plan, backfills
+            title, job, spec.partition_by, manifest.reference, plan, backfills, listener
         )
-        with _carried_out(backfills, plan), progress:
+        with _carrying_out(backfills, plan), progress:
             if waiting:
-                with prepared(settings, spec, manifest.reference) as common:
-                    common = replace(
-                        common,
+                orchestrator = PrefectOrchestrator(settings, spec)
+                reference = manifest.reference
+                with open_context(settings, spec, reference, orchestrator) as context:
+                    context = replace(
+                        context,
                         unless_published_since=plan.planned_at,
                         unless_changed=reprocess != "all",
-                        alone=False,
                     )
-                    runner = _Runner(settings, common, plan, backfills, allow_leakage)
+                    runner = _Runner(settings, context, plan, backfills, allow_leakage)
                     runner.run(waiting, max_parallel)
-    return _ended(job, manifest, plan)
+    return _result(job, manifest, plan)
 
 
 # --- planning -----------------------------------------------------------------------------------
 
 
-def _cells(job: Job, start: date, end: date) -> list[Partition]:
+def _partitions(job: Job, start: date, end: date) -> list[Partition]:
     if end < start:
         problem = f"{end} is before the start, {start}"
         raise ConfigurationError("backfill", "end", problem, "Both days are included.")
     between = list_partitions(start, end, job.partition_by, job.zone)
-    cells = list(islice(between, MOST_PARTITIONS + 1))
-    if len(cells) > MOST_PARTITIONS:
+    partitions = list(islice(between, MOST_PARTITIONS + 1))
+    if len(partitions) > MOST_PARTITIONS:
         problem = f"the range has more than {MOST_PARTITIONS:,} partitions"
         raise ConfigurationError("backfill", "end", problem, "Take a shorter range.")
-    return cells
+    return partitions
 
 
-def _resolved(settings: Settings, reference: str) -> Manifest:
-    """The version that the reference names now."""
-    return open_store(settings).resolve(reference)
-
-
-def _planned(
-    desk: JobResources,
-    cells: list[Partition],
-    facts: PartitionStatus,
+def _plan(
+    resources: JobResources,
+    partitions: list[Partition],
+    status: PartitionStatus,
     reprocess: Reprocess,
     manifest: Manifest,
     order: Order,
     allow_leakage: bool,
 ) -> list[Step]:
     model = (manifest.name, manifest.version)
-    ordered = cells if order == "oldest_first" else cells[::-1]
-    due = _due(desk.job)
-    steps = plan_steps(ordered, facts, reprocess, model, due, datetime.now(UTC))
+    ordered = partitions if order == "oldest_first" else partitions[::-1]
+    due = _due(resources.job)
+    steps = plan_steps(ordered, status, reprocess, model, due, datetime.now(UTC))
     for step in steps:
-        leaking = not allow_leakage and leaks(manifest, step.start, desk.job.zone)
+        leaking = not allow_leakage and leaks(manifest, step.start, resources.job.zone)
         if step.state == StepState.WAITING and leaking:
             step.state = StepState.SKIPPED
             step.reason = f"{manifest.reference} was trained on it (allow_leakage scores it)"
         if step.state == StepState.WAITING:
-            step.rows = estimate_rows(desk.source, step.start, step.end)
+            step.rows = estimate_rows(resources.source, step.start, step.end)
     return steps
 
 
@@ -204,16 +247,18 @@ def _due(job: Job) -> Callable[[Partition], datetime]:
     """When a schedule with the job's offset would score a partition: by default at its end."""
     long_ago = datetime.min.replace(tzinfo=UTC)
 
-    def due(cell: Partition) -> datetime:
-        return shift_partition(cell, job.offset - 1, job.partition_by, job.zone).end or long_ago
+    def due(partition: Partition) -> datetime:
+        return (
+            shift_partition(partition, job.offset - 1, job.partition_by, job.zone).end or long_ago
+        )
 
     return due
 
 
-def _tell_plan(steps: list[Step], manifest: Manifest, resumed: Backfill | None) -> None:
+def _log_plan(steps: list[Step], manifest: Manifest, resumed: Backfill | None) -> None:
     log = get_run_logger()
     if resumed is not None:
-        log.info("Going on with plan %s of %s UTC", resumed.backfill_id, resumed.planned_at)
+        log.info("Resuming plan %s of %s UTC", resumed.backfill_id, resumed.planned_at)
     waiting = [step for step in steps if step.state == StepState.WAITING]
     rows = sum(step.rows or 0 for step in waiting)
     log.info(
@@ -229,50 +274,53 @@ def _tell_plan(steps: list[Step], manifest: Manifest, resumed: Backfill | None) 
 
 
 @contextmanager
-def _carried_out(backfills: Backfills, plan: Backfill) -> Iterator[None]:
-    """The plan ends with this context; should it fail, the plan is left to the next attempt."""
+def _carrying_out(backfills: Backfills, plan: Backfill) -> Iterator[None]:
+    """Ends the plan, or, if this context fails, leaves it to the next attempt."""
     try:
         yield
     except BaseException:
-        with suppress(NightshiftError):  # or the next one finds it silent
+        with suppress(NightshiftError):  # then the next one waits until the lease has ended
             backfills.leave(plan)
         raise
     backfills.renew(plan, ended=True)
 
 
 class _Runner:
-    """Carries out the steps of a plan, some of them side by side."""
+    """Carries out the steps of a plan, several at a time."""
 
     def __init__(
         self,
         settings: Settings,
-        common: RunContext,
+        context: RunContext,
         plan: Backfill,
         backfills: Backfills,
         allow_leakage: bool,
     ) -> None:
-        self.settings, self.common, self.plan = settings, common, plan
+        self.settings, self.context, self.plan = settings, context, plan
         self.backfills, self.allow_leakage = backfills, allow_leakage
         self.log = get_run_logger()
         self._stopping, self._watch = threading.Event(), Watch()
+        self._flow = score_in(context, self._stop_if_asked)
 
     def run(self, steps: list[Step], max_parallel: int) -> None:
-        """Score each step's partition; those that others hold are tried once more at the end."""
-        self._side_by_side(steps, max_parallel)
-        held = [step for step in steps if step.state == StepState.WAITING]
-        if not held:
+        """Score each step's partition; those that other runs have are tried again at the end."""
+        self._score_all(steps, max_parallel)
+        busy = [step for step in steps if step.state == StepState.WAITING]
+        if not busy:
             return
-        # Their owners may be dead without a sign of it; by then they count as dead.
-        self.log.info("Waiting for %s partitions that others are scoring", len(held))
+        # Their owners may be dead; once the lease has ended, that is certain.
+        self.log.info("Waiting for %s partitions that other runs are scoring", len(busy))
         time.sleep(self.settings.database.lease + 1)
-        self._side_by_side(held, max_parallel)
-        for step in held:
-            if step.state == StepState.WAITING:  # whether they get it published, nobody knows yet
+        self._score_all(busy, max_parallel)
+        for step in busy:
+            if step.state == StepState.WAITING:  # its owner is alive, and may or may not publish it
                 step.state = StepState.FAILED
-                self._keep(step)
+                self._enter(step)
 
-    def _side_by_side(self, steps: list[Step], max_parallel: int) -> None:
-        with Watch() as self._watch, _sharing(self.common), listening(self._stop_if_asked):
+    def _score_all(self, steps: list[Step], max_parallel: int) -> None:
+        # The backfill's own heartbeat is enough; those of its runs would cost a second each.
+        no_heartbeats = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+        with Watch() as self._watch, no_heartbeats:
             if max_parallel == 1:  # in the main thread, where timeouts and signals work best
                 for step in steps:
                     self._score(step)
@@ -282,7 +330,7 @@ class _Runner:
                 futures = [executor.submit(copy_context().run, self._score, s) for s in steps]
                 for future in futures:
                     future.result()
-            except BaseException:  # Ctrl-C, say, of which only the main thread hears
+            except BaseException:  # Ctrl-C, say, which only the main thread gets
                 self._stopping.set()
                 raise
             finally:
@@ -297,19 +345,16 @@ class _Runner:
     def _score(self, step: Step) -> None:
         self._watch.raise_if_cancelled()
         step.state = StepState.RUNNING
-        self._keep(step)
+        self._enter(step)
         begun = time.monotonic()
         try:
-            with prefect.tags(self.common.desk.job.name, self.common.manifest.name, step.partition):
-                state: State[ScoreResult] = score(
-                    self.common.desk.job.name,
-                    step.partition,
-                    self.common.manifest.reference,
-                    self.allow_leakage,
-                    return_state=True,
+            job, manifest = self.context.resources.job.name, self.context.manifest
+            with prefect.tags(job, manifest.name, step.partition):
+                state: State[ScoreResult] = self._flow(
+                    job, step.partition, manifest.reference, self.allow_leakage, return_state=True
                 )
             reason = state.message or state.name or ""
-        except Exception as error:  # the Prefect server is away, say: the others may still work
+        except Exception as error:  # the Prefect server is away, say; the others may still work
             state, reason = prefect.states.Failed(), f"{type(error).__name__}: {error}"
         step.seconds = time.monotonic() - begun
         if state.is_completed():
@@ -318,30 +363,23 @@ class _Runner:
             step.state, step.reason = StepState.WAITING, reason
         elif state.name == CANCELLED and self._watch.called_off:  # all of it, not only this one
             step.state = StepState.WAITING
-            self._keep(step)
+            self._enter(step)
             self._watch.raise_if_cancelled()
         elif state.name in {UNWANTED, CANCELLED}:
             step.state, step.reason = StepState.SKIPPED, reason
         else:
             step.state, step.reason = StepState.FAILED, reason
             self.log.error("%s failed: %s", step.partition, reason)
-        self._keep(step)
+        self._enter(step)
 
-    def _keep(self, step: Step) -> None:
+    def _enter(self, step: Step) -> None:
         try:
             self.backfills.record_step(self.plan, step)
-        except TransientError as error:  # whoever goes on with the plan looks at the ledger anyway
+        except TransientError as error:  # a resumed plan reads the runs in the ledger anyway
             self.log.warning("Step %s could not be entered: %s", step.partition, error)
 
 
-@contextmanager
-def _sharing(common: RunContext) -> Iterator[None]:
-    # The backfill's own heartbeat serves; those of its runs would cost a second's wait each.
-    with sharing(common), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
-
-
-def _ended(job: str, manifest: Manifest, plan: Backfill) -> BackfillResult:
+def _result(job: str, manifest: Manifest, plan: Backfill) -> BackfillResult:
     failures = [
         (step.partition, step.reason) for step in plan.steps if step.state == StepState.FAILED
     ]

@@ -20,7 +20,7 @@ from nightshift.flows.config.quantities import Budget
 from nightshift.flows.config.resources import JobResources, current_user
 from nightshift.flows.config.settings import Settings
 from nightshift.flows.planning.scheduled_runs import find_partition
-from nightshift.flows.scoring.loaded_model import LoadedModel, opened
+from nightshift.flows.scoring.loaded_model import LoadedModel, load
 from nightshift.flows.scoring.prediction.predictor import Limits, Predictor, Scored
 from nightshift.flows.scoring.prediction.rejects import rejected
 
@@ -48,36 +48,36 @@ class Replayed:
             self.errors.append((key, error))
 
 
-def replay(settings: Settings, desk: JobResources, run_id: int) -> Replayed:
+def replay(settings: Settings, resources: JobResources, run_id: int) -> Replayed:
     """Score all of a run's rejects with the run's model version, as the source has them now.
 
     Raises RunUnknown, RunNotReplayable, and what opening the model raises. What is merged by then
     stays so.
     """
-    history, source = History(desk.ledger), desk.source
+    history, source = History(resources.ledger), resources.source
     run = history.run(run_id)
-    if run is None or run.job != desk.job.name:
+    if run is None or run.job != resources.job.name:
         raise RunUnknown(run_id)
     done = Replayed(run_id)
     page = history.rejects(run_id, _AT_ONCE)
     if not page:
         return done
-    served = opened(settings, ModelRef(run.model_name, run.model_version))
-    signature = served.manifest.signature
-    predictions = desk.predictions(signature)
+    model = load(settings, ModelRef(run.model_name, run.model_version))
+    signature = model.manifest.signature
+    predictions = resources.predictions(signature)
     predictions.check()
-    merging = _Merging(desk, served, predictions, run, done)
-    cell = find_partition(desk.job, run.partition)
-    with source.snapshot(signature, cell.start, cell.end) as snapshot:
+    merging = _Merging(resources, model, predictions, run, done)
+    partition = find_partition(resources.job, run.partition)
+    with source.snapshot(signature, partition.start, partition.end) as snapshot:
         while page:
             rejects = {reject.key: reject for reject in page}
             keys = KeySet(tuple(source.decode_key(name) for name in rejects))
             for chunk in snapshot.chunks(keys, _AT_ONCE):
                 done.gone -= chunk.num_rows
-                scored = _scored(desk, served, chunk)
+                scored = _scored(resources, model, chunk)
                 for still in scored.rejects:
                     done.fail(encode_key(still.key), still.error)
-                keys = scored.rows.select(desk.job.source.key).to_pylist()
+                keys = scored.rows.select(resources.job.source.key).to_pylist()
                 now = [rejects[encode_key(tuple(row.values()))] for row in keys]
                 merging.add(scored.rows, now)
             done.gone += len(page)
@@ -92,26 +92,26 @@ class _Merging:
 
     def __init__(
         self,
-        desk: JobResources,
-        served: LoadedModel,
+        resources: JobResources,
+        model: LoadedModel,
         predictions: PredictionTable,
         run: RunRecord,
         done: Replayed,
     ) -> None:
-        self.desk, self.served, self.predictions = desk, served, predictions
+        self.resources, self.model, self.predictions = resources, model, predictions
         self.run, self.done = run, done
-        self.whole = profile_shards(desk.ledger.shards(run.run_id))
+        self.whole = profile_shards(resources.ledger.shards(run.run_id))
         self.failing = self._failing(self.whole)
 
     def add(self, rows: pa.Table, rejects: Sequence[RejectRecord]) -> None:
         """Rows with their predictions, one for each of the rejects; halved where a check fails."""
         if not rejects:
             return
-        signature, checks = self.served.manifest.signature, self.desk.job.checks
+        signature, checks = self.model.manifest.signature, self.resources.job.checks
         outputs = rows.select(signature.output_names)
         # Their inputs were counted when they were rejected.
         part = Profile.of(
-            pa.table({}), outputs, self.served.reference, checks.find_listed(signature.output_names)
+            pa.table({}), outputs, self.model.reference, checks.find_listed(signature.output_names)
         )
         whole = self.whole.merged(part)
         failing = self._failing(whole)
@@ -133,24 +133,24 @@ class _Merging:
             self.whole, self.failing = whole, failing
 
     def _failing(self, profile: Profile) -> dict[tuple[str, str | None], str]:
-        return failing_outputs(self.desk.job, self.run.partition, self.served, profile)
+        return failing_outputs(self.resources.job, self.run.partition, self.model, profile)
 
 
-def _scored(desk: JobResources, served: LoadedModel, chunk: pa.Table) -> Scored:
+def _scored(resources: JobResources, model: LoadedModel, chunk: pa.Table) -> Scored:
     """The rows that can be predicted now, and those that still cannot."""
     limits = Limits(Budget(chunk.num_rows))
-    key, kept = desk.job.source.key, desk.source.kept_columns
+    key, kept = resources.job.source.key, resources.source.kept_columns
     with (
-        served.lent() as lent,
-        closing(Predictor(served.manifest, lent.model, key, kept, limits)) as predictor,
+        model.borrow() as borrowed,
+        closing(Predictor(model.manifest, borrowed.model, key, kept, limits)) as predictor,
     ):
         try:
             return predictor.score(chunk)
         except PredictionFailed as error:  # no row of it can be predicted
             faults = [(row, "PredictionFailed", str(error)) for row in range(chunk.num_rows)]
-            names = served.manifest.signature.input_names
+            names = model.manifest.signature.input_names
             nothing = chunk.select(kept).slice(0, 0)
-            for column in served.manifest.signature.outputs:
+            for column in model.manifest.signature.outputs:
                 nothing = nothing.append_column(column.name, pa.array([], column.arrow_type))
             rejects = rejected(chunk, key, names, faults)
             return Scored(nothing, rejects, np.empty(0, np.int64), None, 0.0)

@@ -99,6 +99,12 @@ class Audit(_Record):
         return self.at(Level.WARN)
 
     @property
+    def rejected(self) -> int:
+        """Rows without a prediction."""
+        result = self.result("rejects")
+        return 0 if result is None else int(result.value or 0)
+
+    @property
     def not_judged(self) -> tuple[CheckResult, ...]:
         return self.at(Level.NOT_JUDGED)
 

@@ -245,13 +245,12 @@ def _pipeline() -> Any:
 
 
 def _score(settings: Settings) -> None:
-    from nightshift.flows.report.artifacts import listening
-    from nightshift.flows.score import score
+    from nightshift.flows.score import score_with
 
     for partition in (DAY, "all"):
-        with terminal.progress_bar(f"  {partition:<10}") as listener, listening(listener):
+        with terminal.progress_bar(f"  {partition:<10}") as listener:
             # The whole table holds what the model was trained on; its error is not measured there.
-            result = score(JOB, partition, allow_leakage=partition == "all")
+            result = score_with(listener)(JOB, partition, allow_leakage=partition == "all")
     terminal.console.print(
         f"  {result.rows:,} rows read, scored and written by {result.model}: "
         f"[bold]{result.rows_per_second:,.0f} rows/s[/]"

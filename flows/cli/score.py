@@ -109,12 +109,11 @@ def _require_runnable(settings: "Settings", job: "Job", model: str | None) -> No
 def _score(
     job: str, partition: str, model: str | None, allow_leakage: bool, quiet: bool
 ) -> "ScoreResult":
-    from nightshift.flows.report.artifacts import listening
-    from nightshift.flows.score import score
+    from nightshift.flows.score import score_with
 
     retries = terminal.announcing_retries(terminal.say_aside)
-    with _progress(quiet, f"{job} {partition}") as listener, listening(listener), retries:
-        result = score(job, partition, model, allow_leakage)
+    with _progress(quiet, f"{job} {partition}") as listener, retries:
+        result = score_with(listener)(job, partition, model, allow_leakage)
     if quiet:
         return result
     if not result.rows:
@@ -193,16 +192,16 @@ def backfill(
     _require_runnable(settings, spec, model)
     failed = None
     with prefect_api(settings.state_dir) as ready:
-        from nightshift.flows.backfill import backfill as run_backfill
-        from nightshift.flows.report.artifacts import listening
-        from nightshift.flows.report.backfill import watching
+        from nightshift.flows.backfill import backfill_with
+        from nightshift.flows.report.backfill import Watched
 
         ready()
+        seen = Watched()
         bar = _progress(as_json or dry_run, f"{job} {first} to {final}")
         retries = terminal.announcing_retries(terminal.say_aside)
-        with bar as listener, listening(listener), retries, watching() as seen:
+        with bar as listener, retries:
             try:
-                run_backfill(
+                backfill_with(listener, seen)(
                     job,
                     first,
                     final,
@@ -290,7 +289,7 @@ def _show(model: str, steps: Any, dry_run: bool, as_json: bool) -> None:
 
 @contextmanager
 def _progress(quiet: bool, title: str) -> Iterator[Callable[[int, int], None]]:
-    """What `listening` calls with rows done and rows in all."""
+    """Yields what is called with rows done and rows in all."""
     if quiet:
         yield lambda _done, _total: None
         return

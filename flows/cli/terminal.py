@@ -144,7 +144,7 @@ class _RowsColumn(MofNCompleteColumn):
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Any]:
-    """Rows, rows/s and time left; gives a listener for `report.artifacts.listening`."""
+    """Rows, rows/s and time left; yields a listener for `flows.score.score_with`."""
     columns = [
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),

@@ -25,12 +25,6 @@ class Skipped(Exception):
     name = SKIPPED
 
 
-class Held(Skipped):
-    """A run that shall not do anything now, because another one has its partition."""
-
-    name = BUSY
-
-
 class _OneLine(logging.Filter):
     """Where a flow runs in a process of its own, Prefect logs why with two tracebacks.
 

@@ -2,9 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -17,33 +16,16 @@ from prefect.context import FlowRunContext, SyncClientContext
 
 from nightshift.adapters.history.run_details import read_run_details
 from nightshift.adapters.ledger.runs import RunState
-from nightshift.adapters.source.relation import SourceSpec
 from nightshift.flows.checks.evidence import is_basis
 from nightshift.flows.config.settings import load_settings
 from nightshift.flows.report.facts import collect_facts
 from nightshift.flows.report.files import render_report, save_report
 from nightshift.flows.report.markdown import render_markdown
-from nightshift.flows.scoring.context import at_work
+from nightshift.flows.scoring.context import RunContext
 from nightshift.flows.scoring.run import ScoreResult
 
 Listener = Callable[[int, int], None]
 """Called with (rows done, rows in all) after each committed chunk."""
-
-_listener: ContextVar[Listener | None] = ContextVar("progress_listener", default=None)
-
-
-@contextmanager
-def listening(listener: Listener | None) -> Iterator[None]:
-    """Have progress told to `listener`, too, or to nobody else, while in this context."""
-    token = _listener.set(listener)
-    try:
-        yield
-    finally:
-        _listener.reset(token)
-
-
-def current_listener() -> Listener | None:
-    return _listener.get()
 
 
 class Progress:
@@ -56,9 +38,12 @@ class Progress:
     LAST = 5.0
     """Seconds that the end of a run waits for its last state to be shown."""
 
-    def __init__(self, title: str, done: int, total: int, at_once: bool = True) -> None:
-        """Not `at_once`: there is no artifact if it is over before the first is due."""
+    def __init__(
+        self, title: str, done: int, total: int, listener: Listener | None, at_once: bool = True
+    ) -> None:
+        """Without `at_once`, no artifact is made for runs shorter than one interval."""
         self.title, self.done, self.total = title, done, total
+        self._listener = listener
         self._start, self._begun = done, time.monotonic()
         self._artifact: UUID | None = None
         self._tell()
@@ -86,9 +71,8 @@ class Progress:
         return 100.0 * self.done / self.total if self.total else 100.0
 
     def _tell(self) -> None:
-        listener = _listener.get()
-        if listener is not None:
-            listener(self.done, self.total)
+        if self._listener is not None:
+            self._listener(self.done, self.total)
 
     def _renew(self, at_once: bool) -> None:
         if not at_once and self._over.wait(self.INTERVAL):
@@ -113,32 +97,34 @@ class Progress:
             get_run_logger().warning("The progress could not be shown: %s", error)
 
 
-def show_result(result: ScoreResult, source: SourceSpec) -> None:
-    """Leave the report of a run that is published, or quarantined: in short as an artifact of the
-    flow run and of the job, and as a file.
+def show_result(context: RunContext, result: ScoreResult, in_backfill: bool) -> None:
+    """Report a run that is published or quarantined: in short as an artifact of the flow run and of
+    the job, and as a file. In a backfill, as a short artifact only.
     """
-    _show(result.run_id, source, result.sql)
+    _show(context, result.run_id, result.sql, in_backfill)
 
 
-def show_failure(run_id: int, source: SourceSpec) -> None:
-    """The same for a run that stopped, unless somebody else goes on with it already."""
-    _show(run_id, source, "", only=RunState.FAILED)
+def show_failure(context: RunContext, run_id: int, in_backfill: bool) -> None:
+    """The same for a run that failed, unless another process already resumes it."""
+    _show(context, run_id, "", in_backfill, only=RunState.FAILED)
 
 
-def _show(run_id: int, source: SourceSpec, sql: str, only: str | None = None) -> None:
-    """The run is what it is, whether it can be shown or not."""
+def _show(
+    context: RunContext, run_id: int, sql: str, in_backfill: bool, only: str | None = None
+) -> None:
+    """A failing report never fails the run."""
     try:
-        common = at_work()
-        details = read_run_details(common.desk.ledger, run_id, is_basis)
+        source = context.resources.job.source_spec()
+        details = read_run_details(context.resources.ledger, run_id, is_basis)
         if only is not None and details.run.state != only:
             return
         sql = sql if details.run.state == RunState.PUBLISHED else details.sql
         # A backfill has a picture of all its partitions; its runs are shown without their columns.
-        facts = collect_facts(details, common.served.reference, columns=common.alone)
+        facts = collect_facts(details, context.model.reference, columns=not in_backfill)
         line, markdown = render_markdown(facts, str(source), sql)
         key = f"nightshift-{artifact_key(details.run.job)}"
         create_markdown_artifact(key=key, description=line, markdown=markdown)
-        if common.alone:
+        if not in_backfill:
             settings = load_settings()
             path = save_report(render_report(facts, settings), settings, run_id)
             get_run_logger().info("The report of run %s is %s", run_id, path)

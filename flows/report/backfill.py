@@ -2,9 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Self
 from uuid import UUID
@@ -17,7 +16,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from nightshift.adapters.errors import NightshiftError
 from nightshift.adapters.ledger.backfills import Backfill, Backfills, Step, StepState
 from nightshift.flows.config.job import Granularity
-from nightshift.flows.report.artifacts import artifact_key, current_listener
+from nightshift.flows.report.artifacts import Listener, artifact_key
 from nightshift.flows.report.partition_calendar import data_uri, draw
 from nightshift.flows.text import format_duration, list_full_texts, shorten_reason
 
@@ -26,31 +25,10 @@ _MOST_LINES = 500
 
 @dataclass
 class Watched:
-    """A backfill's steps for who started it in this process, while they change."""
+    """A backfill's steps while they change, for the caller that started it in this process."""
 
     model: str = ""
     steps: Sequence[Step] = ()
-
-
-_watched: ContextVar[Watched | None] = ContextVar("watched", default=None)
-
-
-@contextmanager
-def watching() -> Iterator[Watched]:
-    """See the steps of the backfill that runs in this context, however it ends."""
-    watched = Watched()
-    token = _watched.set(watched)
-    try:
-        yield watched
-    finally:
-        _watched.reset(token)
-
-
-def show_steps(model: str, steps: Sequence[Step]) -> None:
-    """Let who watches see them."""
-    watched = _watched.get()
-    if watched is not None:
-        watched.model, watched.steps = model, steps
 
 
 class BackfillProgress:
@@ -66,10 +44,11 @@ class BackfillProgress:
         model: str,
         plan: Backfill,
         backfills: Backfills,
+        listener: Listener | None,
     ) -> None:
         self._title, self._grid, self._model = title, grid, model
         self._plan, self._backfills = plan, backfills
-        self._listener = current_listener()
+        self._listener = listener
         self._rows_before = _rows(plan.steps, StepState.PUBLISHED)
         self._begun = time.monotonic()
         self._stopped = threading.Event()

@@ -1,4 +1,4 @@
-"""A version of a model, opened, with what its runs are compared with."""
+"""A loaded model version, with the profile that its runs are compared with."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,44 +17,45 @@ class BorrowedModel:
     """A model, for one run or shard."""
 
     model: Model
-    left: threading.Event = field(default_factory=threading.Event)
-    """Set once a call of it was left going on; if it is not thread-safe, it may have no other."""
+    abandoned: threading.Event = field(default_factory=threading.Event)
+    """Set when a call timed out and is still running; a model that is not thread-safe is not called
+    again."""
 
 
 class LoadedModel:
-    """A version of a model, opened, for threads side by side.
+    """A loaded model version that several threads may borrow.
 
-    `reference` is of the sample that it was registered with.
+    `reference` is the profile of the sample that it was registered with.
     """
 
     def __init__(
-        self, manifest: Manifest, reference: Profile, open_model: Callable[[], Model]
+        self, manifest: Manifest, reference: Profile, load_model: Callable[[], Model]
     ) -> None:
         self.manifest, self.reference = manifest, reference
-        self._open_model, self._opening = open_model, threading.Lock()
-        self._free = [open_model()]
+        self._load, self._loading = load_model, threading.Lock()
+        self._free = [load_model()]
 
     @contextmanager
-    def lent(self) -> Iterator[BorrowedModel]:
-        """The model: for nobody else meanwhile, unless it is thread-safe.
+    def borrow(self) -> Iterator[BorrowedModel]:
+        """The model, for this thread alone unless it is thread-safe.
 
-        Opened once more where there are more threads than copies, or a call goes on in the last
-        one; raises what opening raises.
+        Another copy is loaded if all others are borrowed, or abandoned in a call that timed out.
+        Raises what loading raises.
         """
-        with self._opening:
-            model = self._free.pop() if self._free else self._open_model()
+        with self._loading:
+            model = self._free.pop() if self._free else self._load()
             if model.thread_safe:
                 self._free.append(model)
-        lent = BorrowedModel(model)
+        borrowed = BorrowedModel(model)
         try:
-            yield lent
+            yield borrowed
         finally:
-            if not (model.thread_safe or lent.left.is_set()):
+            if not (model.thread_safe or borrowed.abandoned.is_set()):
                 self._free.append(model)
 
 
-def opened(settings: Settings, reference: str) -> LoadedModel:
-    """Fetch the version that the reference names now, check it and open it."""
+def load(settings: Settings, reference: str) -> LoadedModel:
+    """Fetch the version that the reference names now, verify its signature and load it."""
     store = open_store(settings)
     manifest = store.resolve(reference)
     return LoadedModel(manifest, store.reference(manifest), lambda: store.load(manifest))

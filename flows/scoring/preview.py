@@ -16,7 +16,7 @@ from nightshift.flows.config.quantities import Budget
 from nightshift.flows.config.resources import open_resources
 from nightshift.flows.config.settings import Settings
 from nightshift.flows.planning.partitions import Partition
-from nightshift.flows.scoring.loaded_model import LoadedModel, opened
+from nightshift.flows.scoring.loaded_model import LoadedModel, load
 from nightshift.flows.scoring.prediction.predictor import Limits, Predictor
 
 
@@ -53,7 +53,7 @@ def preview(
     Raises ConfigurationError if the key does not fit its columns; PredictionFailed if no row can
     be predicted; and what opening the model, checking and reading the source raise.
     """
-    loaded = opened(settings, reference)
+    loaded = load(settings, reference)
     signature = loaded.manifest.signature
     with open_resources(settings, job) as resources:
         source = resources.source
@@ -91,8 +91,8 @@ def _predict(loaded: LoadedModel, job: Job, chunk: pa.Table) -> list[PreviewRow]
     seconds = None if job.predict_timeout is None else job.predict_timeout.total_seconds()
     limits = Limits(Budget(chunk.num_rows), seconds)
     with (
-        loaded.lent() as lent,
-        closing(Predictor(loaded.manifest, lent.model, key, key, limits)) as predictor,
+        loaded.borrow() as borrowed,
+        closing(Predictor(loaded.manifest, borrowed.model, key, key, limits)) as predictor,
     ):
         scored = predictor.score(chunk)
     predicted = scored.rows.select(signature.output_names).to_pylist()

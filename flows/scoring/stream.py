@@ -26,30 +26,30 @@ from nightshift.flows.scoring.prediction.rejects import Reject
 from nightshift.flows.scoring.timings import StageTimings
 
 _CHUNK = 16_000_000
-"""Bytes of the model's inputs in a chunk: with more, memory grows, and nothing gets faster."""
+"""Bytes of a chunk's model inputs. More needs more memory and is not faster."""
 _TEXT = 32
-"""Bytes of a text, about."""
+"""Bytes assumed for a string."""
 
 Item = tuple[int, pa.Table, Scored, Challenged | None]
 
 
 def stream(
-    desk: JobResources,
-    served: LoadedModel,
+    resources: JobResources,
+    model: LoadedModel,
     predictions: PredictionTable,
     snapshot: Snapshot,
     run: Run,
     keys: KeyRange,
     expected: int,
     advance: Callable[[int], None],
-    rival: ChallengerRun | None = None,
+    challenger: ChallengerRun | None = None,
 ) -> StageTimings:
     """Score the rows in a range of keys, one transaction per chunk; how long each stage took.
 
     `expected` is the number of those rows; `advance` is called with the rows of each chunk that is
     committed.
     """
-    job, signature, reference = desk.job, served.manifest.signature, served.reference
+    job, signature, reference = resources.job, model.manifest.signature, model.reference
     seconds = None if job.predict_timeout is None else job.predict_timeout.total_seconds()
     limits = Limits(job.max_rejects, seconds, run.seen + expected, run.seen, run.rejected)
     profile = Profile() if run.profile is None else Profile.from_json(run.profile)
@@ -59,11 +59,11 @@ def stream(
         number, chunk = numbered
         with stages.of("predict"):
             scored = predictor.score(chunk)
-        algebra.predicted(scored.seconds)
-        if rival is None:
+        blas.predicted(scored.seconds)
+        if challenger is None:
             return number, chunk, scored, None
         with stages.of("challenge"):
-            return number, chunk, scored, rival.compare(chunk, scored)
+            return number, chunk, scored, challenger.compare(chunk, scored)
 
     def write(item: Item) -> None:
         nonlocal profile
@@ -73,37 +73,37 @@ def stream(
             part = Profile.of(inputs, scored.rows.select(outputs), reference, exact)
             profile = profile.merged(part)
             text = profile.to_json()
-        rejects = [entered(desk, reject) for reject in scored.rejects]
+        rejects = [rejected_row(resources, reject) for reject in scored.rejects]
         with stages.of("write"):
-            seen = digest(chunk.select(desk.source.kept_columns), inputs)
+            seen = digest(chunk.select(resources.source.kept_columns), inputs)
             predictions.write(run, number, scored.rows, rejects, text, scored.keys, seen)
-        if rival is not None and challenged is not None:
-            rival.write(number, scored, challenged)
+        if challenger is not None and challenged is not None:
+            challenger.write(number, scored, challenged)
 
-    algebra, size, stages = AdaptiveBlasThreads(), chunk_rows(job, signature), StageTimings()
-    with ExitStack() as held:
-        held.enter_context(algebra)
-        lent = [held.enter_context(served.lent())]
+    blas, size, stages = AdaptiveBlasThreads(), chunk_rows(job, signature), StageTimings()
+    with ExitStack() as stack:
+        stack.enter_context(blas)
+        borrowed = [stack.enter_context(model.borrow())]
 
         def renew() -> Model:
-            lent.append(held.enter_context(served.lent()))
-            return lent[-1].model
+            borrowed.append(stack.enter_context(model.borrow()))
+            return borrowed[-1].model
 
         predictor = Predictor(
-            served.manifest,
-            lent[0].model,
+            model.manifest,
+            borrowed[0].model,
             job.source.key,
-            desk.source.kept_columns,
+            resources.source.kept_columns,
             limits,
-            lambda: lent[-1].left.set(),
+            lambda: borrowed[-1].abandoned.set(),
             renew,
         )
-        held.enter_context(closing(predictor))
-        if rival is None:
+        stack.enter_context(closing(predictor))
+        if challenger is None:
             read = snapshot.chunks(keys, size)
         else:
-            read = rival.chunks(snapshot, signature, keys, size)
-        chunks = held.enter_context(closing(read))
+            read = challenger.chunks(snapshot, signature, keys, size)
+        chunks = stack.enter_context(closing(read))
         numbered = enumerate(stages.each("read", chunks), start=run.chunks)
         with closing(overlapped(numbered, predict, write)) as written:
             for _, _, scored, _ in written:
@@ -112,9 +112,9 @@ def stream(
 
 
 def chunk_rows(job: Job, signature: Signature) -> int:
-    """How many rows a chunk has: as the job says, or as many as have about 16 MB.
+    """Rows of a chunk: the job's `chunk_rows`, or as many as have about 16 MB of inputs.
 
-    Part of a run's fingerprint, so it depends on nothing that may change while a run goes on.
+    It is part of a run's fingerprint, so it depends on nothing that may change between attempts.
     """
     if job.chunk_rows is not None:
         return job.chunk_rows
@@ -122,7 +122,7 @@ def chunk_rows(job: Job, signature: Signature) -> int:
     return max(1_000, min(_CHUNK // width, 100_000) // 1_000 * 1_000)
 
 
-def entered(desk: JobResources, reject: Reject) -> RejectedRow:
+def rejected_row(resources: JobResources, reject: Reject) -> RejectedRow:
     """A reject as the ledger keeps it."""
     inputs = json.dumps(reject.inputs, ensure_ascii=False)
     return RejectedRow(encode_key(reject.key), reject.kind, reject.error, inputs)

@@ -138,42 +138,40 @@ def _work(environment: dict[str, str], what: What, api: str | None, say: Connect
 
 
 def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
-    """What `flows.score.score` does, with its own steps and their retries, without Prefect's."""
-    from prefect.logging import disable_run_logger
-
+    """The product's own recipe, its steps called in a loop in place of Prefect's tasks."""
     from nightshift.adapters.errors import TransientError
-    from nightshift.adapters.ledger.leases import new_owner
-    from nightshift.flows.config.job import load_job
-    from nightshift.flows.config.resources import open_resources
+    from nightshift.flows.checks.audit import audit_run
+    from nightshift.flows.checks.custom import require_checks
+    from nightshift.flows.config.job import Job, load_job
     from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.orchestrator.shard_workers import open_workers
     from nightshift.flows.planning.scheduled_runs import find_partition
-    from nightshift.flows.score import audit, check_places, load_model, score_rows
-    from nightshift.flows.scoring.context import RunContext, sharing
+    from nightshift.flows.scoring.recipe import Orchestrator, ScoringRun, open_context
+
+    class Loop(Orchestrator):
+        open_workers = staticmethod(open_workers)
+
+        def call(self, step: Callable[[], T], timeout: float | None = None) -> T:
+            for retry in range(settings.retries):
+                try:
+                    return step()
+                except TransientError:
+                    attempts[0] += 1
+                    time.sleep(settings.retry_delay * 2**retry)
+            return step()
+
+        def require_checks(self, job: Job) -> None:
+            require_checks(job.name, job.checks)
+
+        def audit(self, context: Any, *of_run: Any) -> Any:
+            return audit_run(context.resources, context.model, *of_run)
 
     job, partition, model = what
-    settings, spec = load_settings(), load_job(job)
-
-    def again(step: Callable[[], T]) -> T:
-        for retry in range(settings.retries):
-            try:
-                return step()
-            except TransientError:
-                attempts[0] += 1
-                time.sleep(settings.retry_delay * 2**retry)
-        return step()
-
-    with disable_run_logger():
-        served = again(lambda: load_model.fn(settings, model or spec.model))
-        with open_resources(settings, spec) as desk:
-            predictions = again(lambda: check_places.fn(desk, served.manifest))
-            common = RunContext(desk, predictions, served, alone=False)  # no artifacts
-            cell, owner = find_partition(spec, partition), new_owner()
-            with sharing(common):
-                run, result = again(lambda: score_rows.fn(cell, owner))
-                again(lambda: audit.fn(cell, run, result))
-            again(lambda: desk.ledger.publish(run))
-            pool: Any = desk.ledger.engine.pool
-            return ("a connection that was not given back",) * pool.checkedout()
+    settings, spec, loop = load_settings(), load_job(job), Loop()
+    with open_context(settings, spec, model or spec.model, loop) as context:
+        ScoringRun(context, find_partition(spec, partition), loop).execute()
+        pool: Any = context.resources.ledger.engine.pool
+        return ("a connection that was not given back",) * pool.checkedout()
 
 
 def _flow(what: What, api: str) -> None:

@@ -1,7 +1,7 @@
-"""The challenger's run beside the champion's: the same chunks, kept, compared, never published.
+"""The challenger's run alongside the champion's: the same chunks, compared, never published.
 
-Whatever goes wrong with it is its own end only: it is told, entered in the ledger, and the
-champion goes on as if it had never been there.
+Whatever goes wrong with it ends only the challenger's run: it is logged and entered in the ledger,
+and the champion scores on without it.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -31,10 +31,11 @@ from nightshift.flows.scoring.prediction.predictor import Scored, last_key
 Warn = Callable[..., Any]
 
 _PATIENCE = 600.0
-"""Seconds for one call of the challenger where the job has no predict_timeout: the champion may
-take as long as it likes, but not wait for the challenger for ever."""
+"""Seconds for one call of the challenger where the job has no predict_timeout: the champion must
+not wait for the challenger for ever."""
 _RESERVE = 0.1
-"""Of a job's timeout, what a challenger does not use even if the champion seems not to need it."""
+"""Share of a job's timeout that the challenger never uses, even if the champion seems not to need
+it."""
 
 
 class ChallengerRun:
@@ -54,46 +55,48 @@ class ChallengerRun:
 
     @classmethod
     @contextmanager
-    def beside(
+    def alongside(
         cls,
-        desk: JobResources,
+        resources: JobResources,
         champion: LoadedModel,
-        served: LoadedModel,
+        model: LoadedModel,
         request: RunRequest,
         run: Run,
         warn: Warn,
     ) -> "Iterator[ChallengerRun | None]":
-        """A run of the challenger that is as far as the champion's; None if there is none."""
-        rival = None
-        with ExitStack() as held:
+        """A run that is exactly as far as the champion's; None if that is not possible."""
+        challenger = None
+        with ExitStack() as stack:
             try:
-                lent = held.enter_context(served.lent())
-                rival = cls._begun(desk, champion, served.manifest, lent, request, run, warn)
-            except Exception as error:  # of whatever kind: the champion goes on
+                borrowed = stack.enter_context(model.borrow())
+                challenger = cls._begin(
+                    resources, champion, model.manifest, borrowed, request, run, warn
+                )
+            except Exception as error:  # of whatever kind: the champion scores without it
                 warn("Without the challenger: %s", error)
-            if rival is None:
+            if challenger is None:
                 yield None
                 return
-            with rival.ledger.keep_alive(rival.run):
+            with challenger.ledger.keep_alive(challenger.run):
                 try:
-                    yield rival
+                    yield challenger
                 except BaseException:
-                    rival.stop("the champion's run stopped")
+                    challenger.stop("the champion's run stopped")
                     raise
-            rival.finish()
+            challenger.finish()
 
     @classmethod
-    def _begun(
+    def _begin(
         cls,
-        desk: JobResources,
+        resources: JobResources,
         champion: LoadedModel,
         manifest: Manifest,
-        lent: BorrowedModel,
+        borrowed: BorrowedModel,
         request: RunRequest,
         run: Run,
         warn: Warn,
     ) -> "ChallengerRun | None":
-        job, ledger = desk.job, desk.ledger
+        job, ledger = resources.job, resources.ledger
         own = ledger.begin(request, new_owner(), resume=run.resumed)
         if own.chunks != run.chunks:
             reason = f"it has scored {own.chunks} chunks, and the champion {run.chunks}"
@@ -105,22 +108,22 @@ class ChallengerRun:
             seconds = job.predict_timeout.total_seconds()
         challenger = Challenger(
             manifest,
-            lent.model,
+            borrowed.model,
             champion.manifest,
             job.source.key,
-            desk.source.kept_columns,
+            resources.source.kept_columns,
             None if job.challenger is None else job.challenger.tolerance,
             seconds,
-            lent.left.set,
+            borrowed.abandoned.set,
         )
-        return cls(desk.predictions(manifest.signature), challenger, own, warn)
+        return cls(resources.predictions(manifest.signature), challenger, own, warn)
 
-    def allow(self, timeout: timedelta | None, rows: int, begun: float) -> None:
-        """Have it take no time that the champion needs to score so many rows within the job's
-        timeout, since `begun` on the clock of `perf_counter`.
+    def limit(self, timeout: timedelta | None, rows: int, started: float) -> None:
+        """Limit the challenger so that the champion can still score `rows` rows within the job's
+        timeout. `started` is when the run began, by `perf_counter`.
         """
         self._timeout = None if timeout is None else timeout.total_seconds()
-        self._rows, self._since = rows, begun
+        self._rows, self._since = rows, started
 
     def chunks(
         self, snapshot: Snapshot, signature: Signature, keys: KeyRange, rows: int

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lanes import Lane, request_of, sign
 from nightshift.adapters.source.checksums import digest
-from nightshift.flows.scoring.resuming import unchanged
+from nightshift.flows.scoring.resuming import is_unchanged
 
 NOTHING = pa.table({})
 
@@ -98,7 +98,7 @@ def test_rows_that_a_run_is_done_with(lane: Lane, kind: str) -> None:
 
     def may_go_on() -> bool:
         with source.snapshot(sign(), None, None) as snapshot:
-            return unchanged(ledger, source, snapshot, run.run_id, 3, ["x"])
+            return is_unchanged(ledger, source, snapshot, run.run_id, 3, ["x"])
 
     def execute(*statements: Any) -> None:
         with lane.engine.begin() as connection:

@@ -27,26 +27,26 @@ def served(model: Callable[[], Model]) -> LoadedModel:
 
 def test_one_that_is_thread_safe_is_opened_once() -> None:
     shared = served(lambda: ThreadSafe(Twice()))
-    with shared.lent() as one, shared.lent() as other:
+    with shared.borrow() as one, shared.borrow() as other:
         assert one.model is other.model
-        one.left.set()
-    with shared.lent() as again:
+        one.abandoned.set()
+    with shared.borrow() as again:
         assert again.model is other.model
 
 
 def test_one_that_is_not_has_a_copy_for_each_at_a_time() -> None:
     shared = served(lambda: Watched(Twice()))
-    with shared.lent() as one, shared.lent() as other:
+    with shared.borrow() as one, shared.borrow() as other:
         assert one.model is not other.model
-    with shared.lent() as third:
+    with shared.borrow() as third:
         assert third.model in {one.model, other.model}
 
 
 def test_one_that_hangs_is_not_lent_again() -> None:
     shared = served(lambda: Watched(Twice()))
-    with shared.lent() as hanging:
-        hanging.left.set()
-    with shared.lent() as other:
+    with shared.borrow() as hanging:
+        hanging.abandoned.set()
+    with shared.borrow() as other:
         assert other.model is not hanging.model
 
 
@@ -59,9 +59,9 @@ def test_a_copy_that_cannot_be_opened_leaves_the_others() -> None:
         return models.pop()
 
     shared = served(opening)
-    with shared.lent() as one, pytest.raises(StoreUnavailable), shared.lent():
+    with shared.borrow() as one, pytest.raises(StoreUnavailable), shared.borrow():
         pass
-    with shared.lent() as again:
+    with shared.borrow() as again:
         assert again.model is one.model
 
 

@@ -11,9 +11,8 @@ import pytest
 
 from nightshift.adapters.errors import ConfigurationError, PredictionFailed, Quarantined
 from nightshift.adapters.ledger.ledger import Ledger
-from nightshift.flows.report.artifacts import listening
-from nightshift.flows.score import score
-from nightshift.flows.scoring.shards import counted
+from nightshift.flows.score import score, score_with
+from nightshift.flows.scoring.resuming import count_rows
 from project import Project
 from served import start
 from waiting import eventually
@@ -92,10 +91,10 @@ def test_rows_are_reconciled_shard_by_shard(
     counts = []
 
     def one_elsewhere(*work: Any) -> tuple[int, ...]:
-        counts.append(counted(*work))
+        counts.append(count_rows(*work))
         return counts[0][0] + 1, counts[0][1] - 1
 
-    monkeypatch.setattr("nightshift.flows.score.counted", one_elsewhere)
+    monkeypatch.setattr("nightshift.flows.scoring.recipe.count_rows", one_elsewhere)
     with pytest.raises(Quarantined, match=r"first in all, shard 0: 501, but 500 and 0"):
         score("orders", "all")
     assert counts == [(500, 500)]
@@ -141,9 +140,9 @@ def test_an_interrupt_stops_all_that_are_at_work_and_begins_no_other(
 
     monkeypatch.setattr(Doubler, "predict", predict)
     monkeypatch.setattr(Ledger, "withdraw", heard)
-    monkeypatch.setattr("nightshift.flows.scoring.shards._LOOK", 0.1)
-    with pytest.raises(KeyboardInterrupt), listening(interrupt):
-        score("orders", "all")
+    monkeypatch.setattr("nightshift.flows.scoring.shards._POLL", 0.1)
+    with pytest.raises(KeyboardInterrupt):
+        score_with(interrupt)("orders", "all")
     assert project.count("nightshift_chunks") <= 4  # of 36
     assert {shard for shard, rows in read_shards(project) if rows} <= {0, 1}
     assert project.states() == [("all", "failed")]
