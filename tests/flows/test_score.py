@@ -286,7 +286,11 @@ def _unknown_key(project: Project) -> None:
         (_duplicate_keys, KeyNotUnique, "appears twice"),
         (_no_model, ModelNotFound, "nobody"),
         (_no_alias, ModelNotFound, "challenger"),
-        (_unknown_key, ConfigurationError, r"orders.yaml, line 2: chunk_size: unknown key.*'chunk_rows'"),
+        (
+            _unknown_key,
+            ConfigurationError,
+            r"orders.yaml, line 2: chunk_size: unknown key.*'chunk_rows'",
+        ),
     ],
 )
 def test_bad_input_is_one_error_before_any_row(
