@@ -1,4 +1,4 @@
-"""How good predictions were, once it is known what happened: computed where both tables are."""
+"""How good predictions were, once the actual values are known: computed in the database."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -130,13 +130,13 @@ def _refuse_twice(
     key: Sequence[str],
     happened: sa.ColumnElement[bool],
 ) -> None:
-    """Each row of the predictions would count as often as its key is there."""
+    """A prediction would count once for each row with its key."""
     parts = [known.c[part] for part in key]
     twice = sa.select(*parts).where(happened, *(part.is_not(None) for part in parts))
     twice = twice.group_by(*parts).having(sa.func.count() > 1).limit(1)
     found = connection.execute(twice).first()
     if found is not None:
-        problem = f"({', '.join(map(str, found))}) is there more than once"
+        problem = f"({', '.join(map(str, found))}) appears more than once"
         remedy = "Name a table or view with one row for each key as actuals.table."
         raise KeyNotUnique(f"table {known.name!r}", tuple(key), problem, remedy)
 

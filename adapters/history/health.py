@@ -1,4 +1,4 @@
-"""Is a database fit for Nightshift? Questions for an operator; nothing here writes."""
+"""Is a database ready for Nightshift? Read-only checks for an operator."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""All that the ledger knows of one run, for a report that is made later, or elsewhere."""
+"""Everything that the ledger knows about one run, for its report."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, RunState
 from nightshift.adapters.models.reference import ModelRef
 
 _MOST_KINDS = 10
-_MOST_BESIDE = 10
+_MOST_CHALLENGERS = 10
 _MOST_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class RejectsOfKind:
-    """The rows that a run rejected for one kind of error, and the first of them."""
+    """The rows that a run rejected for one kind of error, with the first as an example."""
 
     kind: str
     rows: int
@@ -32,7 +32,7 @@ class RejectsOfKind:
     """The first row's key as the ledger's JSON."""
     error: str
     inputs: str
-    """What the model was given, as JSON."""
+    """JSON of the model's inputs."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class VisibleRun:
 
 @dataclass(frozen=True)
 class RunDetails:
-    """One run: how it ended, and what it is to be compared with."""
+    """One run: how it ended, and what it is compared with."""
 
     run: RunRecord
     start: datetime
@@ -60,30 +60,30 @@ class RunDetails:
     first_commit: datetime | None
     last_commit: datetime | None
     profiles: Sequence[str]
-    """JSON of each shard's profile, where one was kept."""
+    """JSON of each shard's profile, if it was stored."""
     audit: str | None
-    """JSON of the audit's checks, once they were made."""
+    """JSON of the audit's checks; None before the audit."""
     timings: Sequence[str]
-    """JSON of the seconds that each shard's stages took, where they were kept."""
+    """JSON of each shard's stage timings in seconds, if they were stored."""
     rejects: Sequence[RejectsOfKind]
     """The most frequent kinds first, at most 10."""
     challenger: RunRecord | None
-    """The run of the challenger beside it."""
+    """The run of the challenger alongside it."""
     comparison: str | None
-    """JSON of how that one compares."""
+    """JSON of the challenger's comparison with it."""
     earlier: RunRecord | None
-    """What it is compared with: the run that was published before it, of the same partition, or
-    else of the last one."""
+    """The run that it is compared with: the last one published before it, of the same partition or
+    else of the preceding one."""
     earlier_profiles: Sequence[str]
     before: RunRecord | None
-    """The run that readers saw in its range, or in some of it, before it was published; or, if it
-    was not, when its last row was scored."""
+    """The run that readers saw in its range, or in part of it, before it was published; if it was
+    not, the one they saw when its last row was scored."""
     shown: Sequence[VisibleRun]
     """What readers see in its partition's range now; at most 20 runs."""
     changes: Sequence[PublicationChange]
-    """Who made it what they see, when and why; newest first."""
+    """Each time it was published, by whom, when and why; newest first."""
     sql: str
-    """What shows its rows: in the readers' view, or beside it."""
+    """A query for its rows, in the readers' view, or in the table behind it."""
     cleaned: bool
     """Its rows were deleted."""
 
@@ -100,9 +100,9 @@ def newest_run(ledger: Ledger, job: str) -> int | None:
 def read_run_details(
     ledger: Ledger, run_id: int, usual: Callable[[str | None], bool] = lambda _: True
 ) -> RunDetails:
-    """What there is of the run; of a challenger's, that of the champion beside which it ran.
+    """The details of a run; for a challenger's, those of the champion alongside which it ran.
 
-    `usual` says by the JSON of an earlier run's audit whether a run is compared with that one.
+    `usual` decides by the JSON of an earlier run's audit whether that run is compared with.
     Raises RunUnknown.
     """
     history = History(ledger)
@@ -153,7 +153,7 @@ def read_run_details(
 
 
 def _sql(ledger: Ledger, target: str, run: RunRecord) -> str:
-    """Readers' own view if they see the run there, else the table that keeps the rows of all."""
+    """From the readers' view if they see the run there, else from the table with all runs' rows."""
     name = target if run.state == RunState.PUBLISHED else f"{target}_runs"
     table = sa.table(name, schema=ledger.tables.runs.schema)
     select = sa.select(sa.text("*")).select_from(table).limit(10)
@@ -184,9 +184,9 @@ class _Reader:
         """The last one that began after the run, and before the partition's next run."""
         runs = self.tables.runs
         after = self._of_partition(run).where(runs.c.run_id > run["run_id"])
-        following = self._rows(after.order_by(runs.c.run_id).limit(_MOST_BESIDE))
-        beside = list(takewhile(lambda row: row["role"] == CHALLENGER, following))
-        return beside[-1] if beside else None
+        following = self._rows(after.order_by(runs.c.run_id).limit(_MOST_CHALLENGERS))
+        challengers = list(takewhile(lambda row: row["role"] == CHALLENGER, following))
+        return challengers[-1] if challengers else None
 
     def _of_partition(self, run: sa.RowMapping) -> "sa.Select[Any]":
         runs = self.tables.runs
@@ -201,7 +201,7 @@ class _Reader:
         return int(count), first, last
 
     def documents(self, run_id: int) -> tuple[list[str], list[str]]:
-        """The profiles and the timings of its shards, where there are such."""
+        """The profiles and the timings of its shards, without those that were not stored."""
         shards = self.tables.shards
         kept = sa.select(shards.c.profile, shards.c.timings).where(shards.c.run_id == run_id)
         found = self.connection.execute(kept.order_by(shards.c.shard)).all()

@@ -20,7 +20,7 @@ def replace_range(published: Sequence[Interval], new: Interval) -> list[Interval
 
 
 def subtract_ranges(new: Interval, others: Iterable[Interval]) -> list[Interval]:
-    """What is left of `new` outside the others, which may be nothing."""
+    """What is left of `new` outside the others; it may be empty."""
     left = [new]
     for other in others:
         left = [piece for one in left for piece in _outside(one, other)]
@@ -30,9 +30,9 @@ def subtract_ranges(new: Interval, others: Iterable[Interval]) -> list[Interval]
 def rollback_stack(
     changes: Iterable[tuple[Interval, bool]], start: datetime, end: datetime
 ) -> list[int]:
-    """The runs that readers of [start, end) were shown, one over the other, without those that a
-    person has rolled back from. Each of the changes, oldest first, is what was shown, and whether
-    that was a rollback.
+    """The runs that readers of [start, end) saw, in order, without those rolled back from.
+
+    Each of the changes, oldest first, is what was shown, and whether it was a rollback.
     """
     runs: list[int] = []
     for shown, back in changes:

@@ -1,6 +1,6 @@
-"""The pointer: which run readers see for each range of a source's time, and who moved it there.
+"""The pointer: which run readers see for each range of a source's time, and who changed that.
 
-A run's rows are never changed; to publish, to release from quarantine and to roll back are one
+A run's rows are never changed. Publishing, releasing from quarantine and rolling back are each one
 small transaction that moves the pointer, and each is recorded in `nightshift_publication_changes`.
 """
 
@@ -43,22 +43,22 @@ class PublicationChange:
 
 
 class Pointer:
-    """What people do to the pointer, and what became of it."""
+    """What people do to the pointer, and its history."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.engine, self.tables = ledger, ledger.engine, ledger.tables
 
     def release(self, run_id: int, by: str, reason: str) -> PublicationChange:
-        """Publish a quarantined run. Released already, it changes nothing.
+        """Publish a quarantined run.
 
-        Raises RunUnknown, RunNotQuarantined: also if a later run has taken its place, or if
-        its rows were cleaned, meanwhile.
+        Raises RunUnknown, and RunNotQuarantined: also if a later run has been published since, or
+        its rows were deleted.
         """
         runs = self.tables.runs
         with translate_errors(self.engine, "to release a run"), self.engine.begin() as connection:
             row = self._run(connection, run_id)
             self.ledger.lock(connection, row["job"])
-            row = self._run(connection, run_id)  # as it is now that nobody else changes it
+            row = self._run(connection, run_id)  # again, now that nobody else can change it
             interval = Interval(row["partition_start"], row["partition_end"], run_id)
             if row["state"] != RunState.QUARANTINED:
                 raise RunNotQuarantined(run_id, f"it is {row['state']}")
@@ -90,9 +90,8 @@ class Pointer:
     ) -> PublicationChange:
         """Show an earlier run's rows between the two instants again.
 
-        Without `to`, it is what readers saw before what they see now, so that each rollback goes
-        one step further back, and never to a run that was rolled back from. Raises
-        NothingToRollBackTo.
+        Without `to`, it is the run that readers saw before the current one: each rollback goes one
+        step further back, and never to a run that was rolled back from. Raises NothingToRollBackTo.
         """
         start, end = start or BEGINNING, end or END
         runs = self.tables.runs
@@ -124,7 +123,7 @@ class Pointer:
     def changes(
         self, job: str, start: datetime | None = None, end: datetime | None = None
     ) -> list[PublicationChange]:
-        """The changes that concern a range, newest first. None is no bound."""
+        """The changes in a range, newest first; None is no bound."""
         changes, runs = self.tables.changes, self.tables.runs
         statement = (
             sa.select(changes, runs.c.model_name, runs.c.model_version)
@@ -144,7 +143,7 @@ class Pointer:
     def _shown_before(
         self, connection: sa.Connection, job: str, start: datetime, end: datetime, shown: set[int]
     ) -> list[int]:
-        """What readers of the range saw before the runs that they are shown now, latest first."""
+        """The runs that readers of the range saw before the current ones, latest first."""
         changes = self.tables.changes
         statement = (
             sa.select(changes)

@@ -35,15 +35,15 @@ class RunRequest:
     model_version: int
     model_digest: str
     fingerprint: str
-    """Digest of all that decides a run's rows; only a run with the same one is resumed."""
+    """Digest of everything that decides a run's rows; only a run with the same one is resumed."""
     role: str = CHAMPION
-    """A challenger's runs are scored beside the champion's and never published."""
+    """A challenger's runs are scored alongside the champion's and never published."""
     flow_run_id: str | None = None
     unless_published_since: datetime | None = None
     """Do not begin if, since then, the same model version was published for the partition, or a run
     with the same fingerprint was quarantined."""
     unless_changed: bool = False
-    """And neither if readers have seen anything new of the partition since then, of any model."""
+    """Do not begin either if the partition was published since then with any model."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Run:
     last_key: str | None
     """The last committed key as the ledger's JSON, or None."""
     rejected: int = 0
-    """Rows that got no prediction so far."""
+    """Rows without a prediction so far."""
     profile: str | None = None
-    """What was entered with the last chunk: the profile of its rows so far."""
+    """JSON of the profile of its rows so far, as recorded with the last chunk."""
     shard: int = 0
 
     @property
@@ -70,17 +70,17 @@ class Run:
 
     @property
     def seen(self) -> int:
-        """Source rows that it is done with."""
+        """Source rows that are written or rejected."""
         return self.rows + self.rejected
 
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A row that got no prediction, as the ledger keeps it."""
+    """A row without a prediction, as the ledger stores it."""
 
     key: str
     """Its key as the ledger's JSON."""
     kind: str
     error: str
     inputs: str
-    """What the model was given, as JSON."""
+    """JSON of the model's inputs."""

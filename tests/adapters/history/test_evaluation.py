@@ -101,5 +101,5 @@ def test_what_happened_to_a_row_twice_is_refused(lane: Lane) -> None:
     (found,) = evaluate_predictions(history, "job", "scores", ("id",), actuals, "real", None)
     assert found.rows == 2  # what is not known yet does not count
     lane.insert(actuals, [{"id": 2, "real": 2.5}])
-    with pytest.raises(KeyNotUnique, match=r"table 'happened'.*\(2\) is there more than once"):
+    with pytest.raises(KeyNotUnique, match=r"table 'happened'.*\(2\) appears more than once"):
         evaluate_predictions(history, "job", "scores", ("id",), actuals, "real", None)
