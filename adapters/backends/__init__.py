@@ -1,4 +1,4 @@
-"""One file, or a few, per database; registry.py finds it.
+"""How rows move in and out of each database: one file, or a few, per database.
 
-Nothing outside asks which database it is: it asks the capabilities.
+registry.py finds it. What a connection and its SQL are like is in database/dialects.
 """

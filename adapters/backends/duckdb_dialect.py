@@ -2,7 +2,7 @@
 
 Every identifier is quoted, so no list of reserved words can be out of date. A DuckDB file belongs
 to one process; within it, transactions that write take turns (DuckDB would let them run at once and
-then fail all but one that touch the same row), and those that read go on beside them.
+then fail all but one that touch the same row), and those that read run alongside.
 """
 
 import threading
@@ -18,9 +18,9 @@ from sqlalchemy.sql import compiler
 
 AnyType = sa.types.TypeEngine[Any]
 
-_WAIT = 30.0  # seconds for whoever is writing, as for SQLite
+_WAIT = 30.0  # seconds to wait for another writer, as for SQLite
 
-# A query's names are those of tables, never of Python variables on the stack.
+# A query's names are tables, never Python variables on the stack.
 _SESSION = (
     "SET TimeZone = 'UTC'",
     "SET python_enable_replacements = false",
@@ -57,7 +57,7 @@ class _Connection:
         for statement in _SESSION:
             self.duck.execute(statement)
         self._turn = _turn_of(database)
-        self._writes = self._begun = False
+        self._writes = self._in_transaction = False
         self._open: pa.RecordBatchReader | None = None
 
     def begin(self, reading: bool) -> None:
@@ -66,7 +66,7 @@ class _Connection:
             if not self._turn.acquire(timeout=_WAIT):
                 raise duckdb.OperationalError("the database is locked by another transaction")
             self._writes = True
-        self._begun = True
+        self._in_transaction = True
         try:
             self.run(f"BEGIN TRANSACTION{' READ ONLY' if reading else ''}")
         except BaseException:
@@ -120,14 +120,14 @@ class _Connection:
             self._end()
 
     def _finish(self, statement: str) -> None:
-        if self._begun:
+        if self._in_transaction:
             try:
                 self.run(statement)
             finally:
                 self._end()
 
     def _end(self) -> None:
-        self._begun = False
+        self._in_transaction = False
         if self._writes:
             self._writes = False
             self._turn.release()
@@ -193,7 +193,7 @@ class _Preparer(compiler.IdentifierPreparer):
 
 class _Compiler(compiler.SQLCompiler):
     def for_update_clause(self, select: Any, **kw: Any) -> str:
-        return ""  # whoever writes is alone
+        return ""  # there is only one writer at a time
 
     def limit_clause(self, select: Any, **kwargs: Any) -> str:
         text = ""
@@ -220,7 +220,7 @@ class _DDLCompiler(compiler.DDLCompiler):
         if column is None:
             return text
         name = self.preparer.format_sequence(_sequence_of(column))
-        return f"CREATE SEQUENCE IF NOT EXISTS {name}; {text}"  # several at once will do
+        return f"CREATE SEQUENCE IF NOT EXISTS {name}; {text}"  # two statements in one are accepted
 
 
 def _counted(table: Any) -> Any:
@@ -278,7 +278,7 @@ class DuckDBDialect(default.DefaultDialect):
         """The engine's `begin` event has done it, knowing whether the transaction only reads."""
 
     def do_savepoint(self, _connection: Any, _name: str) -> None:
-        """DuckDB has none. They guard against what another writer did, and here there is none."""
+        """DuckDB has none, and no other writer from whose changes they would protect."""
 
     do_release_savepoint = do_savepoint
 
@@ -356,7 +356,7 @@ class DuckDBDialect(default.DefaultDialect):
         ]
 
     def get_foreign_keys(self, *_arguments: Any, **_: Any) -> Any:
-        return []  # nobody here asks
+        return []  # not used
 
     def _names(
         self, connection: sa.Connection, plural: str, one: str, schema: str | None

@@ -243,8 +243,10 @@ class MySQLPredictionTable(PredictionTable):
             problem = f"{arrived:,} of {rows.num_rows:,} rows arrived"
             raise StatementFailed(f"to write to {self.rows.name!r}", problem)
 
-    def _shown(self, inspector: sa.Inspector) -> set[str]:
-        return {name.replace("%%", "%") for name in super()._shown(inspector)}  # in views only
+    def _view_columns(self, inspector: sa.Inspector) -> set[str]:
+        return {
+            name.replace("%%", "%") for name in super()._view_columns(inspector)
+        }  # in views only
 
     def _load_statement(self, connection: sa.Connection, path: str, names: Sequence[str]) -> str:
         quote = connection.dialect.identifier_preparer

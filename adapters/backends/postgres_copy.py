@@ -5,8 +5,8 @@ number of its fields (int16), and of each field its length in bytes (int32, -1 f
 value in network byte order, as the type's `send` function in the server writes it.
 
 Only types of fixed width, and nothing runs once per row. In a row without NULLs each column has a
-constant place, so NumPy moves all rows of a block to where they belong at once; rows with a NULL
-are shorter, and are walked through column by column, all of them at a time.
+constant offset, so NumPy moves all rows of a block into place at once; rows with a NULL
+are shorter; those are decoded column by column, all rows at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 HEADER = SIGNATURE + bytes(8)  # no flags, no extension
 TRAILER = b"\xff\xff"
 PADDING = 16
-"""Bytes that must follow the last row of a block: what a NULL leaves out is looked at, unused."""
+"""Bytes that must follow the last row of a block: a NULL's absent value is read and discarded."""
 
 _COUNT, _LENGTH = 2, 4  # bytes of the number of fields, and of a field's length
 
@@ -63,7 +63,7 @@ FIXED: dict[pa.DataType, Wire] = {
 
 
 class CopyMalformed(ValueError):
-    """The bytes are no binary COPY of these columns."""
+    """The bytes are not a binary COPY of these columns."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Decoder:
     """Rows in, Arrow tables of exactly `rows` rows out, the last one shorter.
 
     `fields` are the columns in the order of the wire, their types those of FIXED, as the server
-    itself has described them: a row without NULLs is known by its length alone. Floats of one
+    itself describes them: a row without NULLs is recognized by its length alone. Floats of one
     width lie side by side in memory, in the order of the fields, so that together they are a matrix
     without another copy.
     """
@@ -117,22 +117,22 @@ class Decoder:
         taken = 0
         while taken < len(block):
             if not self._filled:
-                self._columns = self._prepared()
+                self._columns = self._empty_columns()
             part = block.cut(taken, taken + self._rows - self._filled)
             self._take(part, self._filled)
             taken += len(part)
             self._filled += len(part)
             if self._filled == self._rows:
-                yield self._finished()
+                yield self._table()
 
     def rest(self) -> Iterator[pa.Table]:
         """The last chunk, if there are rows left for one."""
         if self._filled:
-            yield self._finished()
+            yield self._table()
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _prepared(self) -> list[_Column]:
+    def _empty_columns(self) -> list[_Column]:
         """Empty columns; those of one dtype are the rows of one array."""
         wires = [FIXED[kind] for _, kind in self._fields]
         columns: dict[str, _Column] = {}
@@ -143,7 +143,7 @@ class Decoder:
                 columns[name] = _Column(name, kind, FIXED[kind], values)
         return [columns[name] for name, _ in self._fields]
 
-    def _finished(self) -> pa.Table:
+    def _table(self) -> pa.Table:
         rows, self._filled = self._filled, 0
         arrays = [_array(column, rows) for column in self._columns]
         return pa.table(arrays, names=[name for name, _ in self._fields])
@@ -166,7 +166,7 @@ class Decoder:
 
     def _take_whole(self, data: Bytes, starts: Integers, to: slice | Integers) -> None:
         """Rows without NULLs, whose columns have constant places."""
-        pieces = _brought(data, starts, self._whole)
+        pieces = _gather(data, starts, self._whole)
         place = pieces.first + _COUNT
         for column in self._columns:
             place += _LENGTH
@@ -222,8 +222,8 @@ class _Pieces:
     step: int
 
 
-def _brought(data: Bytes, places: Integers, size: int) -> _Pieces:
-    """The `size` bytes from each of these places on, brought together if need be."""
+def _gather(data: Bytes, places: Integers, size: int) -> _Pieces:
+    """The `size` bytes from each of these places on, copied together if need be."""
     steps = np.diff(places)
     if len(steps) and (steps == steps[0]).all():
         return _Pieces(data, int(places[0]), int(steps[0]))
@@ -238,7 +238,7 @@ def _pieces(data: Bytes, places: Integers, size: int) -> Bytes:
     return anywhere[places].view(np.uint8).reshape(-1, size)
 
 
-# --- the other way ------------------------------------------------------------------------------
+# --- encoding ------------------------------------------------------------------------------
 
 
 def encoded(table: pa.Table) -> Bytes | None:

@@ -1,4 +1,4 @@
-"""COPY TO STDOUT, read in large pieces from the socket of a connection that libpq has opened.
+"""COPY TO STDOUT, read in large blocks from the socket of a connection that libpq has opened.
 
 libpq connects and authenticates, then hands out a COPY row by row: one call and one allocation
 for each, which in Python is most of the time that reading takes. The messages themselves are
@@ -24,12 +24,14 @@ from nightshift.adapters.backends.postgres_copy import (
     Rows,
 )
 
-_PATIENCE = 10_000
-"""Microseconds to wait for a block to be full; so the end of the rows is noticed, too."""
+_WAIT = 10_000
+"""Microseconds to wait for a block to fill up; then what is there is used, as at the end."""
 
 _PREFIX, _LENGTH = 5, 4  # bytes of a message's letter and length, and of the length alone
 _ROW, _ERROR, _READY = ord("d"), ord("E"), ord("Z")
-_OTHERS = frozenset(map(ord, "HcCNSA"))  # begin and end of the COPY, what may come at any time
+_OTHERS = frozenset(
+    map(ord, "HcCNSA")
+)  # start and end of the COPY, and messages that may come at any time
 
 _HEAD = np.dtype([("kind", "u1"), ("size", ">i4")])
 
@@ -37,7 +39,7 @@ _ENCRYPTED = "SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()"
 
 
 def can_stream(connection: psycopg.Connection) -> bool:
-    """Whether the connection's socket has the protocol itself on it, not encrypted."""
+    """Whether the connection's socket carries the plain protocol, unencrypted."""
     if connection.pgconn.ssl_in_use or not hasattr(socket, "MSG_WAITALL") or os.name != "posix":
         return False
     return not any(connection.execute(_ENCRYPTED).fetchone() or (False,))
@@ -46,15 +48,15 @@ def can_stream(connection: psycopg.Connection) -> bool:
 def copied_out(
     connection: psycopg.Connection, statement: str, block: int = 1 << 20
 ) -> Generator[Rows, None, None]:
-    """Run a `COPY ... TO STDOUT (FORMAT binary)` and yield its rows in blocks of `block`
-    bytes, since waking up for each 8 kB that the server sends is dear; each is overwritten by the
-    next. The connection is good for nothing but to be closed after that, or in between.
+    """Run a `COPY ... TO STDOUT (FORMAT binary)` and yield its rows in blocks of `block` bytes,
+    since waking for every 8 kB that the server sends is expensive. Each block overwrites the one
+    before. The connection must be closed afterwards, also if this is not read to its end.
 
     Raises psycopg.Error, as if psycopg had read it, and CopyMalformed.
     """
     with socket.socket(fileno=os.dup(connection.pgconn.socket)) as stream:
         stream.setblocking(True)
-        patience = struct.pack("ll", 0, _PATIENCE)
+        patience = struct.pack("ll", 0, _WAIT)
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
         query = statement.encode() + b"\0"
         stream.sendall(b"Q" + struct.pack("!i", _LENGTH + len(query)) + query)
@@ -62,7 +64,7 @@ def copied_out(
 
 
 class _Messages:
-    """What the server says, in blocks."""
+    """The server's messages, in blocks."""
 
     def __init__(self, stream: socket.socket, block: int) -> None:
         self._stream = stream
@@ -79,7 +81,7 @@ class _Messages:
         while not self._done:
             self._receive()
             used = -1
-            while used:  # what is left after many rows may be the end of them
+            while used:  # what follows many rows may be the end
                 used, rows = self._split()
                 if len(rows):
                     yield rows
@@ -93,15 +95,15 @@ class _Messages:
             raise self._error
 
     def _receive(self) -> None:
-        """Wait until the block is full, or for what there is when nothing more seems to come."""
+        """Wait until the block is full, or until nothing more arrives for a while."""
         space = self._data.data[self._filled : len(self._data) - PADDING]
         while True:
             try:
-                # The first time without waiting: a few rows are all there at once.
+                # The first time without waiting: a few rows arrive together.
                 flags = socket.MSG_WAITALL if self._started else 0
                 received = self._stream.recv_into(space, 0, flags)
                 break
-            except BlockingIOError:  # not a byte in all that time
+            except BlockingIOError:  # not a byte in that time
                 continue
             except OSError as error:
                 raise psycopg.OperationalError(f"the connection was lost: {error}") from error
@@ -125,7 +127,7 @@ class _Messages:
         are_rows = heads["kind"] == _ROW
         for index in np.flatnonzero(~are_rows):
             begin = int(starts[index]) + _PREFIX
-            self._heed(int(heads["kind"][index]), bytes(self._data[begin : begin + sizes[index]]))
+            self._handle(int(heads["kind"][index]), bytes(self._data[begin : begin + sizes[index]]))
         starts, sizes = starts[are_rows] + _PREFIX, sizes[are_rows]
         if len(sizes) > 1:
             same = (sizes[1:] == sizes[-1]).all()
@@ -157,14 +159,14 @@ class _Messages:
             self._started = True
             head = bytes(self._data[starts[0] : starts[0] + len(HEADER)])
             if not head.startswith(SIGNATURE):
-                raise CopyMalformed("it does not begin as a binary COPY")
+                raise CopyMalformed("it does not start like a binary COPY")
             skipped = len(HEADER) + struct.unpack_from("!i", head, len(HEADER) - 4)[0]
             starts[0] += skipped
             sizes[0] -= skipped
         fields = sizes > 2  # the trailer is -1 in place of a number of fields; so may be a header
         return Rows(self._data, starts[fields], sizes[fields])
 
-    def _heed(self, kind: int, message: bytes) -> None:
+    def _handle(self, kind: int, message: bytes) -> None:
         if kind == _ERROR:
             parts = {part[:1]: part[1:].decode(errors="replace") for part in message.split(b"\0")}
             self._error = _error(parts.get(b"C", ""), parts.get(b"M", "it gave no reason"))
@@ -172,7 +174,7 @@ class _Messages:
         elif kind == _READY:
             self._done = True
         elif kind not in _OTHERS:
-            raise CopyMalformed(f"a message {chr(kind)!r} amid the rows")
+            raise CopyMalformed(f"a message {chr(kind)!r} within the rows")
 
 
 def _error(state: str, message: str) -> psycopg.Error:

@@ -1,4 +1,9 @@
-"""One connection, whatever the database: engines, types, errors, capabilities."""
+"""One connection, whatever the database.
+
+engine connects, error_translation translates, capabilities answers what a database can do (with one
+class per database in dialects/), types and times are what columns hold, watchdog notices a server
+that has stopped, ticking repeats a call in the background.
+"""
 
 import sqlalchemy as sa
 

@@ -12,7 +12,7 @@ from nightshift.adapters.errors import DatabaseUnavailable, NightshiftError, Sta
 
 # SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which the same statement may
 # succeed: connection lost, server stopping or starting, too many connections, serialization
-# failure, deadlock, lock timeout, a session or transaction that stood still for too long.
+# failure, deadlock, lock timeout, a session or transaction that was idle for too long.
 _TRANSIENT_STATES = (
     "08", "57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03", "25P03", "25P04", "57P05",
 )  # fmt: skip
@@ -31,12 +31,12 @@ _AWAY = (
     "connect", "server closed", "terminating", "timeout", "timed out", "locked", "SSL", "resolve",
     "Could not set lock", "Conflict on", "write-write conflict",
 )  # fmt: skip
-# As drivers and Arrow name them; a failure of another kind is an answer.
+# Exception names of drivers and Arrow; any other is the database's answer.
 _FAILURES = {"OperationalError", "InterfaceError", "InternalError", "OSError"}
 
 _FOREIGN = (
     sa.exc.StatementError,
-    sa.exc.PendingRollbackError,  # the connection was lost, and is asked again
+    sa.exc.PendingRollbackError,  # the connection was lost earlier
     psycopg.Error,
     AdbcError,
     OverflowError,
@@ -46,10 +46,10 @@ _DRIVER_MODULES = ("sqlite3", "pymysql", "duckdb", "_duckdb")
 
 @contextmanager
 def translate_errors(engine: sa.Engine, doing: str) -> Iterator[None]:
-    """Turn errors of SQLAlchemy, DBAPI drivers (SQLite's overflows, too) and ADBC into ours.
+    """Translate errors of SQLAlchemy, DBAPI drivers (with SQLite's overflows) and ADBC.
 
     `doing` completes "The database refused ...". Raises DatabaseUnavailable for what may pass,
-    StatementFailed for the rest; errors of our own pass unchanged.
+    StatementFailed for the rest; Nightshift's own errors pass unchanged.
     """
     try:
         yield
@@ -65,7 +65,7 @@ def _is_foreign(error: Exception) -> bool:
 
 
 def translate(engine: sa.Engine, doing: str, error: BaseException) -> NightshiftError:
-    """The error of ours that an error of a database or its driver amounts to."""
+    """Nightshift's error for an error of a database or its driver."""
     cause = getattr(error, "orig", None) or error
     text = " ".join(str(cause).split()) or type(cause).__name__
     if isinstance(error, sa.exc.PendingRollbackError) or is_transient(cause, text):
@@ -78,8 +78,8 @@ def is_transient(cause: BaseException, text: str) -> bool:
     number = next(iter(cause.args), None)
     refused = any(refusal in text for refusal in _REFUSALS)
     if type(cause).__module__.startswith("pymysql") and isinstance(number, int):
-        passing = number in _TRANSIENT_NUMBERS or number == 0  # of a connection closed before
-        return passing and not refused
+        transient = number in _TRANSIENT_NUMBERS or number == 0  # of a connection closed before
+        return transient and not refused
     state = getattr(cause, "sqlstate", None)
     if state:
         return str(state).startswith(_TRANSIENT_STATES)

@@ -1,4 +1,5 @@
-"""The rows to be scored, as they were at one moment.
+"""The rows to be scored, as they are at one moment.
 
-source.py says what the table is and opens it; snapshot.py reads it in chunks.
+relation says what the table is, statements writes SQL, snapshot reads in chunks, source opens it.
+Each may import those before it.
 """

@@ -1,6 +1,4 @@
-"""Which rows a chunk was made of, in a few letters: so that a run that goes on knows whether the
-rows that it is done with are still the source's.
-"""
+"""Checksums of chunks, by which a resumed run knows whether its finished rows are unchanged."""
 
 from collections.abc import Iterator
 
@@ -11,9 +9,9 @@ import xxhash
 
 
 def digest(named: pa.Table, inputs: pa.Table) -> str:
-    """A chunk's keys and times, and what the model is given -> 32 letters, XXH3's 128 bits.
+    """A chunk's keys and times, and the model's inputs -> 32 hex digits, XXH3's 128 bits.
 
-    The same for equal values of the same types, in this order, however they lie in memory.
+    Equal for equal values of the same types in the same order, whatever their memory layout.
     """
     found = xxhash.xxh3_128()
     for column in (*named.columns, *inputs.columns):
@@ -35,7 +33,7 @@ def _bytes(column: pa.ChunkedArray) -> Iterator[memoryview]:
         values = values.cast(pa.uint8())
     elif not pa.types.is_primitive(kind):
         values = values.cast(pa.large_string())
-    if values.null_count:  # beneath which anything may lie
+    if values.null_count:  # the values under NULLs are undefined
         yield _memory(pc.is_valid(values).cast(pa.uint8()))
         values = values.fill_null("" if pa.types.is_large_string(values.type) else 0)
     if not pa.types.is_large_string(values.type):

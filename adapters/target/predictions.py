@@ -1,4 +1,4 @@
-"""One job's predictions: the rows of every run, and the view that readers use."""
+"""One job's predictions: writes the rows of every run, and creates the view that readers use."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +26,7 @@ from nightshift.adapters.target.tables import CreateView, predictions_table, rea
 
 
 class PredictionTable:
-    """The generic lane, over any SQLAlchemy dialect; a fast lane overrides `_insert`."""
+    """For any SQLAlchemy dialect; the backends override `_insert`."""
 
     def __init__(
         self,
@@ -63,45 +63,46 @@ class PredictionTable:
                     schema = self.rows.schema
                     connection.execute(CreateView(select, self.target, schema))
             except sa.exc.DBAPIError:
-                if not self._is_view():  # else another worker created it at this moment
+                if not self._is_view():  # else another worker has just created it
                     raise
 
     def check(self) -> None:
-        """Raise TargetMismatch if something else has the target's names, or other columns.
+        """Check that this job can write to the target. Changes nothing.
 
-        Raises ConfigurationError if several processes would have to write where only one can, or
-        if the database is none in which predictions can be kept.
+        Raises TargetMismatch if another table or view has the target's names, or other columns.
+        Raises ConfigurationError if several processes would write where only one can, or if the
+        database is not tested to hold predictions.
         """
         here = capabilities(self.engine.dialect)
         if not here.target:
-            problem = f"nobody has tested that {here.title} keeps what Nightshift promises readers"
+            problem = f"{here.title} is not tested to keep Nightshift's guarantees to readers"
             remedy = (
-                "Read from it as database.source_url, and keep predictions where it was tested: "
+                "Read from it as database.source_url, and store predictions in a tested database: "
             )
-            known = sorted({kept.title for kept in CAPABILITIES.values() if kept.target})
+            known = sorted({one.title for one in CAPABILITIES.values() if one.target})
             raise ConfigurationError(
                 "nightshift.yaml", "database.url", problem, remedy + ", ".join(known) + "."
             )
         self._check_lengths()
         if self.source.spec.shards > 1 and here.writers == "one process":
             problem = f"{here.title} can be written by one process at a time"
-            remedy = "Score in one shard, or keep the predictions in another database."
+            remedy = "Score in one shard, or store the predictions in another database."
             raise ConfigurationError("the job", "shards", problem, remedy)
         view, table, schema = self.target, self.rows.name, self.rows.schema
         with translate_errors(self.engine, f"to look at {view!r}"):
             inspector = sa.inspect(read_only(self.engine))
             is_view = self._is_view()
-            kept = inspector.has_table(table, schema=schema)
+            has_table = inspector.has_table(table, schema=schema)
             taken = not is_view and inspector.has_table(view, schema=schema)
-            # Asked again, since another worker may have made the view just now.
-            if (is_view and not kept) or (taken and not self._is_view()):
+            # Asked again: another worker may have just created the view.
+            if (is_view and not has_table) or (taken and not self._is_view()):
                 raise self._not_ours()
-            if kept:
+            if has_table:
                 self._check_table(inspector)
             if is_view:
                 select = readers_view(self.ledger.tables, self.rows)
                 wanted = {column.name for column in select.selected_columns}
-                if wanted != self._shown(inspector):
+                if wanted != self._view_columns(inspector):
                     raise self._not_ours()
 
     def write(
@@ -114,7 +115,7 @@ class PredictionTable:
         keys: tuple[Key, Key] | None = None,
         checksum: str | None = None,
     ) -> None:
-        """Write one chunk, in one transaction with its ledger entry: all of it or nothing.
+        """Write one chunk and its ledger entry in one transaction: all of it or nothing.
 
         `rows` has the key columns, `partition_time` where the job has a time column, and the
         outputs, in key order; `keys` are the first and the last of the chunk as it was read, if
@@ -140,7 +141,7 @@ class PredictionTable:
                 raise
 
     def insert(self, connection: sa.Connection, run_id: int, rows: pa.Table) -> None:
-        """Add rows to a run, within a transaction that keeps the ledger right."""
+        """Add rows to a run, within a transaction that also updates the ledger."""
         if rows.num_rows:
             same = pa.nulls(rows.num_rows, pa.int8()).fill_null(0)
             stamp = pa.array([run_id], pa.int64()).take(same)
@@ -161,7 +162,7 @@ class PredictionTable:
                 raise TargetMismatch(self.target, problem, "Publish it with another output name.")
 
     def _refuse_unstorable(self, rows: pa.Table) -> None:
-        """NaN and infinity, where the database has no place for them."""
+        """Raise ValueUnstorable for NaN and infinity where the database cannot hold them."""
         here = capabilities(self.engine.dialect)
         if here.not_finite != "refused":
             return
@@ -180,7 +181,7 @@ class PredictionTable:
                 raise ValueUnstorable(self.target, output.name, f"({key})", value, here.title)
 
     def _check_lengths(self) -> None:
-        """Databases cut names that are too long, and then find them under another name."""
+        """Raise TargetMismatch for names that the database would truncate."""
         here = capabilities(self.engine.dialect)
         longest = here.longest_name or self.engine.dialect.max_identifier_length
         in_bytes = here.name_unit == "bytes"
@@ -200,9 +201,9 @@ class PredictionTable:
         keys = [column.name for column in table.primary_key]
         differences = []
         if missing := [name for name in wanted if name not in found]:
-            differences.append(f"it lacks {', '.join(missing)}")
+            differences.append(f"missing columns: {', '.join(missing)}")
         if extra := [name for name in found if name not in wanted]:
-            differences.append(f"it has {', '.join(extra)} besides")
+            differences.append(f"unexpected columns: {', '.join(extra)}")
         for name in [name for name in wanted if name in found]:
             if found[name] != wanted[name]:
                 there, here = found[name].lower(), wanted[name].lower()
@@ -212,17 +213,19 @@ class PredictionTable:
         if set(key) != set(keys):
             differences.append(f"its key is ({', '.join(key)}), not ({', '.join(keys)})")
         if differences:
-            told = "; ".join(differences)
-            problem = f"{table.name!r} has other columns or types than this job writes: {told}"
+            listed = "; ".join(differences)
+            problem = f"{table.name!r} has other columns or types than this job writes: {listed}"
             remedy = "A model with other outputs, or other keys, needs a job and target of its own."
             raise TargetMismatch(self.target, problem, remedy)
 
     def _not_ours(self) -> TargetMismatch:
-        problem = "a table or view of that name is there already, and it is not Nightshift's"
+        problem = "a table or view of that name exists, and it is not Nightshift's"
         return TargetMismatch(self.target, problem, "Name another target.table.")
 
     def _kind(self, kind: "sa.types.TypeEngine[Any]") -> str:
-        """What must not differ in a column's type: its family; and what would be lost unnoticed."""
+        """The part of a column's type that must match: its family, and what a write would silently
+        lose.
+        """
         here = kind.dialect_impl(self.engine.dialect)
         if isinstance(here, sa.types.TypeDecorator):
             here = here.impl_instance
@@ -234,8 +237,8 @@ class PredictionTable:
         families = (sa.Boolean, sa.Integer, sa.Numeric, sa.Date, sa.Uuid)
         return next((f.__name__ for f in families if isinstance(here, f)), "String")
 
-    def _shown(self, inspector: sa.Inspector) -> set[str]:
-        """The columns of the view that is there."""
+    def _view_columns(self, inspector: sa.Inspector) -> set[str]:
+        """The columns of the existing view."""
         return {c["name"] for c in inspector.get_columns(self.target, schema=self.rows.schema)}
 
     def _is_view(self) -> bool:

@@ -1,9 +1,8 @@
-"""Deleting the predictions of runs that nobody needs any more, a bounded batch at a time.
+"""Deletes the predictions of runs that are no longer needed, in bounded batches.
 
-A run stays if readers see any of its rows, if it is under way, or if it is among the newest of its
-partition: of those that were published, to be rolled back to, or of the others, to be released or
-resumed. Its line in the ledger stays in any case.
-Whoever is reading meanwhile reads the snapshot that their database gave them.
+A run stays if readers see any of its rows, if it is running, or if it is among the newest of its
+partition: of the published runs, for rollbacks, and of the others, for release or resumption. Its
+entry in the ledger stays in any case. Queries that are running keep their own snapshot.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,8 +35,8 @@ class Removable:
 
 
 class Retention:
-    """Keeps what readers see and the newest `keep` runs of each partition, of each role: so many
-    that were published, and as many that were not, lest bad nights in a row push out the good one.
+    """Keeps what readers see and, for each partition and role, the newest `keep` published runs
+    and the newest `keep` others, so that failed runs cannot push out the last good one.
     """
 
     def __init__(self, ledger: Ledger, keep: int) -> None:
@@ -59,14 +58,14 @@ class Retention:
             .label("age")
         )
         ended = sa.select(runs, age).where(runs.c.job == job, runs.c.state != RunState.RUNNING)
-        ranked = ended.subquery()  # a retry under way pushes out nothing
+        ranked = ended.subquery()  # a running retry pushes out nothing
         rows = (
             sa.select(sa.func.coalesce(sa.func.sum(shards.c.rows_written), 0))
             .where(shards.c.run_id == ranked.c.run_id)
             .scalar_subquery()
         )
         seen = sa.exists().where(published.c.run_id == ranked.c.run_id)
-        left = sa.exists().where(chunks.c.run_id == ranked.c.run_id)  # they are deleted last
+        left = sa.exists().where(chunks.c.run_id == ranked.c.run_id)  # chunks are deleted last
         statement = (
             sa.select(ranked, rows.label("rows"))
             .where(sa.not_(seen), left)
@@ -82,18 +81,18 @@ class Retention:
             return [Removable(**{name: row[name] for name in names}) for row in found]
 
     def clean(self, job: str, target: str, key: Sequence[str]) -> Iterator[Removable]:
-        """Delete what is removable, yielding each run once it is gone. Killed, it can go on later.
+        """Delete what is removable and yield each run once deleted. It can be resumed if killed.
 
         `target` and `key` are the job's: `<target>_runs` is where the predictions are.
         """
         for old in self.removable(job):
-            if self._condemn(job, old.run_id):
+            if self._mark_cleaned(job, old.run_id):
                 with translate_errors(self.engine, f"to clean run {old.run_id}"):
                     self._delete(target, key, old.run_id)
                 yield old
 
-    def _condemn(self, job: str, run_id: int) -> bool:
-        """From here on nobody can roll back to the run. False if somebody just has."""
+    def _mark_cleaned(self, job: str, run_id: int) -> bool:
+        """Exclude the run from rollbacks from now on. False if readers see it by now."""
         runs, published = self.tables.runs, self.tables.published
         with translate_errors(self.engine, "to clean a run"), self.engine.begin() as connection:
             self.ledger.lock(connection, job)
@@ -105,7 +104,7 @@ class Retention:
             return connection.execute(mine.values(cleaned_at=now)).rowcount == 1
 
     def _delete(self, target: str, key: Sequence[str], run_id: int) -> None:
-        with suppress(sa.exc.NoSuchTableError):  # somebody has dropped it, and its rows with it
+        with suppress(sa.exc.NoSuchTableError):  # the table was dropped, and the rows with it
             table = reflect_table(self.engine, f"{target}_runs", self.tables.runs.schema)
             self._delete_rows(table, key, run_id)
         shards = self.tables.shards

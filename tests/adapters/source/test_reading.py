@@ -206,7 +206,7 @@ def test_composite_keys_of_a_database_that_compares_one_value_at_a_time(
     assert through == [
         row[0] for row in lite.rows(f"SELECT n FROM t WHERE {between} ORDER BY a, b, c")
     ]
-    with pytest.raises(ConfigurationError, match=r"database\.url: nobody has tested that sqlite"):
+    with pytest.raises(ConfigurationError, match=r"database\.url: sqlite is not tested to keep"):
         lite.predictions(source).create()
 
 

@@ -257,8 +257,8 @@ def test_a_model_with_other_outputs(lane: Lane) -> None:
     for other, text in (
         ({"prediction": "string"}, r"prediction is \w+ there, not string"),
         ({"prediction": "int64"}, r"prediction is \w+ there, not integer"),
-        ({"score": "float32"}, "it lacks score; it has prediction besides"),
-        ({"prediction": "float32", "score": "float32"}, "it lacks score$"),
+        ({"score": "float32"}, "missing columns: score; unexpected columns: prediction"),
+        ({"prediction": "float32", "score": "float32"}, "missing columns: score$"),
         ({"prediction": "float32[]"}, r"prediction is \w+ there, not "),
     ):
         with pytest.raises(TargetMismatch, match="target of its own") as caught:
@@ -282,8 +282,14 @@ def test_a_job_with_another_key(lane: Lane) -> None:
     lane.table("t", columns)
     create(lane)
     for other, text in (
-        ("code", r"lacks code; it has id besides; its key is \(run_id, id\), not \(run_id, code\)"),
-        (("id", "code"), r"it lacks code; its key is \(run_id, id\), not \(run_id, id, code\)"),
+        (
+            "code",
+            r"code; unexpected columns: id; its key is \(run_id, id\), not \(run_id, code\)",
+        ),
+        (
+            ("id", "code"),
+            r"missing columns: code; its key is \(run_id, id\), not \(run_id, id, code\)",
+        ),
     ):
         with pytest.raises(TargetMismatch, match=text):
             create(lane, other)
