@@ -1,4 +1,4 @@
-"""Runs and what readers see of them: runs, report, evaluate, history, release, clean."""
+"""Runs: list, release, rollback; report and evaluate."""
 
 import sys
 from dataclasses import asdict
@@ -10,23 +10,12 @@ import typer
 
 from nightshift.adapters.models.reference import ModelRef
 from nightshift.flows.cli import terminal
-from nightshift.flows.cli.terminal import AsJson, JobName
+from nightshift.flows.cli.terminal import AsJson, JobName, OfPartition, OptionalJob
 
 if TYPE_CHECKING:
     from nightshift.adapters.ledger.ledger import Ledger
 
-OptionalJob = Annotated[
-    str | None,
-    typer.Argument(help="Only this job's.", autocompletion=terminal.complete_job),
-]
 Reason = Annotated[str, typer.Option(help="Why, in a sentence; kept with who and when.")]
-OfPartition = Annotated[
-    str | None,
-    typer.Option(
-        help="Only this one: a day like 2013-10-01, or `all`.",
-        autocompletion=terminal.complete_partition,
-    ),
-]
 
 runs = terminal.list_group(
     """List the latest runs; release a quarantined one, or roll a partition back to an earlier one.
@@ -155,46 +144,6 @@ def rollback(
         announce_shown(settings, History(ledger), changed.run_id, wanted.label)
 
 
-def history(job: JobName, partition: OfPartition = None, as_json: AsJson = False) -> None:
-    """List which run readers saw when, who changed it, and why.
-
-    Example: `nightshift history flight_delays --partition 2013-10-01`
-    """
-    from nightshift.adapters.ledger.pointer import Pointer
-    from nightshift.flows.config.job import load_job
-    from nightshift.flows.config.resources import open_ledger
-    from nightshift.flows.config.settings import load_settings
-    from nightshift.flows.planning.scheduled_runs import find_partition
-
-    spec = load_job(job)
-    start = end = None
-    if partition is not None:
-        wanted = find_partition(spec, partition)
-        start, end = wanted.start, wanted.end
-    with open_ledger(load_settings()) as ledger:
-        changes = Pointer(ledger).changes(job, start, end)
-    if as_json:
-        terminal.print_json([asdict(change) for change in changes])
-        return
-    terminal.print_table(
-        ["since", "from", "to", "run", "model", "by", "what", "why"],
-        [
-            [
-                terminal.format_time(change.changed_at, spec.zone, seconds=True),
-                _day(change.range_start, spec.zone),
-                _day(change.range_end, spec.zone),
-                change.run_id,
-                ModelRef(change.model_name, change.model_version),
-                change.changed_by,
-                change.action,
-                change.reason,
-            ]
-            for change in changes
-        ],
-        empty="Nothing has been published there yet.",
-    )
-
-
 def evaluate(job: JobName, partition: OfPartition = None, as_json: AsJson = False) -> None:
     """Compare predictions with what happened, for each model version and partition.
 
@@ -253,40 +202,6 @@ def evaluate(job: JobName, partition: OfPartition = None, as_json: AsJson = Fals
     )
 
 
-def clean(
-    job: OptionalJob = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Delete the predictions of old runs that readers do not see.
-
-    The job's `keep` says how many of a partition's newest runs stay, as well as what readers see.
-
-    Example: `nightshift clean flight_delays --dry-run`
-    """
-    from nightshift.flows.clean import clean_job
-    from nightshift.flows.config.job import job_names, load_job
-    from nightshift.flows.config.resources import open_ledger
-    from nightshift.flows.config.settings import load_settings
-
-    rows: list[dict[str, Any]] = []
-    with open_ledger(load_settings()) as ledger:
-        for spec in map(load_job, [job] if job else job_names()):
-            found = clean_job(ledger, spec, dry_run)
-            rows += [{"job": spec.name, **asdict(old)} for old in found]
-    if as_json:
-        terminal.print_json(rows)
-        return
-    terminal.print_table(
-        ["job", "run", "partition", "role", "state", "rows"],
-        [[r["job"], r["run_id"], r["partition"], r["role"], r["state"], r["rows"]] for r in rows],
-        empty="Nothing to delete.",
-    )
-    if rows:
-        verb = "would be deleted" if dry_run else "deleted"
-        terminal.console.print(f"\n{sum(row['rows'] for row in rows):,} predictions {verb}")
-
-
 def _require_reason(reason: str) -> None:
     from nightshift.adapters.errors import ConfigurationError
 
@@ -304,15 +219,6 @@ def _say_change(changed: Any, text: str, as_json: bool) -> None:
     )
     terminal.say(f"{text}: readers see {ModelRef(changed.model_name, changed.model_version)}")
     terminal.say(f"  recorded as {changed.changed_by}, {at}")
-
-
-def _day(instant: datetime, zone: Any) -> str:
-    """An end of a range as a person reads it; empty where the range is open."""
-    from nightshift.adapters.database.times import BEGINNING, END
-
-    if instant in (BEGINNING, END):
-        return ""
-    return f"{instant.astimezone(zone):%Y-%m-%d %H:%M}".removesuffix(" 00:00")
 
 
 def _seconds(start: datetime, end: datetime | None) -> float | None:

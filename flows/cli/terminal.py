@@ -83,7 +83,18 @@ JobName = Annotated[
         help="The job: the name of its file in config/jobs.", autocompletion=complete_job
     ),
 ]
+OptionalJob = Annotated[
+    str | None,
+    typer.Argument(help="Only this job's.", autocompletion=complete_job),
+]
 ModelName = Annotated[str, typer.Argument(help="The model.", autocompletion=complete_model)]
+OfPartition = Annotated[
+    str | None,
+    typer.Option(
+        help="Only this one: a day like 2013-10-01, or `all`.",
+        autocompletion=complete_partition,
+    ),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option(
