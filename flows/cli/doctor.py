@@ -22,8 +22,8 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 def doctor(as_json: AsJson = False) -> None:
     """Check what a run needs: database, store, keys, jobs, Prefect, versions, abandoned runs.
 
-    Says how to fix what is wrong; exit code 1 if anything is. Takes at most 15 seconds, even if
-    servers do not answer.
+    Says how to fix what is wrong. Exit code 1 if a check failed. Takes at most 15 seconds, whatever
+    is down.
 
     Example: `nightshift doctor`
     """
@@ -35,8 +35,8 @@ def doctor(as_json: AsJson = False) -> None:
         terminal.print_json([asdict(finding) for finding in findings])
     else:
         terminal.console.print(_table(findings))
-        totals = [f"{counts['fail']} failed", f"{counts['warn']} warnings", f"{counts['ok']} ok"]
-        terminal.console.print("\n" + ", ".join(totals))
+        warnings = "1 warning" if counts["warn"] == 1 else f"{counts['warn']} warnings"
+        terminal.console.print(f"\n{counts['fail']} failed, {warnings}, {counts['ok']} ok")
     if counts["fail"]:
         raise typer.Exit(1)
 
@@ -72,7 +72,7 @@ def _table(findings: "Sequence[Finding]") -> Table:
     for finding in findings:
         name = finding.check if finding.check != previous else ""
         previous = finding.check
-        text = Text(finding.told)
+        text = Text(finding.text)
         if finding.remedy:
             text.append(f"\n{finding.remedy}", style="cyan")
         state = Text(finding.state, style=_COLOURS[finding.state])

@@ -1,7 +1,8 @@
-"""Is everything there that a run needs? Each check asks one thing, and says what mends it.
+"""Is everything there that a run needs? Each check asks about one thing, and says how to fix it.
 
-The checks run side by side and are given up after `DEADLINE`: when everything is down, that is what
-an operator wants to know soon.
+The checks run in threads and are given up after `DEADLINE`: when everything is down, an operator
+wants to know that soon. They share nothing that one of them changes, and import nothing: two
+threads that import modules for the first time may see one half made.
 """
 
 import importlib.metadata
@@ -33,7 +34,12 @@ from nightshift.adapters.errors import (
 from nightshift.adapters.history import health
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.store.keys import SigningKey
+from nightshift.flows.config.job import job_names, load_job
+from nightshift.flows.config.resources import open_resources, open_store
 from nightshift.flows.config.settings import Settings, load_settings, settings_file
+from nightshift.flows.orchestrator.access import prefect_server
+from nightshift.flows.orchestrator.server import known_api
+from nightshift.flows.text import format_duration
 
 DEADLINE = 10.0  # seconds for all checks together
 CONNECT_SECONDS = 4  # for one attempt to reach a database
@@ -51,9 +57,10 @@ class Finding:
 
     check: str
     state: State
-    """`warn`: works, but should be looked at; `skip`: could not be asked, because of another."""
-    told: str
+    """`warn`: works, but needs attention; `skip`: could not be checked, because of another one."""
+    text: str
     remedy: str = ""
+    """How to fix it."""
 
 
 Findings = Iterator[Finding]
@@ -70,11 +77,11 @@ def examine(deadline: float = DEADLINE) -> list[Finding]:
         skipped = "the settings cannot be read"
         return [found, *_versions(), *(Finding(name, "skip", skipped) for name in CHECKS)]
     found = Finding("settings", "ok", str(settings_file().absolute()))
-    return [found, *_versions(), *_at_once(settings, deadline)]
+    return [found, *_versions(), *_run_checks(settings, deadline)]
 
 
-def _at_once(settings: Settings, deadline: float) -> list[Finding]:
-    """The checks side by side, in threads that nobody waits for longer."""
+def _run_checks(settings: Settings, deadline: float) -> list[Finding]:
+    """All checks in threads, which are left to themselves after the deadline."""
     found: dict[str, list[Finding]] = {name: [] for name in CHECKS}
     over: set[str] = set()
     done = threading.Semaphore(0)
@@ -83,17 +90,17 @@ def _at_once(settings: Settings, deadline: float) -> list[Finding]:
         findings = found[name]
         try:
             for finding in check(settings):
-                findings.append(finding)  # one by one: those before an error are kept
+                findings.append(finding)  # one by one, to keep those before an error
         except ConfigurationError as error:
-            told = (
+            text = (
                 f"{error.place}: {error.field}: {error.problem}" if error.field else error.problem
             )
-            findings.append(Finding(name, "fail", told, error.remedy))
+            findings.append(Finding(name, "fail", text, error.remedy))
         except NightshiftError as error:
             findings.append(Finding(name, "fail", str(error)))
         except Exception as error:  # a check that breaks must not hide the others
-            told = f"it could not be checked ({type(error).__name__}: {error})"
-            findings.append(Finding(name, "fail", told, "Please report this."))
+            text = f"the check itself failed ({type(error).__name__}: {error})"
+            findings.append(Finding(name, "fail", text, "Please report this."))
         over.add(name)
         done.release()
 
@@ -107,7 +114,7 @@ def _at_once(settings: Settings, deadline: float) -> list[Finding]:
     timer.cancel()
     late = f"no answer within {deadline:.0f} s"
     for name in CHECKS.keys() - over:
-        found[name].append(Finding(name, "fail", late, "See that it is up, and not overloaded."))
+        found[name].append(Finding(name, "fail", late, "Check that it is up and not overloaded."))
     return [finding for name in CHECKS for finding in tuple(found[name])]
 
 
@@ -116,22 +123,22 @@ def _at_once(settings: Settings, deadline: float) -> list[Finding]:
 
 def _versions() -> Findings:
     python = ".".join(map(str, sys.version_info[:3]))
-    told = f"Nightshift {importlib.metadata.version('nightshift-batch')}, Python {python}"
-    wrong = list(_unmet())
+    text = f"Nightshift {importlib.metadata.version('nightshift-batch')}, Python {python}"
+    wrong = list(_find_unmet())
     if wrong:
-        remedy = "Install the tested set: pip install -c constraints.txt nightshift-batch"
-        yield Finding("versions", "fail", f"{told}; {', '.join(wrong)}", remedy)
+        remedy = "Install it again: pip install --upgrade nightshift-batch"
+        yield Finding("versions", "fail", f"{text}; {', '.join(wrong)}", remedy)
         return
-    other = list(_untested())
+    other = list(_find_untested())
     if other:
         names = ", ".join(other[:5]) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
         remedy = "Install the tested set: pip install -c constraints.txt nightshift-batch"
-        yield Finding("versions", "warn", f"{told}; not as tested: {names}", remedy)
+        yield Finding("versions", "warn", f"{text}; not as tested: {names}", remedy)
     else:
-        yield Finding("versions", "ok", told)
+        yield Finding("versions", "ok", text)
 
 
-def _unmet() -> Iterator[str]:
+def _find_unmet() -> Iterator[str]:
     """Packages whose version Nightshift cannot work with."""
     for line in importlib.metadata.requires("nightshift-batch") or ():
         required = Requirement(line)
@@ -146,8 +153,8 @@ def _unmet() -> Iterator[str]:
             yield f"{required.name} {found} is not {required.specifier}"
 
 
-def _untested() -> Iterator[str]:
-    """Packages in other versions than those of constraints.txt, where that file is at hand."""
+def _find_untested() -> Iterator[str]:
+    """Packages in other versions than in constraints.txt, where there is such a file."""
     places = (Path(__file__).resolve().parents[2], Path(sys.prefix))  # a clone; our image
     file = next((p / "constraints.txt" for p in places if (p / "constraints.txt").is_file()), None)
     for name, pinned in _PINNED.findall(file.read_text(encoding="utf-8")) if file else ():
@@ -164,40 +171,42 @@ def _space(settings: Settings) -> Findings:
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    told = f"{free / 1024**3:,.1f} GiB free for {settings.state_dir}"
+    text = f"{free / 1024**3:,.1f} GiB free for {settings.state_dir}"
     if not os.access(place, os.W_OK):
-        remedy = "Give this user the folder, or name another in state_dir."
-        yield Finding("disk", "fail", f"{place} cannot be written to", remedy)
+        remedy = "Give this user write access, or set another folder in state_dir."
+        yield Finding("disk", "fail", f"{place} is not writable", remedy)
     elif free < LITTLE_SPACE:
-        yield Finding("disk", "warn", told, "Make room: models are kept there while in use.")
+        yield Finding(
+            "disk", "warn", text, "Free some space: models are cached there while in use."
+        )
     else:
-        yield Finding("disk", "ok", told)
+        yield Finding("disk", "ok", text)
 
 
 def _keys(settings: Settings) -> Findings:
     trusted = settings.trust_policy().keys
     if trusted:
-        yield Finding("keys", "ok", f"models of {len(trusted)} trusted key(s) may be opened")
+        yield Finding(
+            "keys", "ok", f"models signed with {len(trusted)} trusted key(s) may be opened"
+        )
     elif settings.trust.pickle == "signed":
-        told = "no key is trusted: models whose format can run code cannot be opened"
-        yield Finding("keys", "warn", told, "Name the signer's public key in trust.keys.")
+        text = "no key is trusted: models in formats that can run code are refused"
+        yield Finding("keys", "warn", text, "Name the signer's public key in trust.keys.")
     path = settings.trust.sign_key
     if path is None or not path.is_file():
-        yield Finding("keys", "ok", "no private key: what is registered here is not signed")
+        yield Finding("keys", "ok", "no private key: models registered here are not signed")
         return
     if path.stat().st_mode & 0o077:
-        yield Finding("keys", "warn", f"others may read {path}", f"chmod 600 {path}")
+        yield Finding("keys", "warn", f"other users may read {path}", f"chmod 600 {path}")
     if SigningKey.load(path).public not in trusted:
-        told = f"what is signed here with {path} is not trusted here"
-        yield Finding("keys", "warn", told, f"Add {path.with_suffix('.pub')} to trust.keys.")
+        text = f"models signed here with {path} are not trusted here"
+        yield Finding("keys", "warn", text, f"Add {path.with_suffix('.pub')} to trust.keys.")
 
 
 # --- what it works with -------------------------------------------------------------------------
 
 
 def _store(settings: Settings) -> Findings:
-    from nightshift.flows.config.resources import open_store
-
     impatient = {"connect_timeout": 2.0, "read_timeout": 3.0, "retries": 0}
     patience = settings.store.model_copy(update=impatient)
     store = open_store(settings.model_copy(update={"store": patience}))
@@ -205,37 +214,37 @@ def _store(settings: Settings) -> Findings:
     yield Finding("store", "ok", f"{store.url}: {len(names)} model(s)")
     endpoint = urlsplit(settings.store.endpoint_url or "")
     if endpoint.scheme == "http" and endpoint.hostname not in _LOCAL_HOSTS:
-        told = f"{settings.store.endpoint_url} is not encrypted"
-        yield Finding("store", "warn", told, "Use https, and store.ca_bundle for its authority.")
+        text = f"{settings.store.endpoint_url} is not encrypted"
+        yield Finding("store", "warn", text, "Use https, and store.ca_bundle for its authority.")
     try:
         store.require_conditions()
     except StoreAccessDenied:
-        yield Finding(
-            "store", "ok", "read only: this machine can score, and cannot register models"
-        )
+        yield Finding("store", "ok", "read only: this machine can score and cannot register models")
     else:
-        yield Finding("store", "ok", "conditional writes hold: two registrations get two numbers")
+        yield Finding("store", "ok", "conditional writes work: two registrations get two versions")
 
 
 def _target(settings: Settings) -> Findings:
     with _engine(settings.target_url()) as engine:
         contact = _contact(engine, "NIGHTSHIFT_DATABASE__PASSWORD")
-        yield from _of_contact("database", engine, contact)
+        yield from _describe_contact("database", engine, contact)
         if contact.superuser and engine.url.host not in {None, ""}:
-            told = f"the role {contact.user!r} is a superuser: nothing could be refused to it"
-            yield Finding("database", "warn", told, "docs/security.md has a role with less.")
+            text = f"the role {contact.user!r} is a superuser: no privilege protects other tables"
+            yield Finding(
+                "database", "warn", text, "docs/security.md has a role with fewer privileges."
+            )
         ledger = Ledger(engine, settings.database.schema_, settings.database.lease)
         for problem in health.find_write_problems(ledger):
-            told, _, remedy = problem.partition("; ")
-            yield Finding("database", "fail", told, f"{remedy}.")
+            text, _, remedy = problem.partition("; ")
+            yield Finding("database", "fail", text, f"{remedy}.")
         if missing := health.find_missing_columns(ledger):
-            told = f"the ledger's tables were changed: they lack {', '.join(missing)}"
-            yield Finding("database", "fail", told, "Restore them from a backup.")
+            text = f"the ledger's tables were changed: they lack {', '.join(missing)}"
+            yield Finding("database", "fail", text, "Restore them from a backup.")
         for run in health.find_abandoned_runs(ledger):
-            told = f"run {run.run_id} ({run.job} {run.partition}) was abandoned by {run.owner}: "
-            told += f"no sign of life for {_span(run.silent)}"
-            remedy = f"It goes on with: nightshift run {run.job} --partition {run.partition}"
-            yield Finding("runs", "fail", told, remedy)
+            text = f"run {run.run_id} ({run.job} {run.partition}) was abandoned by {run.owner}: "
+            text += f"no heartbeat for {format_duration(run.silent)}"
+            remedy = f"To resume it: nightshift run {run.job} --partition {run.partition}"
+            yield Finding("runs", "fail", text, remedy)
 
 
 def _source(settings: Settings) -> Findings:
@@ -243,10 +252,10 @@ def _source(settings: Settings) -> Findings:
         return
     with _engine(settings.source_url()) as engine:
         contact = _contact(engine, "NIGHTSHIFT_DATABASE__SOURCE_PASSWORD")
-        yield from _of_contact("source", engine, contact)
+        yield from _describe_contact("source", engine, contact)
         if contact.superuser:
-            told = f"the role {contact.user!r}, which only has to read, is a superuser"
-            yield Finding("source", "warn", told, "docs/security.md has a role that only reads.")
+            text = f"the role {contact.user!r} is a superuser, and only needs to read"
+            yield Finding("source", "warn", text, "docs/security.md has a role that only reads.")
 
 
 def _contact(engine: sa.Engine, password: str) -> health.Contact:
@@ -257,7 +266,7 @@ def _contact(engine: sa.Engine, password: str) -> health.Contact:
         raise ConfigurationError("the database", "", error.problem, remedy) from error
 
 
-def _of_contact(check: str, engine: sa.Engine, contact: health.Contact) -> Findings:
+def _describe_contact(check: str, engine: sa.Engine, contact: health.Contact) -> Findings:
     url = engine.url
     plain = sa.URL.create(
         url.get_backend_name(), url.username, None, url.host, url.port, url.database
@@ -267,23 +276,19 @@ def _of_contact(check: str, engine: sa.Engine, contact: health.Contact) -> Findi
     yield Finding(check, "ok", f"{where}: {contact.milliseconds:.1f} ms{encryption}")
     if contact.encrypted is False and engine.url.host not in _LOCAL_HOSTS:
         verified = capabilities(engine.dialect).verified_tls
-        told, remedy = "the connection is not encrypted", f"Add ?{verified} to the URL."
-        yield Finding(check, "warn", told, remedy)
+        text, remedy = "the connection is not encrypted", f"Add ?{verified} to the URL."
+        yield Finding(check, "warn", text, remedy)
     if abs(contact.skew) > MAX_SKEW:
-        told = (
-            f"its clock is {_span(abs(contact.skew))} {'ahead' if contact.skew > 0 else 'behind'}"
-        )
-        yield Finding(check, "warn", told, "Have both machines set their clocks by NTP.")
+        direction = "ahead" if contact.skew > 0 else "behind"
+        text = f"its clock is {format_duration(abs(contact.skew))} {direction}"
+        yield Finding(check, "warn", text, "Synchronize the clocks of both machines with NTP.")
 
 
 def _jobs(settings: Settings) -> Findings:
     """Each job file, its model in the store, its source and its target."""
-    from nightshift.flows.config.job import job_names, load_job
-    from nightshift.flows.config.resources import open_resources, open_store
-
     names = job_names()
     if not names:
-        yield Finding("jobs", "warn", "there is no job", "Write one: config/jobs/NAME.yaml")
+        yield Finding("jobs", "warn", "there are no jobs", "Write one: config/jobs/NAME.yaml")
     store, good = open_store(settings), 0
     for name in names:
         try:
@@ -293,38 +298,36 @@ def _jobs(settings: Settings) -> Findings:
                 desk.source.check(manifest.signature)
                 desk.predictions(manifest.signature).check()
         except ConfigurationError as error:
-            told = f"{error.field}: {error.problem}" if error.field else error.problem
-            yield Finding("jobs", "fail", f"{name}: {told}", error.remedy)
+            text = f"{error.field}: {error.problem}" if error.field else error.problem
+            yield Finding("jobs", "fail", f"{name}: {text}", error.remedy)
         except TransientError:
-            yield Finding("jobs", "skip", f"{name} and others need what cannot be reached")
+            yield Finding(
+                "jobs", "skip", f"{name} and others need a database or store that cannot be reached"
+            )
             return
         except NightshiftError as error:
             yield Finding("jobs", "fail", f"{name}: {error}")
         else:
             good += 1
     if good:
-        yield Finding("jobs", "ok", f"{good} of {len(names)} could run now")
+        yield Finding("jobs", "ok", f"{good} of {len(names)} can run now")
 
 
 def _prefect(settings: Settings) -> Findings:
-    from nightshift.flows.orchestrator.server import known_api
-
     url = known_api(settings.state_dir)
     if url is None:
-        told = "no server is named or running: `nightshift run` starts one each time"
-        yield Finding("prefect", "warn", told, "Run `nightshift up`, or set PREFECT_API_URL.")
+        text = "no server is set or running: `nightshift run` starts one each time"
+        yield Finding("prefect", "warn", text, "Run `nightshift up`, or set PREFECT_API_URL.")
         return
-    from nightshift.flows.orchestrator.access import prefect_server
-
     server, mine = prefect_server(url), importlib.metadata.version("prefect")
     if server.version is not None and server.version != mine:
-        told = f"{url} is Prefect {server.version}, and here is {mine}"
-        yield Finding("prefect", "warn", told, "Have the same version at both ends.")
+        text = f"{url} runs Prefect {server.version}, this machine {mine}"
+        yield Finding("prefect", "warn", text, "Install the same version at both ends.")
     else:
         yield Finding("prefect", "ok", f"{url}: Prefect {server.version or 'Cloud'}")
     if url.startswith("http://") and urlsplit(url).hostname not in _LOCAL_HOSTS:
-        told = f"{url} is not encrypted"
-        yield Finding("prefect", "warn", told, "Put it behind a proxy with TLS.")
+        text = f"{url} is not encrypted"
+        yield Finding("prefect", "warn", text, "Put it behind a proxy with TLS.")
 
 
 CHECKS: dict[str, Check] = {
@@ -345,11 +348,3 @@ def _engine(url: sa.URL) -> Iterator[sa.Engine]:
         yield engine
     finally:
         engine.dispose()
-
-
-def _span(seconds: float) -> str:
-    """A length of time as people say it."""
-    for name, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {name}"
-    return f"{seconds:,.0f} s"

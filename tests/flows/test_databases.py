@@ -90,6 +90,7 @@ def test_nothing_but_a_file(
     assert read(project) == {i: 2 * (i / 7) for i in range(100)}
     nightshift("run", "orders", "--partition", "2024-03-01")
     assert len(read(project)) == 100
+    nightshift("doctor")
 
 
 @pytest.mark.heavy

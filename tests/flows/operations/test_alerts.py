@@ -273,7 +273,7 @@ def test_a_run_that_does_not_begin_is_told(
         changed(client, run, Scheduled(name="Late"))
     changed(client, begun, Running())
     body = webhook.told()
-    assert body["text"].startswith("Nothing has begun it, though it was due at 20")
+    assert body["text"].startswith("It was due at 20")
     assert (body["kind"], body["what"]) == ("late", ours.name)
     assert body["url"].endswith(f"/runs/flow-run/{waiting.id}")
     assert webhook.bodies.empty()

@@ -1,4 +1,4 @@
-"""`nightshift doctor`: each thing that can be missing is found, and said with what mends it."""
+"""`nightshift doctor`: each thing that can be missing is found, with how to fix it."""
 
 import json
 import socket
@@ -111,7 +111,7 @@ def _no_prefect_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("fault", "check", "state", "told", "remedy"),
+    ("fault", "check", "state", "text", "remedy"),
     [
         (_no_database, "database", "fail", "cannot be reached", ""),
         (_no_such_database, "database", "fail", "does not exist", "DATABASE__PASSWORD"),
@@ -127,14 +127,14 @@ def _no_prefect_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None
         (_no_store, "store", "fail", "cannot be reached", ""),
         (_half_a_key, "store", "fail", "go together", "NIGHTSHIFT_STORE__SECRET"),
         (_no_key, "keys", "fail", "cannot be read", "keys create"),
-        (_open_key, "keys", "warn", "others may read", "chmod 600"),
-        (_other_key, "keys", "warn", "is not trusted here", "trust.keys"),
+        (_open_key, "keys", "warn", "other users may read", "chmod 600"),
+        (_other_key, "keys", "warn", "are not trusted here", "trust.keys"),
         (_bad_job, "jobs", "fail", "sales: chunk_rows", "Correct it"),
         (_no_table, "jobs", "fail", "sales: The source database has no table", ""),
         (_no_model, "jobs", "fail", "is not in the model store", ""),
-        (_no_job, "jobs", "warn", "there is no job", "config/jobs"),
+        (_no_job, "jobs", "warn", "there are no jobs", "config/jobs"),
         (_no_prefect, "prefect", "fail", "no Prefect server answers", "PREFECT_API_URL"),
-        (_no_prefect_named, "prefect", "warn", "no server is named", "nightshift up"),
+        (_no_prefect_named, "prefect", "warn", "no server is set", "nightshift up"),
     ],
 )
 def test_what_is_wrong_is_found(
@@ -149,7 +149,7 @@ def test_what_is_wrong_is_found(
     fault(healthy, monkeypatch)
     (found,) = wrong(check)
     assert found.state == state
-    assert told in found.told
+    assert told in found.text
     assert remedy in found.remedy
 
 
@@ -159,7 +159,7 @@ def test_settings_that_cannot_be_read_are_the_first_finding(
     monkeypatch.setenv("NIGHTSHIFT_RETRIES", "many")
     findings = examine()
     assert (findings[0].check, findings[0].state) == ("settings", "fail")
-    assert "NIGHTSHIFT_RETRIES" in findings[0].told
+    assert "NIGHTSHIFT_RETRIES" in findings[0].text
     assert {f.state for f in findings if f.check in doctor.CHECKS} == {"skip"}
 
 
@@ -173,7 +173,7 @@ def test_a_missing_privilege_is_mended_by_what_is_said(
         monkeypatch.setenv("NIGHTSHIFT_DATABASE__URL", url.render_as_string(hide_password=False))
         monkeypatch.setenv("NIGHTSHIFT_DATABASE__SCHEMA", "mine")
         (found,) = wrong("database")
-        assert "may not create tables" in found.told
+        assert "may not create tables" in found.text
         healthy.sql(found.remedy.rstrip("."))
         assert wrong("database") == []
         assert score("orders", "2024-03-01").rows == 10
@@ -187,7 +187,7 @@ def test_a_ledger_that_somebody_has_changed_is_told(healthy: Project) -> None:
     score("orders", "2024-03-01")
     healthy.sql("ALTER TABLE nightshift_runs DROP COLUMN role CASCADE")
     found = wrong("database")[0]
-    assert found.told.endswith("they lack nightshift_runs.role")
+    assert found.text.endswith("they lack nightshift_runs.role")
 
 
 @pytest.mark.parametrize("state", ["running", pytest.param("scored", marks=pytest.mark.heavy)])
@@ -203,8 +203,8 @@ def test_an_abandoned_run_goes_on_with_what_is_said(healthy: Project, state: str
         healthy.sql("UPDATE nightshift_runs SET scored_at = NULL")
         healthy.sql("UPDATE nightshift_shards SET done = false")
     (found,) = wrong()
-    assert "run 1 (orders 2024-03-01) was abandoned by elsewhere:1:x" in found.told
-    assert "60 minutes" in found.told
+    assert "run 1 (orders 2024-03-01) was abandoned by elsewhere:1:x" in found.text
+    assert "60.0 min" in found.text
     command = found.remedy.partition("nightshift ")[2].split()
     assert command == ["run", "orders", "--partition", "2024-03-01"]
     assert score(command[1], command[3]).rows == 10
@@ -224,13 +224,15 @@ def test_a_run_at_work_is_not_abandoned(healthy: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("skew", "says"), [(90.0, "90 s ahead"), (-7200.0, "2 hours behind"), (1.0, "")]
+    ("skew", "says"), [(90.0, "1.5 min ahead"), (-7200.0, "2.0 h behind"), (1.0, "")]
 )
 def test_a_clock_that_is_wrong_is_told(engine: sa.Engine, skew: float, says: str) -> None:
     seen = health.contact(engine)
     assert abs(seen.skew) < doctor.MAX_SKEW
     contact = health.Contact(**{**asdict(seen), "skew": skew})
-    told = [f.told for f in doctor._of_contact("database", engine, contact) if f.state == "warn"]
+    told = [
+        f.text for f in doctor._describe_contact("database", engine, contact) if f.state == "warn"
+    ]
     assert [line for line in told if "clock" in line] == ([f"its clock is {says}"] if says else [])
 
 
@@ -245,7 +247,7 @@ def test_what_never_answers_is_given_up(
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{silent}/api")
     found = {f.check: f for f in examine(deadline=0.5)}
     for check in ("database", "store", "jobs", "prefect"):
-        assert found[check].told == "no answer within 0 s", check
+        assert found[check].text == "no answer within 0 s", check
     assert found["disk"].state == "ok"
 
 
@@ -270,7 +272,7 @@ def test_the_command_says_it_all_and_its_exit_code(
     runner = CliRunner()
     well = runner.invoke(app, ["doctor"])
     assert well.exit_code == 0, well.output
-    assert "0 failed, 0 warnings" in well.output
+    assert "0 failed, 0 warnings, " in well.output
     monkeypatch.setenv("NIGHTSHIFT_STORE__URL", "s3://no-such-bucket/store")
     ill = runner.invoke(app, ["doctor"])
     assert ill.exit_code == 1
@@ -278,5 +280,5 @@ def test_the_command_says_it_all_and_its_exit_code(
     as_json = runner.invoke(app, ["doctor", "--json"])
     assert as_json.exit_code == 1
     found = json.loads(as_json.output)
-    assert {"check", "state", "told", "remedy"} == found[0].keys()
+    assert {"check", "state", "text", "remedy"} == found[0].keys()
     assert [line["check"] for line in found if line["state"] == "fail"] == ["store", "jobs"]

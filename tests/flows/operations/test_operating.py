@@ -180,8 +180,8 @@ def answering(answer: Callable[[str | None], tuple[int, bytes]]) -> Iterator[str
     [
         (401, b"{}", "refuses this process.*PREFECT_API_AUTH_STRING"),
         (403, b"{}", "refuses this process"),
-        (503, b"", "is not well"),
-        (200, b"<html>", "is no Prefect server"),
+        (503, b"", "fails (503)"),
+        (200, b"<html>", "is not a Prefect server"),
     ],
 )
 def test_a_server_that_does_not_let_us_in_is_one_clear_error(

@@ -62,4 +62,4 @@ def test_a_worker_scores_and_cannot_register(project: Project, prefect: str) -> 
         project.store.promote("doubler", 1, "other")
     told = [finding for finding in examine() if finding.check == "store"]
     assert [finding.state for finding in told] == ["ok", "ok"]
-    assert told[1].told.startswith("read only")
+    assert told[1].text.startswith("read only")

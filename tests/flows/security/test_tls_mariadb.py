@@ -158,6 +158,6 @@ def test_the_doctor_tells_which_privileges_are_missing(
     reader = server.set(username="reader").render_as_string(hide_password=False)
     monkeypatch.setenv("NIGHTSHIFT_DATABASE__URL", reader)
     (found,) = [f for f in examine() if f.check == "database" and f.state == "fail"]
-    assert found.told == "the user 'reader'@'%' lacks privileges in the database 'warehouse'"
+    assert found.text == "the user 'reader'@'%' lacks privileges in the database 'warehouse'"
     missing = "INSERT, UPDATE, DELETE, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW"
     assert found.remedy == f"GRANT {missing} ON `warehouse`.* TO 'reader'@'%'."
