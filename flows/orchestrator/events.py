@@ -1,7 +1,7 @@
-"""What other work may wait for: our events in Prefect's feed.
+"""The events that Nightshift sends to Prefect's event feed; docs/events.md describes them.
 
-An event's name says what happened, its resource's labels what to match on, its payload what to
-pass on to a flow's parameters.
+An event's name says what happened, its resource has the labels to match, its payload the values
+that a triggered flow can take as parameters.
 """
 
 from prefect.events import emit_event
@@ -15,12 +15,12 @@ RUN_QUARANTINED = "nightshift.run.quarantined"
 
 
 def emit_published(result: ScoreResult) -> None:
-    """Readers see this partition's new predictions."""
+    """Readers see new predictions of this partition."""
     emit_event(PARTITION_PUBLISHED, resource=_resource(result), payload=_payload(result))
 
 
 def emit_quarantined(result: ScoreResult, reason: str, project: str) -> None:
-    """A run was quarantined: its audit failed and readers do not see it. A person should look."""
+    """A run failed its audit: readers do not see it, and a person should look at it."""
     emit_event(
         RUN_QUARANTINED,
         resource={**_resource(result), "nightshift.project": project},
@@ -46,11 +46,14 @@ def _payload(result: ScoreResult) -> dict[str, str | int]:
         "target": result.target,
         "run_id": result.run_id,
         "rows": result.written,
+        "rejected": result.rejected,
+        "verdict": result.verdict,
+        "not_judged": result.not_judged,
     }
 
 
 def emit_promoted(manifest: Manifest, alias: str) -> None:
-    """An alias names this version now."""
+    """An alias now names this version."""
     emit_event(
         MODEL_PROMOTED,
         resource={
