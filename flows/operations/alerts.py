@@ -1,9 +1,9 @@
-"""Who is told when a night fails, is quarantined or does not begin: a webhook, called by Prefect.
+"""Alerts for runs that fail, are quarantined or start late: a webhook, called by Prefect.
 
 Registered with the deployments, from the setting `alerts.webhook`, as automations of the Prefect
-server: it calls the URL itself, so that nobody has to be alive to tell of a crash. The URL may hold
-a secret; it is kept in a Prefect block, which encrypts it. The body is JSON: `text`, for a chat,
-begins with the reason; the other fields are for programs.
+server, which calls the URL itself: a crashed worker is reported, too. The URL may hold a secret; it
+is kept in a Prefect block, which encrypts it. The body is JSON: `text`, for a chat, begins with the
+reason; the other fields are for programs.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from nightshift.flows.orchestrator.events import RUN_QUARANTINED
 
 _KINDS = ("failed", "quarantined", "late")
 _QUIET = timedelta(minutes=5)
-"""Of a job's quarantined partitions in a backfill, only the first in such a time is told."""
+"""Of a job's quarantined partitions in a backfill, at most one in this time is reported."""
 _BEGUN = ("Pending", "Running", "Cancelling", "Cancelled", "Completed", "Failed", "Crashed")
 
 _FLOW_RUN: Any = {"prefect.resource.id": "prefect.flow-run.*"}
@@ -89,14 +89,14 @@ def _forget(client: SyncPrefectClient, name: str) -> None:
         client.delete_block_document(client.read_block_document_by_name(name, "webhook").id)
 
 
-# --- what is told -------------------------------------------------------------------------------
+# --- the alerts -------------------------------------------------------------------------------
 
 _STATE = "event.resource['prefect.state-message']"
 _NAME = "event.resource['prefect.resource.name']"
 _ID = "event.resource['prefect.resource.id'].split('.')[-1]"
 _NOT_BEGUN = (
-    "'Nothing has begun it, though it was due at ' ~ (flow_run.expected_start_time|string)[:19] ~"
-    " ' UTC. Does `nightshift up`, `nightshift serve` or a worker run?'"
+    "'It was due at ' ~ (flow_run.expected_start_time|string)[:19] ~"
+    " ' UTC and has not started. Is `nightshift up`, `nightshift serve` or a worker running?'"
 )
 
 
@@ -109,9 +109,9 @@ def _automations(
         {"prefect.resource.role": "deployment"},
     ]
 
-    def automation(kind: str, trigger: EventTrigger, **told: str) -> AutomationCore:
-        """`told` are Jinja expressions: what, reason, url and others."""
-        payload = _payload(kind, told)
+    def automation(kind: str, trigger: EventTrigger, **values: str) -> AutomationCore:
+        """`values` are Jinja expressions: what, reason, url and others."""
+        payload = _payload(kind, values)
         actions: list[Any] = [CallWebhook(block_document_id=block, payload=payload)]
         said = [trigger.model_dump(), block, payload]
         digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=_sorted).encode())
@@ -170,11 +170,11 @@ def _sorted(value: Any) -> Any:
     return sorted(value) if isinstance(value, set) else str(value)
 
 
-def _payload(kind: str, told: dict[str, str]) -> str:
+def _payload(kind: str, values: dict[str, str]) -> str:
     """The template of the body, each value as JSON."""
-    reason, what, url = told["reason"], told["what"], told["url"]
+    reason, what, url = values["reason"], values["what"], values["url"]
     text = f"({reason}) ~ ' | {kind}: ' ~ ({what}) ~ ' ' ~ ({url})"
-    values = {"text": text, "kind": f"'{kind}'", **told}
+    values = {"text": text, "kind": f"'{kind}'", **values}
     fields = [f'"{name}": {{{{ ({value})|tojson }}}}' for name, value in values.items()]
     return "{" + ", ".join(fields) + "}"
 

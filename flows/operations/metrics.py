@@ -1,8 +1,8 @@
 """Metrics for Prometheus, read from the ledger when asked.
 
-A flow run is a process of its own that nobody can scrape and that may be killed; the ledger has
-each chunk in the same transaction as its rows. So the numbers are asked of it, and are right after
-a crash, too, whichever process answers.
+A flow run is a short-lived process that Prometheus cannot scrape and that may be killed. The ledger
+records each chunk in the transaction of its rows, so numbers read from it are right after a crash,
+and in any process.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _JOB = "nightshift_job"  # Prometheus has a label `job` of its own
 
 
 class LedgerCollector(Collector):
-    """Asks the ledger anew each time it is scraped."""
+    """Reads the ledger at each scrape."""
 
     def __init__(self, settings: Settings) -> None:
         self._engine = open_engine(settings.target_url(), CONNECT_SECONDS)
@@ -42,7 +42,7 @@ class LedgerCollector(Collector):
             yield from _families(jobs)
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing, so that to be registered is not to be scraped."""
+        """Nothing, so that registering does not scrape."""
         return iter(())
 
     def close(self) -> None:

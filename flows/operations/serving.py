@@ -1,4 +1,4 @@
-"""The process that runs the jobs' deployments, and takes in what changes in the job files."""
+"""The process that runs the jobs' deployments and follows changes of the job files."""
 
 import asyncio
 import logging
@@ -30,8 +30,8 @@ class _Runner(Runner):
 def serve_jobs(limit: int, say: Say) -> None:
     """Register the jobs and run here what falls due, until SIGINT or SIGTERM.
 
-    Job files that are added or changed meanwhile are registered, too. `say` is told in a line
-    what was taken in, and what is wrong with a file.
+    Job files that are added or changed while it runs are registered, too. `say` gets a line for
+    each change and for each file that is wrong.
     """
     # The flows' processes start wherever Prefect likes.
     os.environ["NIGHTSHIFT_CONFIG"] = str(settings_file().absolute())
@@ -43,10 +43,10 @@ def serve_jobs(limit: int, say: Say) -> None:
 
 
 async def _serve(limit: int, say: Say) -> None:
-    # Paused, the server would schedule nothing meanwhile, and nobody would know of the nights.
+    # With paused deployments, the server would schedule nothing, and missed runs would be unknown.
     runner = _Runner(limit=limit, pause_on_shutdown=False)
     seen = _job_files()
-    await _take_in(runner, say, all_of_them=True)
+    await _register_jobs(runner, say, all_of_them=True)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_watch, runner, say, seen)
         await runner.start()
@@ -59,19 +59,19 @@ async def _watch(runner: Runner, say: Say, seen: dict[str, Any]) -> None:
         if now == seen:
             continue
         try:
-            await _take_in(runner, say)
+            await _register_jobs(runner, say)
         except Exception as error:  # the server is away, say: the same again in a moment
-            say(f"The job files have changed, but could not be taken in yet: {error}")
+            say(f"The job files have changed, but could not be registered yet: {error}")
         else:
             seen = now
 
 
-async def _take_in(runner: Runner, say: Say, all_of_them: bool = False) -> None:
+async def _register_jobs(runner: Runner, say: Say, all_of_them: bool = False) -> None:
     """Register what the job files ask for now; what is unchanged is left alone."""
     wanted = await anyio.to_thread.run_sync(wanted_deployments)
     for deployed in await anyio.to_thread.run_sync(lambda: list(deploy(wanted.deployments))):
         if deployed.outcome == "gone":
-            say(f"{deployed.name} has no job file any more; `nightshift deploy --remove` ends it.")
+            say(f"{deployed.name} has lost its job file; `nightshift deploy --remove` removes it.")
         elif deployed.outcome != "unchanged" and not all_of_them:
             say(f"{deployed.name} was {deployed.outcome}")
     for deployment in wanted.deployments:
@@ -84,7 +84,7 @@ async def _take_in(runner: Runner, say: Say, all_of_them: bool = False) -> None:
 
 
 def _job_files() -> dict[str, Any]:
-    """What tells whether a file has changed, by its name."""
+    """By file name, what changes when the file does."""
     found = {}
     for path in jobs_folder().glob("*.yaml"):
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Whether this process may use a Prefect API: asked first, so that the answer is ours to word."""
+"""Whether this process may use a Prefect API, checked first, for an error that says what to do."""
 
 import base64
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ import httpx
 from nightshift.adapters.errors import ConfigurationError
 
 SECONDS = 5.0
-"""For each question; a server that is well answers in milliseconds."""
+"""For each request; a healthy server answers in milliseconds."""
 
 
 @dataclass(frozen=True)
 class PrefectServer:
-    """A Prefect API that lets this process in."""
+    """A Prefect API that accepts this process."""
 
     url: str
     version: str | None
-    """The server's Prefect; Prefect Cloud does not tell."""
+    """Of the server's Prefect; None for Prefect Cloud, which does not say."""
 
 
 def prefect_server(url: str) -> PrefectServer:
-    """What answers at the URL. Raises ConfigurationError if nothing does, or if it refuses us."""
+    """The server at the URL. Raises ConfigurationError if none answers, or if it refuses us."""
     try:
         answer = httpx.get(f"{url}/admin/version", headers=credentials(), timeout=SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -33,23 +33,23 @@ def prefect_server(url: str) -> PrefectServer:
         remedy = "Set PREFECT_API_AUTH_STRING to the server's user:password."
         raise ConfigurationError("Prefect", "", problem, remedy)
     if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-        problem = f"the server at {url} is not well ({answer.status_code})"
+        problem = f"the server at {url} fails ({answer.status_code})"
         raise ConfigurationError("Prefect", "", problem, "Its log says why.")
     try:
         found = answer.json() if answer.status_code == httpx.codes.OK else None
     except ValueError as error:
-        problem = f"what answers at {url} is no Prefect server"
+        problem = f"what answers at {url} is not a Prefect server"
         raise ConfigurationError("Prefect", "", problem, "Correct PREFECT_API_URL.") from error
     return PrefectServer(url, found if isinstance(found, str) else None)
 
 
 def require_access(url: str) -> str:
-    """The URL, once it is sure that its server lets us in. Raises ConfigurationError."""
+    """The URL, if its server accepts us. Raises ConfigurationError."""
     return prefect_server(url).url
 
 
 def credentials() -> dict[str, str]:
-    """The header by which Prefect's client would be let in."""
+    """The header with which Prefect's client would authenticate."""
     from prefect.settings import get_current_settings  # a second of imports
 
     api = get_current_settings().api

@@ -1,4 +1,4 @@
-"""Attempts that failed and left no run in the ledger: Prefect knows of them, if it is there."""
+"""Failed flow runs that left no run in the ledger, as Prefect knows them."""
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _PAGE = 200  # the most that Prefect's API gives at once
 
 @dataclass(frozen=True)
 class Attempt:
-    """A flow run of `score` that failed, or was cancelled on its way."""
+    """A flow run of `score` that failed or crashed."""
 
     flow_run_id: str
     name: str
@@ -25,7 +25,7 @@ class Attempt:
 
 
 def failed_attempts(job: str | None, limit: int, runs: AbstractSet[str]) -> list[Attempt]:
-    """The newest that are no flow run of `runs`, which the ledger has; at most `limit`."""
+    """The newest failed flow runs, at most `limit`; `runs` are in the ledger and left out."""
     failed = [StateType.FAILED, StateType.CRASHED]
     with get_client(sync_client=True) as client:
         found = client.read_flow_runs(

@@ -1,11 +1,11 @@
-"""Log records as lines of JSON, for whoever collects them.
+"""Log records as lines of JSON, for log collectors.
 
-Prefect configures the logging of each process it starts, and lets variables change any part of it:
+Prefect configures the logging of each process it starts; variables can change any part of it:
 
     PREFECT_LOGGING_FORMATTERS_JSON_CLASS=nightshift.flows.orchestrator.json_logs.JsonLine
     PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER=json
 
-Its own JSON formatter leaves a message and its arguments apart, and adds where in the code it was.
+Prefect's own JSON formatter does not put a message's arguments into it.
 """
 
 import json

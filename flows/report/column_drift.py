@@ -24,7 +24,7 @@ class ColumnDrift:
     jump: float | None
     """PSI against the last published run."""
     level: Level
-    """The most severe of the audit's two results for the column's distribution."""
+    """The most severe of the audit's two results for the distribution that could judge."""
     limits: tuple[float | None, float | None] = (None, None)
     """Where drift warns and fails."""
 
@@ -57,16 +57,19 @@ def measure_drift(
                 training.get(name),
                 _measured(drift, training.get(name), column),
                 _measured(jump, last.get(name), column),
-                min(
-                    (result.level for result in (drift, jump) if result is not None),
-                    key=lambda level: level.rank,
-                    default=Level.NOT_JUDGED,
-                ),
+                _most_severe(drift, jump),
                 (None, None) if drift is None else (drift.warn, drift.fail),
             )
         )
     unnoticed = Level.NOT_JUDGED.rank
     return sorted(found, key=lambda f: (min(f.level.rank, unnoticed), -f.moved, f.name))
+
+
+def _most_severe(*results: CheckResult | None) -> Level:
+    """Of those that could judge."""
+    levels = [result.level for result in results if result is not None]
+    judged = [level for level in levels if level != Level.NOT_JUDGED]
+    return min(judged, key=lambda level: level.rank, default=Level.NOT_JUDGED)
 
 
 def _measured(

@@ -110,7 +110,7 @@ def _count_before(details: RunDetails) -> dict[str, str]:
         return _tile("rows before", "0", "nothing was published here")
     which = f"run {before.run_id}, {model_of(before)}"
     if before.partition != run.partition:
-        return _tile("rows before", "some", f"in {which}, of {before.partition}")
+        return _tile("rows before", "in part", f"{which}, of {before.partition}")
     change = run.rows - before.rows
     return _tile("rows before", f"{before.rows:,}", f"{which}; {change:+,}" if change else which)
 

@@ -108,6 +108,9 @@ def test_a_quarantined_run_is_completed_and_released(
         "target": "order_scores",
         "run_id": 1,
         "rows": 500,
+        "rejected": 0,
+        "verdict": "ok",
+        "not_judged": 0,
     }
     assert project.scores() == project.expected("id <= 500")
     moves = CliRunner().invoke(app, ["history", "orders", "--json"])
