@@ -111,7 +111,7 @@ def _no_prefect_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("fault", "check", "state", "text", "remedy"),
+    ("fault", "check", "state", "told", "remedy"),
     [
         (_no_database, "database", "fail", "cannot be reached", ""),
         (_no_such_database, "database", "fail", "does not exist", "DATABASE__PASSWORD"),
