@@ -300,7 +300,7 @@ def test_any_name_will_do(lane: Lane, name: str) -> None:
         schema = name
         with lane.engine.begin() as connection:
             connection.execute(sa.schema.CreateSchema(name))
-    table = sa.Table(name, sa.MetaData(schema=schema), *map(lane.spelt, columns))
+    table = sa.Table(name, sa.MetaData(schema=schema), *map(lane.declare, columns))
     table.create(lane.engine)
     lane.insert(table, rows)
     source = lane.source(name, table=name, schema=schema, time_column=time)
