@@ -149,8 +149,6 @@ def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
     from nightshift.flows.scoring.recipe import Orchestrator, ScoringRun, open_context
 
     class Loop(Orchestrator):
-        open_workers = staticmethod(open_workers)
-
         def call(self, step: Callable[[], T], timeout: float | None = None) -> T:
             for retry in range(settings.retries):
                 try:
@@ -159,6 +157,9 @@ def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
                     attempts[0] += 1
                     time.sleep(settings.retry_delay * 2**retry)
             return step()
+
+        def open_workers(self, plan: Any) -> Any:
+            return open_workers(plan)
 
         def require_checks(self, job: Job) -> None:
             require_checks(job.name, job.checks)
