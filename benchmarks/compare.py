@@ -195,7 +195,9 @@ def take_turn(
     if name not in OURS:
         environment["PYTHONPATH"] = ""
     before = server_cpu(place["data"])
-    turn = run(python, HERE / "peers" / f"{name}.py", task, environment, options.limit)
+    # Named like our package, a script would be imported in its place.
+    script = HERE / "peers" / ("nightshift_flow.py" if name == "nightshift" else f"{name}.py")
+    turn = run(python, script, task, environment, options.limit)
     time.sleep(0.2)  # for its connections' processes to be gone, and counted
     turn["database_cpu_seconds"] = server_cpu(place["data"]) - before
     with psycopg.connect(place["url"]) as connection:
