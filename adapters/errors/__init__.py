@@ -14,7 +14,7 @@
     │   ├── PredictionTimedOut      predict_batch did not answer in time, and cannot be waited for
     │   ├── RejectsExceeded         more rows could not be scored than the job allows
     │   ├── InvalidPredictions      predict_batch returned the wrong number of rows, or no numbers
-    │   ├── GoldenRowsDiffer        the model predicts otherwise here than when it was registered
+    │   ├── GoldenRowsDiffer        other predictions here than when the model was registered
     │   ├── VersionMismatch             other library versions here than when it was registered
     │   ├── ModelUntrusted          the operator's trust policy does not let this model be opened
     │   ├── JobsBroken              jobs that use an alias could not run with this version
@@ -26,7 +26,7 @@
     │   ├── StoreAccessDenied       wrong or missing credentials
     │   ├── StoreUnsafe             the storage ignores conditional writes
     │   ├── StoreRefused            any other refusal of the storage, in its own words
-    │   ├── AliasMoved              somebody else moved the alias first
+    │   ├── AliasMoved              another process moved the alias first
     │   ├── RecordInvalid           a manifest or alias file cannot be understood
     │   └── BlobCorrupt             the bytes do not have their digest
     ├── DatabaseError
@@ -37,7 +37,7 @@
     │   ├── ValueUnstorable         a prediction that the target database cannot hold, such as NaN
     │   ├── LedgerIncompatible      the ledger was made by another version of Nightshift
     │   ├── TargetMismatch          the target table has other columns than this job would write
-    │   ├── PartitionBusy           somebody alive is scoring this partition
+    │   ├── PartitionBusy           another run is scoring this partition
     │   ├── AlreadyPublished        readers see something newer of this partition
     │   ├── OwnershipLost           this run was taken over; nothing more may be written
     │   ├── RunIncomplete           a run cannot end while one of its shards is not done

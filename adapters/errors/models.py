@@ -69,7 +69,7 @@ class PredictionFailed(ModelError):
     def __str__(self) -> str:
         return (
             f"{self.model} could not predict {self.place}: {' '.join(self.problem.split())}. "
-            "Mend the model, or the rows it was given; readers see what they saw before."
+            "Fix the model, or the rows it was given; readers see what they saw before."
         )
 
 
@@ -82,7 +82,7 @@ class PredictionTimedOut(ModelError):
         return (
             f"{self.model} did not predict {self.place} within {self.seconds:g} s, the job's "
             f"predict_timeout, and the run stopped because {self.why}. Run it again to go on, with "
-            "a longer predict_timeout or a smaller chunk_rows, or mend the model."
+            "a longer predict_timeout or a smaller chunk_rows, or fix the model."
         )
 
 
@@ -100,11 +100,11 @@ class RejectsExceeded(ModelError):
         self.budget, self.examples = budget, examples
 
     def __str__(self) -> str:
-        told = "".join(f"; {key}: {error}" for key, error in self.examples[:3])
+        examples = "".join(f"; {key}: {error}" for key, error in self.examples[:3])
         return (
             f"{self.model} could not score {self.rejects:,} of {self.rows:,} rows, and max_rejects "
-            f"is {self.budget}{told}. Mend these rows or the model, or raise max_rejects; readers "
-            "see what they saw before."
+            f"is {self.budget}{examples}. Fix these rows or the model, or raise max_rejects; "
+            "readers see what they saw before."
         )
 
 
@@ -116,7 +116,7 @@ class InvalidPredictions(ModelError):
     def __str__(self) -> str:
         return (
             f"predict_batch should have returned {self.expected}, but returned {self.found}. "
-            "Mend predict_batch and register a new version."
+            "Fix predict_batch and register a new version."
         )
 
 
@@ -126,10 +126,11 @@ class GoldenRowsDiffer(ModelError):
         self.model, self.problem, self.versions = model, problem, versions
 
     def __str__(self) -> str:
-        changed = ", ".join(self.versions) or "the same library versions then and now"
+        changed = ", ".join(self.versions) or "the library versions are the same"
         return (
-            f"{self.model} predicts otherwise here than when it was registered: {self.problem}; "
-            f"{changed}. Nothing was scored. Install the versions of then, or register it again."
+            f"{self.model} gives different predictions than when it was registered: "
+            f"{self.problem}; {changed}. Nothing was scored. Install the recorded "
+            "versions, or register it again."
         )
 
 
@@ -161,10 +162,10 @@ class JobsBroken(ModelError):
         self.model, self.alias, self.jobs = model, alias, jobs
 
     def __str__(self) -> str:
-        told = " ".join(f"{job}: {problem}" for job, problem in self.jobs)
+        reasons = " ".join(f"{job}: {problem}" for job, problem in self.jobs)
         return (
             f"{self.model} was not made {self.alias!r}, because jobs that use that alias could "
-            f"not run with it. {told} Mend them first, or promote it all the same with --force."
+            f"not run with it. {reasons} Fix them first, or promote it anyway with --force."
         )
 
 
@@ -184,13 +185,13 @@ class AgreementTooLow(ModelError):
         self.agreement, self.run_id, self.problem = agreement, run_id, problem
 
     def __str__(self) -> str:
-        look = "Have it scored beside it, as the job's challenger"
+        look = "Score it alongside first, as the job's challenger"
         if self.run_id is not None:
             look = f"`nightshift report {self.run_id}` shows how they differ"
         return (
             f"{self.model} was not made {self.alias!r}: job {self.job!r} asks that it agree with "
             f"its champion in {100 * self.level:.6g} % of the rows first, and {self.problem}. "
-            f"{look}; or promote it all the same with --force."
+            f"{look}; or promote it anyway with --force."
         )
 
 

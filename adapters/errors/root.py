@@ -21,11 +21,11 @@ class BackfillFailed(NightshiftError):
         self.job, self.partitions, self.failures = job, partitions, failures
 
     def __str__(self) -> str:
-        told = "; ".join(f"{partition}: {reason}" for partition, reason in self.failures[:5])
+        reasons = "; ".join(f"{partition}: {reason}" for partition, reason in self.failures[:5])
         more = f"; and {len(self.failures) - 5} more" if len(self.failures) > 5 else ""
         return (
-            f"{len(self.failures)} of {self.partitions} partitions failed. {told}{more} "
-            f"({self.job}; started again with `reprocess: failed`, it does only these)"
+            f"{len(self.failures)} of {self.partitions} partitions failed. {reasons}{more} "
+            f"({self.job}; run it again with `reprocess: failed`, to score only these)"
         )
 
 

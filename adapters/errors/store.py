@@ -76,8 +76,8 @@ class AliasMoved(StoreError):
 
     def __str__(self) -> str:
         return (
-            f"{self.model}@{self.alias} was to move from version {self.expected}, but somebody "
-            f"moved it to {self.found} meanwhile. Look at `nightshift models`, then promote again."
+            f"{self.model}@{self.alias} was to move from version {self.expected}, but was "
+            f"moved to {self.found} first. Look at `nightshift models`, then promote again."
         )
 
 

@@ -35,9 +35,9 @@ def to_onnx(model: Model, sample: pd.DataFrame, tolerance: float = 1e-5) -> Onnx
         name = adapter_name(model)
     except AdapterNotFound:
         name = type(model).__name__  # a user's own, which nothing converts
-    told = model.predict_batch(sample)
-    signature = Signature.from_sample(sample, told, model.output_names)
-    then = signature.predictions(told, len(sample))
+    values = model.predict_batch(sample)
+    signature = Signature.from_sample(sample, values, model.output_names)
+    then = signature.predictions(values, len(sample))
     features = signature.features(signature.table(sample))
     problems = []
     for convert in _WAYS.get(name, _no_way)(model, sample):

@@ -73,7 +73,7 @@ def adapter_class(name: str, allowed_classes: Collection[str] = ()) -> type[Mode
         if missing in entry.libraries:
             raise LibraryNotInstalled(name, missing, entry.extra) from error
         if name in BUILT_IN or not f"{module}.".startswith(f"{missing}."):
-            raise  # a bug in the adapter, not something that somebody forgot
+            raise  # a bug in the adapter, not a missing library
         problem, remedy = f"there is no module {missing}", "Install the package that has it."
         raise ConfigurationError(f"The adapter {name}", entry.path, problem, remedy) from error
     if not (isinstance(found, type) and issubclass(found, Model)):
@@ -90,7 +90,7 @@ def adapter_name(model: Model, allowed_classes: Collection[str] = ()) -> str:
         if entry.path == path:
             return name
     for name in sorted(known.keys() - BUILT_IN.keys()):  # a package may re-export its class
-        with contextlib.suppress(Exception):  # somebody else's that cannot even be imported
+        with contextlib.suppress(Exception):  # another package's adapter that cannot be imported
             if adapter_class(name, allowed_classes) is type(model):
                 return name
     raise AdapterNotFound(path, tuple(sorted(known)))

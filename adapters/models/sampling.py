@@ -80,7 +80,7 @@ def input_column(name: str, values: "pd.Series[Any]") -> Column:
         if len(absent) and absent.iloc[0] is None:
             missing = "none"
     if kind not in ARROW_TYPES:
-        problem = f"its type cannot be told from values of dtype {dtype}"
+        problem = f"its type cannot be read from values of dtype {dtype}"
         if nullable and values.isna().all():
             problem = "all its values are missing"
         raise SignatureUndefined(repr(name), problem, _SAMPLE_REMEDY)

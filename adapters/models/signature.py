@@ -43,7 +43,7 @@ class Signature(BaseModel):
         """Take the signature from (m, n) inputs and the (m,) or (m, k) predictions for them.
 
         A column is nullable if the sample has missing values in it, so give the whole training
-        frame where you can. Raises SignatureUndefined if a name or type cannot be told.
+        frame where you can. Raises SignatureUndefined if a name or type cannot be found.
         """
         if features.empty:
             raise SignatureUndefined("the sample", "it has no rows", "Give at least one row.")

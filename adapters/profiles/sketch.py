@@ -3,7 +3,7 @@
 A bucket is a prefix of a float64's bits, taken so that prefixes sort as the numbers do: at shift 0
 every number has a bucket of its own; each shift more joins two neighbours into one. A sketch takes
 the smallest shift at which its values fill at most 512 buckets. So up to 512 different values are
-counted exactly, and more are told apart by their leading digits, as on a slide rule.
+counted exactly, and more are distinguished by their leading digits, as on a slide rule.
 
 The smallest shift of a union is never below those of its parts, so that parts merge to the very
 sketch of the whole, in any order; and two sketches, of whatever origin, have buckets in common once

@@ -12,7 +12,7 @@ from nightshift.adapters.errors import BlobCorrupt, StoreRefused, StoreUnavailab
 from nightshift.adapters.store.manifest import Blob
 from nightshift.adapters.store.storage import alone
 
-_ABANDONED = 3600.0  # s; a download that has not grown for so long belongs to nobody
+_ABANDONED = 3600.0  # s; a download that has not grown for so long was abandoned
 
 
 class BlobCache:
@@ -40,7 +40,7 @@ class BlobCache:
             data = self._read(path, blob)
             if data is None:
                 with alone(path.with_suffix(".lock"), patience):
-                    data = self._read(path, blob)  # perhaps somebody else was first
+                    data = self._read(path, blob)  # another process may have been first
                     if data is None:
                         data = self._download(path, blob, place, download)
                 self._evict()
@@ -66,7 +66,7 @@ class BlobCache:
     def _download(
         self, path: Path, blob: Blob, place: str, download: Callable[[Path], bool]
     ) -> bytes:
-        for left in path.parent.glob(f"{path.name}.*.part"):  # by one who was killed amid it
+        for left in path.parent.glob(f"{path.name}.*.part"):  # of a download that was killed
             left.unlink(missing_ok=True)
         temporary = path.with_suffix(f".{uuid.uuid4().hex}.part")
         try:

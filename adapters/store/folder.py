@@ -93,7 +93,7 @@ class FolderStorage(Storage):
 
     @contextlib.contextmanager
     def _temporary(self, key: str, data: bytes) -> Iterator[Path]:
-        """A written and synced file beside nothing, ready to be linked or moved to its key."""
+        """A written and synced file, ready to be linked or moved to its key."""
         if not self._root.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._root))
         self._path(key).parent.mkdir(parents=True, exist_ok=True)

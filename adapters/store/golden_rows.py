@@ -1,7 +1,7 @@
 """Golden rows: a few real inputs with their predictions, and the libraries that made them.
 
 They are kept when a model is registered and replayed whenever it is loaded, in one batch of the
-same shape: an environment that predicts otherwise is told apart from one that merely is newer.
+same shape: an environment that predicts differently is found, and one that is only newer passes.
 """
 
 import json
@@ -103,10 +103,12 @@ def difference(then: pa.Table, now: pa.Table, tolerance: float) -> str | None:
         if not same.all():
             row = int(np.argmin(same))
             count = int(len(same) - same.sum())
-            told, found = (reprlib.repr(values[row].as_py()) for values in (before, after))
+            before_text, now_text = (
+                reprlib.repr(values[row].as_py()) for values in (before, after)
+            )
             return (
                 f"{name!r} differs in {count} of {len(same)} rows, "
-                f"first in row {row}: {told} then, {found} now"
+                f"first in row {row}: {first} then, {second} now"
             )
     return None
 

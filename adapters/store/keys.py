@@ -23,7 +23,7 @@ _PREFIX = "ed25519:"
 
 
 class SigningKey:
-    """The private half of an Ed25519 key pair: whoever holds it can register what is trusted."""
+    """The private half of an Ed25519 key pair: its holder can register what is trusted."""
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private

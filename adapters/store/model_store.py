@@ -8,11 +8,11 @@
 import getpass
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import pandas as pd
 import pyarrow as pa
@@ -198,7 +198,7 @@ class ModelStore:
     ) -> Alias:
         """Let the alias point at the version; no move if it already does.
 
-        Raises ModelNotFound, or AliasMoved if somebody else moved the alias meanwhile.
+        Raises ModelNotFound, or AliasMoved if another process moved the alias first.
         """
         checked_name(alias, "alias")
         self.manifest(name, version)
@@ -272,8 +272,8 @@ class ModelStore:
         def download(path: Path) -> bool:
             found = self._storage.info(blob.key)
             if found is not None and found.size > blob.size:  # do not even begin
-                told = f"another: {found.size} bytes, not {blob.size}"
-                raise BlobCorrupt(self._storage.place(blob.key), blob.digest, told)
+                found_text = f"another: {found.size} bytes, not {blob.size}"
+                raise BlobCorrupt(self._storage.place(blob.key), blob.digest, found_text)
             return self._storage.download(blob.key, path, blob.size)
 
         place = self._storage.place(blob.key)
@@ -359,22 +359,39 @@ class ModelStore:
             self._conditions_hold = True
 
 
+def _open_s3(url: SplitResult, options: StoreOptions) -> Storage | None:
+    from nightshift.adapters.store.s3 import S3Storage  # imports take a second
+
+    return S3Storage(url.netloc, url.path.strip("/"), options) if url.netloc else None
+
+
+def _open_folder(url: SplitResult, options: StoreOptions) -> Storage | None:
+    if url.netloc not in {"", "localhost"} or not url.path.strip("/"):
+        return None
+    return FolderStorage(Path(unquote(url.path)), options)
+
+
+_STORAGES: dict[str, Callable[[SplitResult, StoreOptions], Storage | None]] = {
+    "s3": _open_s3,
+    "file": _open_folder,
+}
+"""Storage by URL scheme: only what has conditional writes, which keep versions apart."""
+
+
 def _open(url: str, options: StoreOptions) -> Storage:
     """Raises ConfigurationError."""
     parts = urlsplit(url)
-    if parts.scheme == "s3" and parts.netloc:
-        from nightshift.adapters.store.s3 import (
-            S3Storage,  # a second of imports that a folder does not need
-        )
-
-        return S3Storage(parts.netloc, parts.path.strip("/"), options)
-    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.strip("/"):
-        return FolderStorage(Path(unquote(parts.path)), options)
-    if url and "://" not in url and parts.scheme not in {"s3", "file"}:
+    if url and "://" not in url and parts.scheme not in _STORAGES:
         return FolderStorage(Path(url).absolute(), options)
-    problem = f"{url!r} is no place for a model store"
-    remedy = "Write s3://bucket/prefix, file:///absolute/folder, or a path."
-    raise ConfigurationError("store", "url", problem, remedy)
+    storage = _STORAGES[parts.scheme](parts, options) if parts.scheme in _STORAGES else None
+    if storage is None:
+        problem = f"{url!r} is not a supported model store URL"
+        remedy = (
+            "Use s3://bucket/prefix, file:///absolute/folder, or a path; other storage would need "
+            "conditional writes, which keep versions apart."
+        )
+        raise ConfigurationError("store", "url", problem, remedy)
+    return storage
 
 
 def _draft(fields: dict[str, object], version: int) -> Manifest:

@@ -99,15 +99,15 @@ class TrustPolicy:
         with _warnings_caught, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model = adapter.deserialize_trusted(data, self)
-        told = []
+        found = []
         for warning in caught:
             if _names_version(warning.category, str(warning.message)):
-                told.append(f"{warning.category.__name__}: {warning.message}")
+                found.append(f"{warning.category.__name__}: {warning.message}")
             else:
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno
                 )
-        self._judge_versions(manifest, tuple(dict.fromkeys(told)))
+        self._judge_versions(manifest, tuple(dict.fromkeys(found)))
         return model
 
     def _is_signed(self, manifest: Manifest) -> bool:
@@ -156,5 +156,5 @@ def _names_version(kind: type[Warning], text: str) -> bool:
     InconsistentVersionWarning is; not of what a future version will do.
     """
     coming = issubclass(kind, FutureWarning | DeprecationWarning | PendingDeprecationWarning)
-    told = "Version" in kind.__name__ or _OTHER_VERSION.search(text) is not None
-    return told and not coming
+    named = "Version" in kind.__name__ or _OTHER_VERSION.search(text) is not None
+    return named and not coming

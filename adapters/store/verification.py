@@ -44,14 +44,14 @@ def verify(model: Model, sample: pd.DataFrame, policy: Trust) -> VerifiedModel:
     SerializationFailed if the three are not the same within the model's tolerance.
     """
     _require_modules(model)
-    told = _predict(model, sample.copy(), "the sample")
-    signature = Signature.from_sample(sample, told, model.output_names)
+    values = _predict(model, sample.copy(), "the sample")
+    signature = Signature.from_sample(sample, values, model.output_names)
     table = signature.table(sample)
-    given = signature.predictions(told, len(sample))
+    given = signature.predictions(values, len(sample))
     fed = predict_table(model, signature, table, "the sample, once it has a database's types")
     if changed := golden_rows.difference(given, fed, model.tolerance):
         problem = (
-            f"{type(model).__name__} predicts otherwise for it once it has been through a "
+            f"{type(model).__name__} gives other predictions once it has been through a "
             f"database: {changed}"
         )
         remedy = "Give it the types that it was trained on, or make its predictions repeatable."
@@ -63,7 +63,7 @@ def verify(model: Model, sample: pd.DataFrame, policy: Trust) -> VerifiedModel:
     copy = type(model).deserialize_trusted(data, policy)
     again = predict_table(copy, signature, inputs, "its golden rows, read back from its own bytes")
     if changed := golden_rows.difference(predictions, again, model.tolerance):
-        problem = f"read back from its own bytes it predicts otherwise: {changed}"
+        problem = f"read back from its own bytes it gives other predictions: {changed}"
         remedy = "Its serialize or deserialize loses something, or its predictions are random."
         raise SerializationFailed(type(model).__name__, problem, remedy)
     return VerifiedModel(data, signature, inputs, predictions, _profile(signature, table, fed))
@@ -108,8 +108,8 @@ def _profile(signature: Signature, inputs: pa.Table, predictions: pa.Table) -> P
     """Slice by slice, as a run is profiled; a sample may be the whole training frame."""
     found = kinds = Profile.blank(signature)
     for start in range(0, inputs.num_rows, _SLICE):
-        rows, told = (side.slice(start, _SLICE) for side in (inputs, predictions))
-        found = found.merged(Profile.of(rows, told, kinds))
+        rows, predicted = (side.slice(start, _SLICE) for side in (inputs, predictions))
+        found = found.merged(Profile.of(rows, predicted, kinds))
     return found
 
 

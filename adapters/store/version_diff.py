@@ -1,4 +1,4 @@
-"""Two versions of a model, told apart."""
+"""What differs between two versions of a model."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,18 +38,18 @@ class VersionDiff:
 
     def lines(self) -> list[str]:
         """For people; empty if nothing changed."""
-        told = []
+        lines = []
         for group in ("about", "inputs", "outputs", "libraries", "metrics"):
             for name, (before, after) in getattr(self, group).items():
                 label = name if group == "about" else f"{group.removesuffix('s')} {name}"
-                told.append(f"{label}: {before or 'none'} -> {after or 'none'}")
+                lines.append(f"{label}: {before or 'none'} -> {after or 'none'}")
         for name, shift in self.predictions.items():
             line = f"prediction {name}: {shift.changed} of {shift.rows} golden rows differ"
             if shift.mean is not None:
                 line += f", by {shift.mean:.6g} on average and {shift.largest:.6g} at most"
             if shift.changed:
-                told.append(line)
-        return told
+                lines.append(line)
+        return lines
 
 
 def diff_versions(
@@ -87,7 +87,7 @@ def _about(manifest: Manifest) -> dict[str, str]:
         "adapter": manifest.adapter,
         "bytes": f"{manifest.size:,} ({manifest.digest[:12]})",
         "trained through": str(manifest.trained_through or "an unknown day"),
-        "signed by": manifest.signature_block.key if manifest.signature_block else "nobody",
+        "signed by": manifest.signature_block.key if manifest.signature_block else "no key",
     }
 
 

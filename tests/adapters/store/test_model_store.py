@@ -169,7 +169,7 @@ class TestRegister:
         [
             (Unserializable, SerializationFailed, "does not become bytes"),
             (Unreadable, SerializationFailed, "cannot be read"),
-            (Lossy, SerializationFailed, "read back from its own bytes it predicts otherwise"),
+            (Lossy, SerializationFailed, "read back from its own bytes it gives other predictions"),
             (Random, SignatureUndefined, "make its predictions repeatable"),
             (Raising, PredictionFailed, "no such matrix"),
             (Short, InvalidPredictions, "100 predictions"),
@@ -568,7 +568,7 @@ def test_any_other_name_is_refused(tmp_path_factory: pytest.TempPathFactory, nam
 )
 def test_other_places_are_refused(folder: Any, url: str) -> None:
     folder.url = url
-    with pytest.raises(ConfigurationError, match="no place for a model store"):
+    with pytest.raises(ConfigurationError, match="is not a supported model store URL"):
         folder.open()
 
 
