@@ -172,8 +172,8 @@ def _category_shares(reference: ColumnProfile, column: ColumnProfile) -> tuple[S
     """Bins of a hundredth of the reference or more, from the commonest category on; all that is
     rarer, or not in the reference, is the last bin.
 
-    Where one side has counted its rare categories together, the other side's are not told
-    apart either: which of them made it into the counts is chance.
+    Where one side has counted its rare categories together, the other
+    side's are not separated either: which of them made it into the counts is chance.
     """
     total, rows = (max(sum(side.counts.values()) + side.other, 1) for side in (reference, column))
     least = _SURE_SHARE * total if reference.other or column.other else 0

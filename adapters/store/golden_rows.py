@@ -103,9 +103,7 @@ def difference(then: pa.Table, now: pa.Table, tolerance: float) -> str | None:
         if not same.all():
             row = int(np.argmin(same))
             count = int(len(same) - same.sum())
-            before_text, now_text = (
-                reprlib.repr(values[row].as_py()) for values in (before, after)
-            )
+            first, second = (reprlib.repr(values[row].as_py()) for values in (before, after))
             return (
                 f"{name!r} differs in {count} of {len(same)} rows, "
                 f"first in row {row}: {first} then, {second} now"
