@@ -42,7 +42,7 @@ def create_key(settings: Settings) -> Path:
     """Create this machine's key pair at trust.sign_key; returns the path of the public key."""
     path = settings.trust.sign_key
     if path is None:
-        problem, remedy = "it is not set", "Name a file for the private key there."
+        problem, remedy = "it is not set", "`nightshift init` sets it and creates the key."
         raise ConfigurationError("nightshift.yaml", "trust.sign_key", problem, remedy)
     path.parent.mkdir(parents=True, exist_ok=True)
     key = SigningKey.create()

@@ -194,7 +194,8 @@ def create(as_json: AsJson = False) -> None:
     from nightshift.flows.config.settings import load_settings
     from nightshift.flows.register import create_key
 
-    public = create_key(load_settings())
+    settings = load_settings()
+    public = create_key(settings)
     text = public.read_text(encoding="utf-8").strip()
     if as_json:
         terminal.print_json({"path": str(public), "public": text})
@@ -202,6 +203,9 @@ def create(as_json: AsJson = False) -> None:
     terminal.console.print(f"Private key  {public.with_suffix('.pem')} (keep it here and secret)")
     terminal.console.print(f"Public key   {public}")
     terminal.console.print(f"             {text}")
+    if text not in settings.trust_policy().keys:
+        terminal.say_aside("Models signed with it are not trusted here yet. In nightshift.yaml:")
+        terminal.say_aside(f"trust: {{keys: [{', '.join([*settings.trust.keys_, text])}]}}")
 
 
 @keys.command("list")
