@@ -39,12 +39,12 @@ from nightshift.adapters.store.model_store import Manifest
 from nightshift.flows.config.job import Job, load_job
 from nightshift.flows.config.resources import JobResources, open_resources, open_store
 from nightshift.flows.config.settings import Settings, load_settings
-from nightshift.flows.orchestrator.cancellation import CANCELLED, Watch
-from nightshift.flows.orchestrator.states import BUSY, told
-from nightshift.flows.orchestrator.states import SKIPPED as UNWANTED
+from nightshift.flows.orchestrator.cancellation import CANCELLED, CancellationWatch
+from nightshift.flows.orchestrator.flow_run import label_run
+from nightshift.flows.orchestrator.progress import Listener
+from nightshift.flows.orchestrator.states import BUSY, SKIPPED, convert_errors
 from nightshift.flows.planning.backfill_plan import Order, Reprocess, plan_steps
 from nightshift.flows.planning.partitions import Partition, list_partitions, shift_partition
-from nightshift.flows.report.artifacts import Listener, label_run
 from nightshift.flows.report.backfill import BackfillProgress, Watched, show_plan
 from nightshift.flows.score import PrefectOrchestrator, score_in
 from nightshift.flows.scoring.context import RunContext
@@ -83,7 +83,7 @@ def _run_name() -> str:
 
 
 @flow(name="backfill", flow_run_name=_run_name)
-@told
+@convert_errors
 def backfill(
     job: str,
     start: Day,
@@ -124,7 +124,7 @@ def backfill_with(listener: Listener | None, watched: Watched) -> Flow[..., Back
     """
 
     @flow(name=backfill.name, flow_run_name=_run_name)
-    @told
+    @convert_errors
     def listened(
         job: str,
         start: Day,
@@ -299,7 +299,7 @@ class _Runner:
         self.settings, self.context, self.plan = settings, context, plan
         self.backfills, self.allow_leakage = backfills, allow_leakage
         self.log = get_run_logger()
-        self._stopping, self._watch = threading.Event(), Watch()
+        self._stopping, self._watch = threading.Event(), CancellationWatch()
         self._flow = score_in(context, self._stop_if_asked)
 
     def run(self, steps: list[Step], max_parallel: int) -> None:
@@ -320,7 +320,7 @@ class _Runner:
     def _score_all(self, steps: list[Step], max_parallel: int) -> None:
         # The backfill's own heartbeat is enough; those of its runs would cost a second each.
         no_heartbeats = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-        with Watch() as self._watch, no_heartbeats:
+        with CancellationWatch() as self._watch, no_heartbeats:
             if max_parallel == 1:  # in the main thread, where timeouts and signals work best
                 for step in steps:
                     self._score(step)
@@ -361,11 +361,11 @@ class _Runner:
             step.state, step.rows = StepState.PUBLISHED, state.result().rows
         elif state.name == BUSY:
             step.state, step.reason = StepState.WAITING, reason
-        elif state.name == CANCELLED and self._watch.called_off:  # all of it, not only this one
+        elif state.name == CANCELLED and self._watch.cancelled:  # all of it, not only this one
             step.state = StepState.WAITING
             self._enter(step)
             self._watch.raise_if_cancelled()
-        elif state.name in {UNWANTED, CANCELLED}:
+        elif state.name in {SKIPPED, CANCELLED}:
             step.state, step.reason = StepState.SKIPPED, reason
         else:
             step.state, step.reason = StepState.FAILED, reason

@@ -11,7 +11,7 @@ from nightshift.adapters.target.retention import Removable, Retention
 from nightshift.flows.config.job import Job, job_names, load_job
 from nightshift.flows.config.resources import NOTHING_YET, open_ledger
 from nightshift.flows.config.settings import load_settings
-from nightshift.flows.orchestrator.states import Skipped, told
+from nightshift.flows.orchestrator.states import Skipped, convert_errors
 
 
 def clean_job(ledger: Ledger, job: Job, dry_run: bool = False) -> Iterable[Removable]:
@@ -37,7 +37,7 @@ def _ledger() -> Iterator[Ledger]:
 
 
 @flow(name="clean")
-@told
+@convert_errors
 def clean(dry_run: bool = False) -> int:
     """Delete the predictions of old runs that readers do not see, of all jobs.
 

@@ -2,39 +2,32 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from prefect import flow, get_run_logger
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TagsContext
 from prefect.flows import Flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from prefect.task_engine import TaskRunTimeoutError
-from prefect.tasks import Task
 
-from nightshift.adapters.errors import OwnershipLost, PartitionBusy, TransientError
+from nightshift.adapters.errors import OwnershipLost, PartitionBusy
 from nightshift.adapters.ledger.runs import Run
 from nightshift.flows.checks.audit import audit_run
 from nightshift.flows.checks.custom import require_checks
 from nightshift.flows.checks.results import Audit
 from nightshift.flows.config.job import Job, Shards, load_job
 from nightshift.flows.config.settings import Settings, load_settings
-from nightshift.flows.orchestrator.cancellation import Watch
+from nightshift.flows.orchestrator.cancellation import CancellationWatch
 from nightshift.flows.orchestrator.events import emit_published, emit_quarantined
-from nightshift.flows.orchestrator.flow_run import choose_partition
+from nightshift.flows.orchestrator.flow_run import choose_partition, label_run
+from nightshift.flows.orchestrator.progress import Listener, Progress
+from nightshift.flows.orchestrator.retry import make_task
 from nightshift.flows.orchestrator.shard_workers import open_workers
-from nightshift.flows.orchestrator.states import BUSY, told
+from nightshift.flows.orchestrator.states import BUSY, convert_errors
 from nightshift.flows.planning.partitions import Partition
 from nightshift.flows.planning.scheduled_runs import find_partition
-from nightshift.flows.report.artifacts import (
-    Listener,
-    Progress,
-    label_run,
-    show_failure,
-    show_result,
-)
+from nightshift.flows.report.artifacts import show_failure, show_result
 from nightshift.flows.scoring.context import RunContext
 from nightshift.flows.scoring.recipe import (
     Log,
@@ -46,8 +39,6 @@ from nightshift.flows.scoring.recipe import (
 from nightshift.flows.scoring.run import ScoreResult
 from nightshift.flows.scoring.shards import Submit
 
-_JITTER = 0.5  # of a delay, at most, more or less
-
 T = TypeVar("T")
 
 
@@ -57,7 +48,7 @@ def _run_name() -> str:
 
 
 @flow(name="score", flow_run_name=_run_name)
-@told
+@convert_errors
 def score(
     job: str,
     partition: str | None = None,
@@ -82,7 +73,7 @@ def score_with(listener: Listener | None) -> Flow[..., ScoreResult]:
     """The same flow, with a listener, which cannot be a parameter of a flow run."""
 
     @flow(name=score.name, flow_run_name=_run_name)
-    @told
+    @convert_errors
     def listened(
         job: str,
         partition: str | None = None,
@@ -102,7 +93,7 @@ def score_in(
     """
 
     @flow(name=score.name, flow_run_name=f"{{job}} {{partition}} v{context.manifest.version}")
-    @told
+    @convert_errors
     def shared(job: str, partition: str, model: str, allow_leakage: bool) -> ScoreResult:
         orchestrator = PrefectOrchestrator(load_settings(), context.resources.job, listener, True)
         value = find_partition(context.resources.job, partition)
@@ -157,21 +148,7 @@ class PrefectOrchestrator(Orchestrator):
         return get_run_logger()
 
     def call(self, step: Callable[[], T], timeout: float | None = None) -> T:
-        """With the job's or the operator's retries, each after about twice the delay of the last:
-        with jitter, or all that a server's restart has stopped would come back at once.
-        """
-        settings, job = self.settings, self.job
-        retries = settings.retries if job.retries is None else job.retries
-        delay = settings.retry_delay if job.retry_delay is None else job.retry_delay
-        task: Task[[], T] = Task(
-            step,
-            cache_policy=NO_CACHE,
-            retries=retries,
-            retry_delay_seconds=[delay * 2**i for i in range(retries)],
-            retry_jitter_factor=_JITTER,
-            retry_condition_fn=_is_transient,
-            timeout_seconds=timeout,
-        )
+        task = make_task(step, self.settings, self.job, timeout)
         try:
             return task()
         except TaskRunTimeoutError as error:
@@ -192,7 +169,7 @@ class PrefectOrchestrator(Orchestrator):
     @contextmanager
     def track(self, title: str, done: int, total: int) -> Iterator[Callable[[int], None]]:
         progress = Progress(title, done, total, self.listener, at_once=not self.in_backfill)
-        with closing(progress), Watch() as watch:
+        with closing(progress), CancellationWatch() as watch:
 
             def advance(rows: int) -> None:
                 progress.advance(rows)
@@ -209,14 +186,3 @@ class PrefectOrchestrator(Orchestrator):
 
     def failed(self, context: RunContext, run_id: int) -> None:
         show_failure(context, run_id, self.in_backfill)
-
-
-def _is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether to call a failed step again: the error's type decides."""
-    try:
-        state.result()
-    except TransientError:
-        return True
-    except Exception:  # whatever else it is, it would fail again
-        return False
-    return False

@@ -1,72 +1,66 @@
-"""Runs that somebody cancels in Prefect: they stop within a chunk, whoever started them.
+"""Flow runs that are cancelled in Prefect stop within a chunk, however they were started.
 
-What Prefect has started in a process of its own is ended by a signal. What was started otherwise,
-by `nightshift run` say, has to ask.
+Prefect ends a process that it has started by a signal. A run that was started in another way, by
+`nightshift run` say, has to ask.
 """
 
 import threading
-from contextvars import copy_context
-from types import TracebackType
 from typing import Self
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
 
+from nightshift.adapters.database.ticking import Ticker
 from nightshift.flows.orchestrator.states import Skipped
 
 CANCELLED = "Cancelled"
 
-_CALLED_OFF = {StateType.CANCELLING, StateType.CANCELLED}
+_CANCELLED_TYPES = {StateType.CANCELLING, StateType.CANCELLED}
 
 
 class Cancelled(Skipped):
-    """Somebody has cancelled this flow run."""
+    """This flow run was cancelled in Prefect."""
 
     name = CANCELLED
 
 
-class Watch:
-    """Asks every two seconds, in its context, whether somebody has cancelled this flow run."""
+class CancellationWatch:
+    """Asks every two seconds, in its context, whether this flow run was cancelled in Prefect."""
 
     INTERVAL = 2.0
-    LAST = 1.0
-    """Seconds to wait for the last question, which a server that is away may not answer."""
+    PATIENCE = 1.0
+    """Seconds to wait for the last answer, which may not come while the server is away."""
 
     def __init__(self) -> None:
-        self._called_off, self._over = threading.Event(), threading.Event()
-        self._thread = threading.Thread(
-            target=copy_context().run, args=(self._ask,), name="calling-off", daemon=True
+        self._cancelled = threading.Event()
+        self._ticker = Ticker(
+            self._ask, self.INTERVAL, "cancellation-watch", patience=self.PATIENCE
         )
 
     def __enter__(self) -> Self:
         if flow_run.id is not None:
-            self._thread.start()
+            self._ticker.start()
         return self
 
-    def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
-        self._over.set()
-        if self._thread.ident is not None:
-            self._thread.join(self.LAST)
+    def __exit__(self, *_: object) -> None:
+        self._ticker.stop()
 
     @property
-    def called_off(self) -> bool:
-        return self._called_off.is_set()
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
 
     def raise_if_cancelled(self) -> None:
-        """Raise Cancelled if so. Costs nothing."""
-        if self.called_off:
-            raise Cancelled("cancelled in Prefect; run again, it goes on where it stopped")
+        """Raises Cancelled if so; asks no server."""
+        if self.cancelled:
+            raise Cancelled("cancelled in Prefect; run it again to resume where it stopped")
 
     def _ask(self) -> None:
-        while not self._over.wait(self.INTERVAL):
-            try:
-                with get_client(sync_client=True) as client:
-                    state = client.read_flow_run(flow_run.id).state
-            except Exception:  # noqa: S112 - of whatever kind: it is asked again
-                continue
-            if state is not None and state.type in _CALLED_OFF:
-                self._called_off.set()
-                return
+        try:
+            with get_client(sync_client=True) as client:
+                state = client.read_flow_run(flow_run.id).state
+        except Exception:
+            return
+        if state is not None and state.type in _CANCELLED_TYPES:
+            self._cancelled.set()
+            self._ticker.stop()

@@ -1,13 +1,14 @@
-"""The current flow run, as Prefect knows it."""
+"""The current flow run, as Prefect knows it: which partition it scores, its name and tags."""
 
 import asyncio
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import filters
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, SyncClientContext
 from prefect.runtime import deployment
 
 from nightshift.flows.config.job import Job
@@ -39,10 +40,19 @@ def choose_partition(job: Job, label: str | None) -> Partition:
     if reason is not None:
         raise Skipped(reason)
     if missed and job.schedule is not None and job.schedule.catchup == "latest":
-        # While Prefect's server is down, it plans no runs for the times that pass.
+        # A server that was down has planned no runs for the times that have passed.
         zone = job.schedule.timezone or job.timezone
         scheduled = find_last_tick(job.schedule.cron, zone, scheduled, started)
     return find_due_partition(job, scheduled)
+
+
+def label_run(name: str, tags: Iterable[str]) -> None:
+    """Give this flow run a name, and tags to filter by."""
+    context, api = FlowRunContext.get(), SyncClientContext.get()
+    if context is None or context.flow_run is None or api is None:
+        return
+    run = context.flow_run
+    api.client.update_flow_run(run.id, name=name, tags={*run.tags, *tags})
 
 
 def find_last_tick(cron: str, timezone: str, after: datetime, until: datetime) -> datetime:

@@ -1,4 +1,4 @@
-"""How a flow run ends: with a state whose message says the reason first."""
+"""The states in which a flow run ends; the message of each begins with the reason."""
 
 import logging
 from collections.abc import Callable
@@ -16,20 +16,19 @@ R = TypeVar("R")
 
 SKIPPED, BUSY = "Skipped", "Busy"
 QUARANTINED = "Quarantined"
-"""Of the type FAILED, but an alert of its own."""
+"""Of the type FAILED, with an alert of its own."""
 
 
 class Skipped(Exception):
-    """A run that shall not do anything, with the reason."""
+    """The run has nothing to do, or must stop; the text says why."""
 
     name = SKIPPED
 
 
 class _OneLine(logging.Filter):
-    """Where a flow runs in a process of its own, Prefect logs why with two tracebacks.
+    """Drops the two tracebacks that Prefect logs when a flow fails in a process of its own.
 
-    The line that says in which state the run has finished gives the reason; a failed step has
-    logged where it failed.
+    The line with the run's last state has the reason; a failed step has logged where it failed.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -40,13 +39,13 @@ class _OneLine(logging.Filter):
 _ONE_LINE = _OneLine()
 
 
-def told(flow: Callable[P, R]) -> Callable[P, R]:
-    """Have the flow's errors become its state's message, without Prefect's words before them."""
+def convert_errors(flow: Callable[P, R]) -> Callable[P, R]:
+    """Have the flow end in a state whose message is its error's text, with nothing before it."""
     for name in ("prefect.engine", "prefect.flow_runs"):
-        logging.getLogger(name).addFilter(_ONE_LINE)  # the same one twice is no matter
+        logging.getLogger(name).addFilter(_ONE_LINE)  # adding it again does nothing
 
     @wraps(flow)
-    def ending(*args: P.args, **kwargs: P.kwargs) -> R:
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         state: State[Any]
         try:
             return flow(*args, **kwargs)
@@ -58,6 +57,6 @@ def told(flow: Callable[P, R]) -> Callable[P, R]:
             state = Failed(name=QUARANTINED, message=str(error), data=error)
         except NightshiftError as error:
             state = Failed(message=str(error), data=error)
-        return cast(R, state)  # Prefect takes it for the run's state, and raises from it
+        return cast(R, state)  # Prefect makes it the run's state, and raises its error
 
-    return ending
+    return run

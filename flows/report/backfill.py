@@ -1,9 +1,7 @@
-"""What a person sees of a backfill: one artifact with the picture of its partitions."""
+"""The report of a backfill: one Prefect artifact with a picture of its partitions."""
 
-import threading
 import time
 from collections.abc import Sequence
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Self
 from uuid import UUID
@@ -13,10 +11,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
+from nightshift.adapters.database.ticking import Ticker
 from nightshift.adapters.errors import NightshiftError
 from nightshift.adapters.ledger.backfills import Backfill, Backfills, Step, StepState
 from nightshift.flows.config.job import Granularity
-from nightshift.flows.report.artifacts import Listener, artifact_key
+from nightshift.flows.orchestrator.progress import Listener
+from nightshift.flows.report.artifacts import artifact_key
 from nightshift.flows.report.partition_calendar import data_uri, draw
 from nightshift.flows.text import format_duration, list_full_texts, shorten_reason
 
@@ -25,14 +25,14 @@ _MOST_LINES = 500
 
 @dataclass
 class Watched:
-    """A backfill's steps while they change, for the caller that started it in this process."""
+    """A backfill's steps while they change, for a caller in the same process."""
 
     model: str = ""
     steps: Sequence[Step] = ()
 
 
 class BackfillProgress:
-    """Keeps the artifact and the plan's heartbeat up to date while in its context."""
+    """Updates the artifact and the plan's heartbeat while in its context."""
 
     INTERVAL = 2.0
 
@@ -40,21 +40,20 @@ class BackfillProgress:
         self,
         title: str,
         job: str,
-        grid: Granularity,
+        granularity: Granularity,
         model: str,
         plan: Backfill,
         backfills: Backfills,
         listener: Listener | None,
     ) -> None:
-        self._title, self._grid, self._model = title, grid, model
+        self._title, self._granularity, self._model = title, granularity, model
         self._plan, self._backfills = plan, backfills
         self._listener = listener
         self._rows_before = _rows(plan.steps, StepState.PUBLISHED)
-        self._begun = time.monotonic()
-        self._stopped = threading.Event()
-        # In the caller's context, to which the artifact and the log belong.
-        self._thread = threading.Thread(
-            target=copy_context().run, args=(self._renew,), name="backfill-progress", daemon=True
+        self._started = time.monotonic()
+        self._tickers = (
+            Ticker(self._show, self.INTERVAL, "backfill-progress"),
+            Ticker(self._renew, backfills.ledger.lease / 4, "backfill-heartbeat"),
         )
         self._log = get_run_logger()
         self._shown = self._markdown()
@@ -63,26 +62,22 @@ class BackfillProgress:
         )
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for ticker in self._tickers:
+            ticker.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-        self._tell()
+        for ticker in self._tickers:
+            ticker.stop()
+        self._show()
 
     def _renew(self) -> None:
-        beat = time.monotonic()
-        while not self._stopped.wait(self.INTERVAL):
-            self._tell()
-            if time.monotonic() - beat >= self._backfills.ledger.lease / 4:
-                beat = time.monotonic()
-                try:
-                    self._backfills.renew(self._plan)
-                except NightshiftError as error:
-                    self._log.warning("No heartbeat: %s", error)
+        try:
+            self._backfills.renew(self._plan)
+        except NightshiftError as error:
+            self._log.warning("No heartbeat: %s", error)
 
-    def _tell(self) -> None:
+    def _show(self) -> None:
         if self._listener is not None:
             done = _rows(self._plan.steps, StepState.PUBLISHED)
             self._listener(
@@ -97,12 +92,12 @@ class BackfillProgress:
                 client.update_artifact(self._artifact, update)
             self._shown = markdown
         except Exception as error:  # a picture is not worth a backfill
-            self._log.warning("The artifact could not be renewed: %s", error)
+            self._log.warning("The artifact could not be updated: %s", error)
 
     def _markdown(self) -> str:
         steps = self._plan.steps
         rows = _rows(steps, StepState.PUBLISHED)
-        seconds = time.monotonic() - self._begun
+        seconds = time.monotonic() - self._started
         rate = (rows - self._rows_before) / seconds if seconds > 0 else 0.0
         left = _rows(steps, StepState.WAITING, StepState.RUNNING)
         pace = f"{rows:,} rows published"
@@ -116,7 +111,7 @@ class BackfillProgress:
         lines = [
             f"### {self._title} with {self._model}",
             "",
-            _picture(steps, self._grid),
+            _picture(steps, self._granularity),
             "",
             pace,
         ]
@@ -125,8 +120,8 @@ class BackfillProgress:
         return "\n".join(lines)
 
 
-def show_plan(job: str, grid: Granularity, model: str, steps: Sequence[Step]) -> None:
-    """Leave a dry run's plan as an artifact: the picture, then every partition."""
+def show_plan(job: str, granularity: Granularity, model: str, steps: Sequence[Step]) -> None:
+    """Show a dry run's plan as an artifact: the picture, then every partition."""
     waiting = sum(step.state == StepState.WAITING for step in steps)
     rows = _rows(steps, StepState.WAITING)
     create_markdown_artifact(
@@ -136,7 +131,7 @@ def show_plan(job: str, grid: Granularity, model: str, steps: Sequence[Step]) ->
             [
                 f"### {job} with {model}: the plan",
                 "",
-                _picture(steps, grid),
+                _picture(steps, granularity),
                 "",
                 f"{waiting} of {len(steps)} partitions would be scored, about {rows:,} rows",
                 "",
@@ -146,14 +141,14 @@ def show_plan(job: str, grid: Granularity, model: str, steps: Sequence[Step]) ->
     )
 
 
-def _picture(steps: Sequence[Step], grid: Granularity) -> str:
+def _picture(steps: Sequence[Step], granularity: Granularity) -> str:
     in_time = sorted(steps, key=lambda step: step.start.timestamp() if step.start else 0)
-    svg = draw([(step.partition, step.state) for step in in_time], grid)
+    svg = draw([(step.partition, step.state) for step in in_time], granularity)
     return f"![The partitions by state]({data_uri(svg)})"
 
 
 def _table(steps: Sequence[Step]) -> list[str]:
-    """Each step in a line of Markdown, and below what was too long for it."""
+    """One line of Markdown for each step; reasons that are too long for it follow below."""
     lines = ["| partition | | rows | why |", "|---|---|--:|---|"]
     for step in steps[:_MOST_LINES]:
         rows = "" if step.rows is None else f"{step.rows:,}"

@@ -23,7 +23,7 @@ from nightshift.adapters.errors import ConfigurationError, NightshiftError, Quar
 from nightshift.flows.config.settings import AlertSettings, load_settings
 from nightshift.flows.operations.alerts import automation_name, block_name, register_alerts
 from nightshift.flows.orchestrator.events import emit_quarantined
-from nightshift.flows.orchestrator.states import told
+from nightshift.flows.orchestrator.states import convert_errors
 from nightshift.flows.score import score
 from nightshift.flows.scoring.run import ScoreResult
 from project import Project
@@ -254,7 +254,7 @@ def test_runs_that_really_fail_are_told(
 
 def test_the_state_of_a_quarantined_run_has_its_own_name(prefect: str) -> None:
     @flow(name="quarantined")
-    @told
+    @convert_errors
     def quarantined() -> None:
         raise Quarantined("orders", "2024-03-01", 7, "input x: 40 % are NULL")
 

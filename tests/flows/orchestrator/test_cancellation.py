@@ -1,4 +1,4 @@
-"""Runs that somebody cancels in Prefect: they stop within a chunk, and go on when run again."""
+"""Runs that are cancelled in Prefect: they stop within a chunk, and resume when run again."""
 
 from collections.abc import Callable
 from datetime import date
@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelling
 
 from nightshift.flows.backfill import backfill
-from nightshift.flows.orchestrator.cancellation import Watch
+from nightshift.flows.orchestrator.cancellation import CancellationWatch
 from nightshift.flows.score import score
 from project import Project
 from waiting import eventually
@@ -19,12 +19,12 @@ from waiting import eventually
 pytestmark = pytest.mark.usefixtures("prefect")
 
 DEPTH = 2
-"""Of the queue of chunks that are predicted and not yet written."""
+"""The length of the queue of chunks that are predicted and not yet written."""
 
 
 @pytest.fixture
 def at_call(project: Project, monkeypatch: pytest.MonkeyPatch) -> dict[int, Callable[[], None]]:
-    """20 chunks of 50 orders, over two days; what is done at which of the model's calls."""
+    """20 chunks of 50 orders, over two days. Yields what to do at which of the model's calls."""
     project.fill()
     project.register()
     project.write_job(chunk_rows=50)
@@ -44,33 +44,33 @@ def at_call(project: Project, monkeypatch: pytest.MonkeyPatch) -> dict[int, Call
 
 @pytest.fixture
 def cancel(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Cancels the flow run that is under way, as the UI does, until the run has heard of it."""
-    watching: list[Watch] = []
-    enter = Watch.__enter__
+    """Cancels the running flow run, as the UI does, and waits until the run has seen it."""
+    watching: list[CancellationWatch] = []
+    enter = CancellationWatch.__enter__
 
-    def entered(self: Watch) -> Watch:
+    def entered(self: CancellationWatch) -> CancellationWatch:
         watching.append(self)
         return enter(self)
 
-    monkeypatch.setattr(Watch, "__enter__", entered)
-    monkeypatch.setattr(Watch, "INTERVAL", 0.05)
+    monkeypatch.setattr(CancellationWatch, "__enter__", entered)
+    monkeypatch.setattr(CancellationWatch, "INTERVAL", 0.05)
 
     def cancel() -> None:
         run = flow_run.root_flow_run_id
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(run, Cancelling(), force=True)
-        eventually(lambda: watching[0].called_off)
+        eventually(lambda: watching[0].cancelled)
 
     return cancel
 
 
-def test_a_run_stops_within_a_chunk_and_goes_on(
+def test_a_run_stops_within_a_chunk_and_resumes(
     project: Project, at_call: dict[int, Callable[[], None]], cancel: Callable[[], None]
 ) -> None:
     at_call[4] = cancel
     state = score("orders", "all", return_state=True)
     assert (state.name, state.is_cancelled()) == ("Cancelled", True)
-    assert state.message == "cancelled in Prefect; run again, it goes on where it stopped"
+    assert state.message == "cancelled in Prefect; run it again to resume where it stopped"
     committed = project.count("nightshift_chunks")
     assert committed <= 4 + DEPTH
     assert project.states() == [("all", "failed")]
@@ -101,7 +101,7 @@ def test_shards_stop_too(
     assert project.scores() == project.expected()
 
 
-def test_a_backfill_stops_and_goes_on_with_its_plan(
+def test_a_backfill_stops_and_resumes_its_plan(
     project: Project, at_call: dict[int, Callable[[], None]], cancel: Callable[[], None]
 ) -> None:
     days = date(2024, 3, 1), date(2024, 3, 2)
