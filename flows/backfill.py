@@ -346,7 +346,7 @@ class _Runner:
         self._watch.raise_if_cancelled()
         step.state = StepState.RUNNING
         self._enter(step)
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
             job, manifest = self.context.resources.job.name, self.context.manifest
             with prefect.tags(job, manifest.name, step.partition):
@@ -356,7 +356,7 @@ class _Runner:
             reason = state.message or state.name or ""
         except Exception as error:  # the Prefect server is away, say; the others may still work
             state, reason = prefect.states.Failed(), f"{type(error).__name__}: {error}"
-        step.seconds = time.monotonic() - begun
+        step.seconds = time.monotonic() - started
         if state.is_completed():
             step.state, step.rows = StepState.PUBLISHED, state.result().rows
         elif state.name == BUSY:

@@ -81,9 +81,9 @@ def broken_jobs(settings: Settings, manifest: Manifest, alias: str) -> dict[str,
         if not uses_alias(job, manifest.name, alias):
             continue
         try:
-            with open_resources(settings, job) as desk:
-                desk.source.check(manifest.signature)
-                desk.predictions(manifest.signature).check()
+            with open_resources(settings, job) as resources:
+                resources.source.check(manifest.signature)
+                resources.predictions(manifest.signature).check()
         except NightshiftError as error:
             broken[name] = str(error)
     return broken

@@ -88,8 +88,8 @@ def score_with(listener: Listener | None) -> Flow[..., ScoreResult]:
 def score_in(
     context: RunContext, listener: Listener | None
 ) -> Flow[[str, str, str, bool], ScoreResult]:
-    """The same flow, with a backfill's context. A partition that another run has is no failure of
-    it: the state is `Busy`.
+    """The same flow, with a backfill's context. A partition that another run is scoring does
+    not fail: its state is `Busy`.
     """
 
     @flow(name=score.name, flow_run_name=f"{{job}} {{partition}} v{context.manifest.version}")

@@ -141,7 +141,7 @@ class CopiedSnapshot(StreamedSnapshot):
             adbc_driver_postgresql.dbapi.connect(place) as connection,
             connection.cursor() as cursor,
         ):
-            cursor.execute(joining[0].replace("BEGIN", "SET"))  # the driver has already begun one
+            cursor.execute(joining[0].replace("BEGIN", "SET"))  # the driver has already started one
             cursor.execute(joining[1])
             cursor.execute(POSTGRES_SESSION)
             cursor.execute(_with_literals(self._connection, statement))

@@ -70,7 +70,10 @@ class _Question:
                 if self._connection is None:
                     self._connection = self._engine.connect()
                 self._connection.exec_driver_sql("SELECT 1")
-        except (sa.exc.SQLAlchemyError, OSError):  # whoever waits for the server sees it as well
+        except (
+            sa.exc.SQLAlchemyError,
+            OSError,
+        ):  # the query that waits for the server sees it, too
             self.give_up()
 
     def give_up(self) -> None:

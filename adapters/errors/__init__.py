@@ -11,11 +11,11 @@
     │   ├── SignatureUndefined      a sample does not say what the model's inputs or outputs are
     │   ├── SignatureMismatch       data does not fit the signature; names the column
     │   ├── PredictionFailed        predict_batch raised
-    │   ├── PredictionTimedOut      predict_batch did not answer in time, and cannot be waited for
+    │   ├── PredictionTimedOut      predict_batch did not answer in time, and the run cannot go on
     │   ├── RejectsExceeded         more rows could not be scored than the job allows
     │   ├── InvalidPredictions      predict_batch returned the wrong number of rows, or no numbers
     │   ├── GoldenRowsDiffer        other predictions here than when the model was registered
-    │   ├── VersionMismatch             other library versions here than when it was registered
+    │   ├── VersionMismatch             library versions differ from those it was registered with
     │   ├── ModelUntrusted          the operator's trust policy does not let this model be opened
     │   ├── JobsBroken              jobs that use an alias could not run with this version
     │   ├── AgreementTooLow         as a challenger it agreed too little, or was never compared
@@ -48,13 +48,13 @@
     │   ├── NothingToRollBackTo     no other run of that partition can be shown again
     │   ├── RowsMissing             the source gave another number of rows than its snapshot holds
     │   └── StatementFailed         any other refusal of the database, in its own words
-    └── TransientError              what may succeed when tried again; only these are retried
+    └── TransientError              may succeed when tried again; only these are retried
         ├── StoreUnavailable
         ├── DatabaseUnavailable
-        └── WorkerLost              a process that scored a shard has ended without a word
+        └── WorkerLost              a process that scored a shard was killed
 
 An error's arguments are its fields, all positional, so that it survives pickling across task
-runners; its text is made in `__str__` and says what is wrong, where, and what to do.
+runners; `__str__` says what is wrong, where, and what to do.
 """
 
 from nightshift.adapters.errors.database import (

@@ -189,8 +189,8 @@ class AgreementTooLow(ModelError):
         if self.run_id is not None:
             look = f"`nightshift report {self.run_id}` shows how they differ"
         return (
-            f"{self.model} was not made {self.alias!r}: job {self.job!r} asks that it agree with "
-            f"its champion in {100 * self.level:.6g} % of the rows first, and {self.problem}. "
+            f"{self.model} was not made {self.alias!r}: job {self.job!r} requires agreement "
+            f"with its champion in {100 * self.level:.6g} % of the rows, and {self.problem}. "
             f"{look}; or promote it anyway with --force."
         )
 

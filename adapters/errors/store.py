@@ -4,7 +4,7 @@ from nightshift.adapters.errors.root import NightshiftError
 
 
 class StoreError(NightshiftError):
-    """The model store answered, and the answer is no."""
+    """The model store refused, or does not have what was asked for."""
 
 
 class ModelNotFound(StoreError):
@@ -102,5 +102,5 @@ class BlobCorrupt(StoreError):
     def __str__(self) -> str:
         return (
             f"{self.place} should have the SHA-256 digest {self.expected} but has {self.found}. "
-            "It was damaged or exchanged and was not opened. Register the model again."
+            "It was damaged or replaced, and was not opened. Register the model again."
         )

@@ -4,7 +4,7 @@ from nightshift.adapters.errors.root import NightshiftError
 
 
 class TransientError(NightshiftError):
-    """The world is away for a moment; the same call may succeed later."""
+    """Something cannot be reached at the moment; the same call may succeed later."""
 
 
 class StoreUnavailable(TransientError):

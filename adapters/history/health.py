@@ -23,7 +23,7 @@ class Contact:
     user: str | None
     milliseconds: float
     """For one small question, on an open connection."""
-    skew: float
+    clock_skew: float
     """Seconds by which its clock is ahead of this machine's."""
     superuser: bool
     """Whether no privilege can be refused to this role."""
@@ -47,9 +47,9 @@ def contact(engine: sa.Engine) -> Contact:
     """Ask the database who it is. Raises DatabaseUnavailable, StatementFailed."""
     with translate_errors(engine, "to answer"), open_reader(engine) as connection:
         Ledger(engine).now(connection)  # the first question takes longer
-        begun = perf_counter()
+        started = perf_counter()
         connection.execute(sa.select(sa.literal(1))).scalar_one()
-        took = perf_counter() - begun
+        took = perf_counter() - started
         before = datetime.now(UTC)
         now = Ledger(engine).now(connection)
         after = datetime.now(UTC)

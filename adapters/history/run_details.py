@@ -55,7 +55,7 @@ class RunDetails:
     run: RunRecord
     start: datetime
     end: datetime
-    """Of its partition; BEGINNING and END of adapters/database/times.py are no bounds."""
+    """Of its partition; BEGINNING and END of adapters/database/times.py if it is unbounded."""
     chunks: int
     first_commit: datetime | None
     last_commit: datetime | None

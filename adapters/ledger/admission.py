@@ -1,6 +1,6 @@
-"""Who may begin: one owner at a time for a partition, which resumes its run or starts a new one.
+"""Who may begin: one owner at a time per partition, which resumes its run or starts a new one.
 
-Within a transaction that holds the job's lock.
+Called in a transaction that holds the job's lock.
 """
 
 from datetime import datetime
@@ -59,7 +59,8 @@ def find_resumable(
     of_partition = (runs.c.job == request.job) & (runs.c.partition == request.partition)
     of_partition &= runs.c.role == request.role
     last = connection.scalar(sa.select(sa.func.max(runs.c.run_id)).where(of_partition))
-    # A smaller number than before: a failover lost the newest runs, and nobody replaced this owner.
+    # A smaller number than before means that a failover lost the newest runs, not that another
+    # process replaced this owner.
     if before is not None and last is not None and last >= before:
         last_owner = connection.scalar(sa.select(runs.c.owner).where(runs.c.run_id == last))
         if last_owner != owner:

@@ -1,4 +1,4 @@
-"""Backfills: what a plan is made from, the plan itself, and how far it has come."""
+"""Backfills: what a plan is made from, the plan itself, and its progress."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -102,7 +102,7 @@ class Backfills:
     def read_status(
         self, job: str, start: datetime | None, end: datetime | None
     ) -> PartitionStatus:
-        """What is published and what has failed between the two instants; None is no bound."""
+        """What is published and what has failed between the two instants; None is unbounded."""
         start, end = start or BEGINNING, end or END
         runs, published = self.ledger.tables.runs, self.ledger.tables.published
         ranges = (
@@ -300,7 +300,7 @@ class Backfills:
             translate_errors(self.engine, "to leave a backfill"),
             self.engine.begin() as connection,
         ):
-            connection.execute(self._update_owned(backfill).values(owner=leases.NOBODY))
+            connection.execute(self._update_owned(backfill).values(owner=leases.NO_OWNER))
 
     def _update_owned(self, backfill: Backfill) -> sa.Update:
         backfills = self.backfills

@@ -18,7 +18,7 @@ VERSION = 1
 """Of the tables in schema.py. Raise it with each change of them, once there is a release."""
 
 _ATTEMPTS = 10  # each one that fails leaves less to create
-_START_ANEW = (
+_START_OVER = (
     "Drop its tables (nightshift_..., and each target's view and _runs), or set another "
     "database.schema."
 )
@@ -26,9 +26,9 @@ _PATIENCE = 60  # seconds to wait for another worker that creates the ledger
 
 
 def create(engine: sa.Engine, tables: LedgerTables) -> None:
-    """Create what is missing of the ledger, and of the targets that were added to its tables.
+    """Create the tables that are missing: the ledger's, and those of the targets added to it.
 
-    Safe to call from several workers at the same time, and after one that was killed meanwhile.
+    Safe to call from several workers at the same time, and after one that was killed halfway.
     Raises LedgerIncompatible.
     """
     ledger = tables.ledger
@@ -55,12 +55,12 @@ def exists(engine: sa.Engine, tables: LedgerTables) -> bool:
         found = _read_version(engine, tables)  # another worker may have just created it
         if found is None and not _has(engine, tables.schema_version):
             problem = "its tables have no version"
-            raise LedgerIncompatible(database_name(engine), problem, _START_ANEW)
+            raise LedgerIncompatible(database_name(engine), problem, _START_OVER)
     if found not in {None, VERSION}:
         newer = found is not None and found > VERSION
         problem = f"it is of version {found}, and this Nightshift works with {VERSION}"
         upgrade = "Upgrade Nightshift: pip install --upgrade nightshift-batch."
-        raise LedgerIncompatible(database_name(engine), problem, upgrade if newer else _START_ANEW)
+        raise LedgerIncompatible(database_name(engine), problem, upgrade if newer else _START_OVER)
     return found == VERSION
 
 

@@ -1,4 +1,4 @@
-"""Who is alive: an owner renews its heartbeat, and whoever stops loses what it owns."""
+"""Who is alive: an owner renews its heartbeat; one that stops loses what it owns."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from nightshift.adapters.ledger.schema import LedgerTables
 
-NOBODY = ""
+NO_OWNER = ""
 """The owner of what anyone may take at once."""
 
 
@@ -34,7 +34,7 @@ def is_alive(owner: str, silent: float, lease: float) -> bool:
 
 def is_dead(owner: str) -> bool:
     """Whether the owner has given up, or was a process of this machine that no longer exists."""
-    if owner == NOBODY:
+    if owner == NO_OWNER:
         return True
     host, pid, _ = owner.rsplit(":", 2)
     if host != socket.gethostname() or int(pid) == os.getpid():

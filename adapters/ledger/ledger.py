@@ -37,14 +37,14 @@ from nightshift.adapters.ledger.shards import Shard
 class Ledger:
     """The runs of all jobs that write into one database.
 
-    `lease` is in seconds: a run whose owner gave no sign of life for longer can be taken over.
+    `lease` is in seconds: a run whose owner has been silent for longer can be taken over.
     """
 
     def __init__(self, engine: sa.Engine, schema: str | None = None, lease: float = 60) -> None:
         self.engine = engine
         self.lease = lease
         self.tables = LedgerTables(schema)
-        self._last_begun: dict[tuple[str, str, str, str], int] = {}
+        self._last_started: dict[tuple[str, str, str, str], int] = {}
 
     def create(self) -> None:
         """Create what is missing. Several workers may do so at the same time.
@@ -71,11 +71,11 @@ class Ledger:
 
         Raises PartitionBusy while another owner is alive, AlreadyPublished and Quarantined if the
         request says so, TargetMismatch if the target is another job's, and OwnershipLost if this
-        owner has begun before and was replaced: what it has read since, its model for example,
+        owner has started it before and was replaced: what it has read since, its model for example,
         may be out of date.
         """
         attempt = (request.job, request.partition, request.role, owner)
-        before = self._last_begun.get(attempt)
+        before = self._last_started.get(attempt)
         with translate_errors(self.engine, "to begin a run"), self.engine.begin() as connection:
             at = (connection, self.tables)
             admission.bind_target(*at, request.job, request.target)
@@ -88,7 +88,7 @@ class Ledger:
                 run = admission.resume(*at, found, owner, request.flow_run_id, now)
             else:
                 run = admission.start(*at, request, owner, now)
-        self._last_begun[attempt] = run.run_id
+        self._last_started[attempt] = run.run_id
         return run
 
     def record_chunk(
@@ -134,7 +134,7 @@ class Ledger:
         """End the run before it is published: what it wrote stays invisible.
 
         The next run of the partition resumes it if it is `resumable`. Workers that score its
-        shards are fenced out. Raises OwnershipLost.
+        shards are refused. Raises OwnershipLost.
         """
         failed = {"state": RunState.FAILED, "error": reason}
         if not resumable:
@@ -257,9 +257,9 @@ class Ledger:
             return shards.read_shards(connection, self.tables, run.run_id, RunState.RUNNING)[shard]
 
     def withdraw(self, run: Run) -> None:
-        """Take a run's shards from their workers, which are fenced out at their next chunk.
+        """Take a run's shards from their workers, whose next chunk is refused.
 
-        Nobody can take a shard until the run is begun again. Raises OwnershipLost.
+        No process can take a shard until the run is started again. Raises OwnershipLost.
         """
         with translate_errors(self.engine, "to withdraw shards"), self.engine.begin() as connection:
             self._update_owned(connection, run, RunState.RUNNING, heartbeat_at=self.now(connection))

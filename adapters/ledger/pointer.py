@@ -58,7 +58,7 @@ class Pointer:
         with translate_errors(self.engine, "to release a run"), self.engine.begin() as connection:
             row = self._run(connection, run_id)
             self.ledger.lock(connection, row["job"])
-            row = self._run(connection, run_id)  # again, now that nobody else can change it
+            row = self._run(connection, run_id)  # again, now that no other process can change it
             interval = Interval(row["partition_start"], row["partition_end"], run_id)
             if row["state"] != RunState.QUARANTINED:
                 raise RunNotQuarantined(run_id, f"it is {row['state']}")
@@ -123,7 +123,7 @@ class Pointer:
     def changes(
         self, job: str, start: datetime | None = None, end: datetime | None = None
     ) -> list[PublicationChange]:
-        """The changes in a range, newest first; None is no bound."""
+        """The changes in a range, newest first; None is unbounded."""
         changes, runs = self.tables.changes, self.tables.runs
         statement = (
             sa.select(changes, runs.c.model_name, runs.c.model_version)

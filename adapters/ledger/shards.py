@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from nightshift.adapters.errors import OwnershipLost
-from nightshift.adapters.ledger.leases import NOBODY
+from nightshift.adapters.ledger.leases import NO_OWNER
 from nightshift.adapters.ledger.runs import RejectedRow, Run, RunState
 from nightshift.adapters.ledger.schema import LedgerTables
 
@@ -18,7 +18,7 @@ class Shard:
 
     progress: Run
     after: str | None
-    """Keys as the ledger's JSON; None for no bound."""
+    """Keys as the ledger's JSON; None if unbounded."""
     through: str | None
     done: bool
 
@@ -117,9 +117,9 @@ def split(connection: sa.Connection, tables: LedgerTables, run: Run, bounds: Seq
 
 
 def fence(
-    connection: sa.Connection, tables: LedgerTables, run_id: int, owner: str = NOBODY
+    connection: sa.Connection, tables: LedgerTables, run_id: int, owner: str = NO_OWNER
 ) -> None:
-    """Hand the run's shards to another owner, so that nobody else writes into them."""
+    """Hand the run's shards to another owner, so that no other process writes into them."""
     shards = tables.shards
     connection.execute(sa.update(shards).where(shards.c.run_id == run_id).values(owner=owner))
 
@@ -128,7 +128,7 @@ def take(connection: sa.Connection, tables: LedgerTables, run: Run, shard: int, 
     """Own a shard, unless the run's shards were withdrawn. Raises OwnershipLost."""
     shards = tables.shards
     place = (shards.c.run_id == run.run_id) & (shards.c.shard == shard)
-    offered = sa.update(shards).where(place, shards.c.owner != NOBODY)
+    offered = sa.update(shards).where(place, shards.c.owner != NO_OWNER)
     if connection.execute(offered.values(owner=owner)).rowcount != 1:
         raise OwnershipLost(run.run_id)
 

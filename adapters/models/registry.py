@@ -77,7 +77,7 @@ def adapter_class(name: str, allowed_classes: Collection[str] = ()) -> type[Mode
         problem, remedy = f"there is no module {missing}", "Install the package that has it."
         raise ConfigurationError(f"The adapter {name}", entry.path, problem, remedy) from error
     if not (isinstance(found, type) and issubclass(found, Model)):
-        problem, remedy = "it is no subclass of adapters.Model", "Correct the path."
+        problem, remedy = "it is not a subclass of adapters.Model", "Correct the path."
         raise ConfigurationError(f"The adapter {name}", entry.path, problem, remedy)
     return found
 

@@ -108,7 +108,7 @@ def from_data(data: dict[str, Any]) -> ColumnProfile:
     counters = [data.get(name, 0) for name in _COUNTERS]
     counts = data.get("counts", {})
     if not all(type(count) is int and count >= 0 for count in [*counters, *counts.values()]):
-        raise ValueError("a count is no whole number")
+        raise ValueError("a count is not a whole number")
     for name in {"low", "high"} & set(data):
         fields[name] = float(data[name])
     if len(counts) > MOST_CATEGORIES:

@@ -49,7 +49,7 @@ def _column(values: pa.ChunkedArray, known: ColumnProfile | None, exact: bool) -
                 return _count_numbers(blank, array.drop_null(), found, exact)
             case "category":
                 return _count_categories(blank, array, found)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a text that is no number after all
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a text that is not a number after all
         return replace(blank, kind="unknown")
     return blank
 

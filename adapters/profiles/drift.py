@@ -2,8 +2,9 @@
 
 PSI is the sum over bins of (q - p) ln(q / p), where p and q are the reference's and the column's
 shares: the symmetrized Kullback-Leibler divergence. By custom (Siddiqi, Credit Risk Scorecards),
-below 0.1 is no change worth a look and above 0.25 a large one. It is an effect size: it does not
-grow with the rows. From few rows it is noise, of about (bins - 1) (1/n + 1/m), hence the minimum.
+below 0.1 means no notable change and above 0.25 a large one. It is an effect size: it does not
+grow with the rows. From few rows it is noise, of about (bins - 1) (1/n + 1/m), so
+there is a minimum.
 """
 
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Histogram:
 def psi(
     reference: ColumnProfile, column: ColumnProfile, minimum_rows: int = MINIMUM_ROWS
 ) -> float | None:
-    """The population stability index of the values, missing ones left aside; 0 is no drift.
+    """The population stability index of the values, without missing ones; 0 means no drift.
 
     None if either has fewer values than the minimum, or they cannot be compared.
     """

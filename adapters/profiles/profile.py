@@ -106,7 +106,7 @@ class Profile:
             )
             return cls(int(data["rows"]), inputs, outputs)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            raise ValueError(f"this is no profile: {error}") from error
+            raise ValueError(f"this is not a profile: {error}") from error
 
 
 def _merged(

@@ -22,7 +22,7 @@ RESERVED = ("run_id", PARTITION_TIME, "model_version", "scored_at")
 
 @dataclass(frozen=True)
 class KeyRange:
-    """Rows whose key is greater than `after` and at most `through`. None is no bound."""
+    """Rows whose key is greater than `after` and at most `through`. None is unbounded."""
 
     after: Key | None = None
     through: Key | None = None

@@ -77,7 +77,7 @@ class Source:
         return decode_key(text, self.key_columns)
 
     def decode_range(self, after: str | None, through: str | None) -> KeyRange:
-        """The range between two of the ledger's keys. None is no bound."""
+        """The range between two of the ledger's keys. None is unbounded."""
         bounds = (None if text is None else self.decode_key(text) for text in (after, through))
         return KeyRange(*bounds)
 
@@ -96,7 +96,7 @@ class Source:
     # --- reading it -----------------------------------------------------------------------------
 
     def statements(self, start: datetime | None, end: datetime | None) -> Statements:
-        """The SELECTs over the rows with start <= time < end. None is no bound."""
+        """The SELECTs over the rows with start <= time < end. None is unbounded."""
         return self.statements_class(self.relation, start, end)
 
     @contextmanager
@@ -107,7 +107,7 @@ class Source:
         end: datetime | None,
         snapshot_id: str | None = None,
     ) -> Iterator[Snapshot]:
-        """The rows with start <= time < end, at one moment. None is no bound.
+        """The rows with start <= time < end, at one moment. None is unbounded.
 
         `snapshot_id` is of another snapshot, to be joined while its connection holds it.
 

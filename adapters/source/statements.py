@@ -24,7 +24,7 @@ from nightshift.adapters.source.relation import Relation
 
 
 class Statements:
-    """The SELECTs over the rows with start <= time < end. None is no bound."""
+    """The SELECTs over the rows with start <= time < end. None is unbounded."""
 
     def __init__(self, relation: Relation, start: datetime | None, end: datetime | None) -> None:
         self.relation, self.spec = relation, relation.spec

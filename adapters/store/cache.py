@@ -1,4 +1,4 @@
-"""Blobs on this machine, by digest: bounded, shared by processes, never believed."""
+"""Blobs on this machine, by digest: bounded, shared by processes, checked at every read."""
 
 import contextlib
 import hashlib
@@ -18,7 +18,7 @@ _ABANDONED = 3600.0  # s; a download that has not grown for so long was abandone
 class BlobCache:
     """A folder of blobs, the least recently used ones making room.
 
-    Every read checks the digest again, so what damages or exchanges a file here is found out.
+    Every read checks the digest again, so a damaged or replaced file here is noticed.
     """
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
@@ -30,8 +30,8 @@ class BlobCache:
     ) -> bytes:
         """The blob's bytes, from here or else by `download`, which waits for no more than patience.
 
-        Processes that want the same blob at once share one download. Raises BlobCorrupt if what
-        came is not what was asked for, StoreUnavailable if another process downloads for too long,
+        Processes that want the same blob at once share one download. Raises BlobCorrupt if the
+        bytes are not the blob's, StoreUnavailable if another process downloads for too long,
         StoreRefused if the folder cannot be used.
         """
         path = self._folder / blob.digest

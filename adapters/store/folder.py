@@ -127,7 +127,7 @@ class FolderStorage(Storage):
             raise StoreAccessDenied(self.url, str(error)) from error
         except OSError as error:
             if doing.startswith("read") and error.errno in FULL:
-                raise  # it is this machine's disk that is full
+                raise  # this machine's disk is full
             raise StoreRefused(f"The model store {self.url}", doing, str(error)) from error
 
 

@@ -67,8 +67,8 @@ class SigningKey:
     def sign(self, manifest: Manifest) -> Manifest:
         """The manifest with a signature over everything else in it."""
         signature = base64.b64encode(self._private.sign(manifest.canonical())).decode()
-        seal = SignatureBlock(key=key_id(self.public), signature=signature)
-        return manifest.model_copy(update={"signature_block": seal})
+        block = SignatureBlock(key=key_id(self.public), signature=signature)
+        return manifest.model_copy(update={"signature_block": block})
 
 
 def key_id(public: str) -> str:
@@ -84,5 +84,5 @@ def public_bytes(public: str) -> bytes:
         raw = b""
     if not public.startswith(_PREFIX) or len(raw) != 32:
         remedy = f"Write it as `nightshift keys create` printed it: {_PREFIX}..."
-        raise ConfigurationError("trust", "keys", f"{public!r} is no public key", remedy)
+        raise ConfigurationError("trust", "keys", f"{public!r} is not a public key", remedy)
     return raw

@@ -38,7 +38,7 @@ class _Roots(pickle.Pickler):
 def parts_of(model: Model) -> set[tuple[str, str]]:
     """Module and name of every class and function in the model, as far as a pickle would see."""
     roots = _Roots()
-    with contextlib.suppress(Exception):  # what is no pickle has its adapter's imports alone
+    with contextlib.suppress(Exception):  # what cannot be pickled has its adapter's imports alone
         roots.dump(model)
     return roots.parts
 

@@ -33,11 +33,11 @@ _warnings_caught = threading.Lock()  # catching warnings changes the whole proce
 
 @dataclass(frozen=True)
 class TrustPolicy:
-    """What the operator lets be opened. Raises ConfigurationError for a key that is none."""
+    """What the operator lets be opened. Raises ConfigurationError for an invalid key."""
 
     adapters: frozenset[str] | None = None  # None: every registered one
     classes: frozenset[str] = frozenset()
-    """Users' adapters that are no entry points, as `package.module:Class`."""
+    """Users' adapters without an entry point, as `package.module:Class`."""
     pickle: Literal["never", "signed", "always"] = "signed"
     """When a format that can run code may be read: "signed" by one of `keys`."""
     unsigned: bool = True

@@ -48,8 +48,8 @@ def verify(model: Model, sample: pd.DataFrame, policy: Trust) -> VerifiedModel:
     signature = Signature.from_sample(sample, values, model.output_names)
     table = signature.table(sample)
     given = signature.predictions(values, len(sample))
-    fed = predict_table(model, signature, table, "the sample, once it has a database's types")
-    if changed := golden_rows.difference(given, fed, model.tolerance):
+    retyped = predict_table(model, signature, table, "the sample, once it has a database's types")
+    if changed := golden_rows.difference(given, retyped, model.tolerance):
         problem = (
             f"{type(model).__name__} gives other predictions once it has been through a "
             f"database: {changed}"
@@ -66,7 +66,7 @@ def verify(model: Model, sample: pd.DataFrame, policy: Trust) -> VerifiedModel:
         problem = f"read back from its own bytes it gives other predictions: {changed}"
         remedy = "Its serialize or deserialize loses something, or its predictions are random."
         raise SerializationFailed(type(model).__name__, problem, remedy)
-    return VerifiedModel(data, signature, inputs, predictions, _profile(signature, table, fed))
+    return VerifiedModel(data, signature, inputs, predictions, _profile(signature, table, retyped))
 
 
 def warn_of_small_sample(rows: int) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ class PredictionShift:
 
     rows: int
     changed: int
-    mean: float | None  # of the absolute differences; None where predictions are no numbers
+    mean: float | None  # of the absolute differences; None where predictions are not numbers
     largest: float | None
 
 

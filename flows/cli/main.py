@@ -86,7 +86,7 @@ class Nightshift(TyperGroup):
         self.commands.update({name: LazyCommand(name, entry) for name, entry in COMMANDS.items()})
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was called. Ctrl-C is no error: say what is left, and end."""
+        """Run the command that was called. Ctrl-C is not an error: say what is kept, and end."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -143,7 +143,7 @@ def main() -> None:
 
 
 def exit_code(error: Exception) -> int:
-    """What a script is told about an error of ours."""
+    """The exit code for an error of ours."""
     from nightshift.adapters.errors import ConfigurationError, TransientError
 
     if isinstance(error, TransientError):

@@ -132,7 +132,7 @@ def show(
     about = terminal.escaped(manifest.description)
     say(f"[bold]{manifest.reference}[/] ({manifest.adapter}) {about}")
     say(f"  registered  {manifest.created_at:%Y-%m-%d %H:%M} UTC by {manifest.created_by}")
-    say(f"  signed by  {manifest.signature_block.key if manifest.signature_block else 'nobody'}")
+    say(f"  signed by  {manifest.signature_block.key if manifest.signature_block else 'no key'}")
     say(f"  digest     {manifest.blob.digest}, {manifest.blob.size:,} bytes")
     say(f"  trained    through {manifest.trained_through or 'an unknown day'}")
     for metric, value in manifest.metrics.items():

@@ -189,26 +189,26 @@ def print_table(
     if not rows:
         console.print(empty)
         return
-    cells = [[_cell(value) for value in row] for row in rows]
+    texts = [[_format_value(value) for value in row] for row in rows]
     table = Table(box=None, header_style="bold", pad_edge=False)
     least = indent
     for index, column in enumerate(columns):
         values = [row[index] for row in rows if row[index] is not None]
         number = bool(values) and all(_is_number(value) for value in values)
-        width = max(len(column), *(len(row[index]) for row in cells))
+        width = max(len(column), *(len(row[index]) for row in texts))
         least += (width if number else min(width, _FOLDED)) + 1
         justify: Any = "right" if number else "left"
         table.add_column(column, justify=justify, overflow="fold", no_wrap=number)
     if least > console.width:
-        _print_records(columns, cells, indent)
+        _print_records(columns, texts, indent)
         return
-    for row in cells:
+    for row in texts:
         table.add_row(*map(Text, row))  # Text: brackets are not markup
     console.print(Padding(table, (0, 0, 0, indent), expand=False) if indent else table)
 
 
-def _print_records(columns: Sequence[str], cells: Sequence[Sequence[str]], indent: int) -> None:
-    for number, row in enumerate(cells):
+def _print_records(columns: Sequence[str], texts: Sequence[Sequence[str]], indent: int) -> None:
+    for number, row in enumerate(texts):
         if number:
             console.print()
         for column, value in zip(columns, row, strict=True):
@@ -280,7 +280,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
-def _cell(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
@@ -301,8 +301,8 @@ class _Announcer(logging.Handler):
         match record.args:
             case (_, reason, int(number), int(most), str(when)) if "Retry" in str(record.msg):
                 seconds = when.removesuffix(" second(s) from now")
-                told = f"in {format_duration(float(seconds))}" if seconds != when else "at once"
-                self._say(f"Trying again {told} ({number} of {most}): {printable(str(reason))}")
+                delay = f"in {format_duration(float(seconds))}" if seconds != when else "at once"
+                self._say(f"Trying again {delay} ({number} of {most}): {printable(str(reason))}")
 
 
 @contextmanager

@@ -35,9 +35,9 @@ class JobResources:
         self.ledger = ledger
 
     def predictions(self, signature: Signature) -> PredictionTable:
-        lane = predictions_class(self.ledger.engine)
+        table = predictions_class(self.ledger.engine)
         target = self.job.target
-        return lane(self.ledger, self.source, target.table, signature.outputs, target.index_key)
+        return table(self.ledger, self.source, target.table, signature.outputs, target.index_key)
 
     def reading_sql(self) -> str:
         """The SQL that a reader of the predictions would start from."""
@@ -110,7 +110,7 @@ def open_store(settings: Settings) -> ModelStore:
 
 
 def any_job_waits() -> bool:
-    """Whether a job asks to be told of events."""
+    """Whether a job starts on events (`on:`)."""
     for name in job_names():
         with suppress(ConfigurationError):
             if load_job(name).on is not None:

@@ -278,9 +278,9 @@ def _describe_contact(check: str, engine: sa.Engine, contact: health.Contact) ->
         verified = capabilities(engine.dialect).verified_tls
         text, remedy = "the connection is not encrypted", f"Add ?{verified} to the URL."
         yield Finding(check, "warn", text, remedy)
-    if abs(contact.skew) > MAX_SKEW:
-        direction = "ahead" if contact.skew > 0 else "behind"
-        text = f"its clock is {format_duration(abs(contact.skew))} {direction}"
+    if abs(contact.clock_skew) > MAX_SKEW:
+        direction = "ahead" if contact.clock_skew > 0 else "behind"
+        text = f"its clock is {format_duration(abs(contact.clock_skew))} {direction}"
         yield Finding(check, "warn", text, "Synchronize the clocks of both machines with NTP.")
 
 

@@ -1,4 +1,4 @@
-"""The cores of a machine: threads of the model's libraries against those of the pipeline."""
+"""How many threads BLAS gets, next to those of the pipeline."""
 
 from time import perf_counter
 from types import TracebackType
@@ -7,7 +7,7 @@ from typing import Self
 from threadpoolctl import threadpool_limits
 
 _TRIAL = 4
-"""Chunks after which it can be told what a run waits for."""
+"""Chunks after which it is known what a run waits for."""
 _MOST = 0.7
 """The share of the time that predicting takes when nothing else is waited for."""
 

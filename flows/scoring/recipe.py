@@ -172,7 +172,7 @@ class ScoringRun:
     """One run of one partition. Resumes what an earlier run has left unfinished."""
 
     run: Run
-    """As `score` has begun or resumed it."""
+    """As `score` has started or resumed it."""
     result: ScoreResult
     """As the steps up to now have filled it."""
 
@@ -270,9 +270,9 @@ class ScoringRun:
             run, expected = self.run, 0
             if run.state != RunState.SCORED:
                 expected = count_remaining(source, snapshot, ledger.shards(run.run_id))
-                begun = perf_counter()
+                started_at = perf_counter()
                 timings = self._write(snapshot, expected, started)
-                seconds = perf_counter() - begun
+                seconds = perf_counter() - started_at
             if run.state != RunState.SCORED and self._job.shards.count == 1 and not run.seen:
                 self._counted = (expected,)
             else:
@@ -364,13 +364,13 @@ class ScoringRun:
             raise
 
     def _record_failure(self, error: BaseException) -> None:
-        """Enter the failure in the ledger, if that can be reached. Without it, the run can be
+        """Record the failure in the ledger, if that can be reached. Without it, the run can be
         resumed as well, once its owner's lease has ended.
         """
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = "interrupted" if interrupted else str(error) or type(error).__name__
         try:
-            # A run with too many rejects would have too many again, so the next one starts anew.
+            # A run with too many rejects would have too many again, so the next one starts over.
             self._ledger.fail(self.run, reason, resumable=not isinstance(error, RejectsExceeded))
         except NightshiftError as second:
             self._log.warning("The failure could not be entered in the ledger: %s", second)

@@ -27,11 +27,11 @@ class StageTimings:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        begun = perf_counter()
+        started = perf_counter()
         try:
             yield
         finally:
-            self.add(stage, perf_counter() - begun)
+            self.add(stage, perf_counter() - started)
 
     def each(self, stage: str, items: Iterable[Item]) -> Generator[Item, None, None]:
         """The items, with the time that each of them took to come."""
@@ -61,7 +61,7 @@ class StageTimings:
         """What `to_json` returned; None is an empty one. Raises ValueError for anything else."""
         data = json.loads(text) if text else {}
         if not isinstance(data, dict):
-            raise ValueError(f"these are no stages: {text}")  # noqa: TRY004 - as for other texts
+            raise ValueError(f"these are not stage timings: {text}")  # noqa: TRY004 - as for other texts
         return cls({str(stage): float(seconds) for stage, seconds in data.items()})
 
 

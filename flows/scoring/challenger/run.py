@@ -47,7 +47,7 @@ class ChallengerRun:
         self.ledger, self.predictions = predictions.ledger, predictions
         self.challenger, self.run, self.warn = challenger, run, warn
         self.comparison = Comparison() if run.profile is None else Comparison.from_json(run.profile)
-        self._told = False
+        self._warned = False
         self._unreadable: NightshiftError | None = None
         self._timeout: float | None = None
         self._since = self._spent = 0.0
@@ -162,9 +162,9 @@ class ChallengerRun:
                     f"with it, the champion might not be done within {self._timeout:g} s, the job's"
                     f" timeout; it has taken {self._spent:.0f} s so far"
                 )
-        begun = perf_counter()
+        started = perf_counter()
         found = challenger.compare(chunk, scored, left)
-        self._spent += perf_counter() - begun
+        self._spent += perf_counter() - started
         return found
 
     def _left(self) -> float:
@@ -184,8 +184,8 @@ class ChallengerRun:
                 self.predictions.write(self.run, number, rows, (), text, scored.keys)
         except Exception as error:  # as above
             self.challenger.failure = str(error)
-        if self.challenger.failure is not None and not self._told:
-            self._told = True
+        if self.challenger.failure is not None and not self._warned:
+            self._warned = True
             self.warn("The challenger was switched off: %s", self.challenger.failure)
 
     def finish(self) -> None:

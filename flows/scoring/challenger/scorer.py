@@ -25,7 +25,7 @@ from nightshift.flows.config.quantities import Tolerance
 from nightshift.flows.scoring.challenger.comparison import Comparison, common_outputs, compared
 from nightshift.flows.scoring.prediction.missing import checked_predictions, positions_left
 from nightshift.flows.scoring.prediction.predictor import Scored
-from nightshift.flows.scoring.prediction.rejects import told
+from nightshift.flows.scoring.prediction.rejects import describe_error
 from nightshift.flows.scoring.prediction.timeouts import CallTimedOut, TimedCalls
 
 
@@ -79,17 +79,19 @@ class Challenger:
         if self.failure is None and chunk.num_rows and not scored.rows.num_rows:
             return Challenged(Comparison(), self._nothing(chunk))
         if self.failure is None and scored.rows.num_rows:
-            begun = perf_counter()
+            started = perf_counter()
             limit = min(self.timeout, seconds)
             self._call.seconds = None if limit == inf else limit
             try:
-                return self._compared(chunk, scored, begun)
+                return self._compared(chunk, scored, started)
             except Exception as error:  # a model may raise anything, and this one never matters
-                self.failure = str(error) if isinstance(error, CallTimedOut) else told(error)
+                self.failure = (
+                    str(error) if isinstance(error, CallTimedOut) else describe_error(error)
+                )
                 self.close()
             skipped = Comparison(
                 skipped=scored.rows.num_rows,
-                challenger_seconds=perf_counter() - begun,
+                challenger_seconds=perf_counter() - started,
                 champion_seconds=scored.seconds,
                 failure=self.failure,
             )
@@ -107,13 +109,13 @@ class Challenger:
             rows = rows.append_column(column.name, pa.array([], column.arrow_type))
         return rows
 
-    def _compared(self, chunk: pa.Table, scored: Scored, begun: float) -> Challenged:
+    def _compared(self, chunk: pa.Table, scored: Scored, started: float) -> Challenged:
         part = scored.part_of(chunk)
         features = self.signature.features(part)
         values = self._call(lambda: self.model.predict_batch(features))
         predicted, gaps = checked_predictions(self.signature, values, part.num_rows)
         there = positions_left(part.num_rows, gaps)
-        seconds = perf_counter() - begun
+        seconds = perf_counter() - started
         comparison = compared(
             part.select(self.key),
             scored.rows.select(self._outputs),

@@ -1,20 +1,20 @@
 """From one chunk of the source to its predictions and its rejects. Knows no Prefect and no SQL.
 
-A chunk is predicted in one call, and that is all, unless something is wrong with it:
+A chunk is predicted in one call, unless something is wrong with it:
 
 - A prediction that is NULL, NaN or infinite where the signature promises one, or a NULL in an
   input that the model needs, makes that row a reject: found without another call.
 - A call that raises is bisected: k bad rows among n cost about 2 k log2(n) calls. If no row of
   the run was predicted yet and none of a few, evenly spread, can be; or if a row cannot be that
   could before, then it is the model: the run stops at once with PredictionFailed.
-- A call that runs out of memory is bisected too, and the size that fitted is kept to from then
-  on, unless a single row was to blame.
+- A call that runs out of memory is bisected too, and later calls keep to the size that fitted,
+  unless a single row was to blame.
 - A call that hangs makes rejects of the rows of its chunk that are not scored yet, or stops the
-  run if it is the first chunk's, or the third. A model that is not thread-safe is opened anew,
-  from its bytes: the call that hangs keeps the one that it has.
+  run if it is the first chunk's, or the third. A model that is not thread-safe is loaded
+  again from its bytes: the call that hangs keeps its own copy.
 
 Which rows a batch has may change a prediction's last bits, within the adapter's `tolerance`:
-rows beside a reject were predicted in smaller batches, and so were those after memory ran out.
+rows near a reject were predicted in smaller batches, and so were those after memory ran out.
 They are the same rows and bits in every run, as long as the same calls fail. Trees are exact.
 """
 
@@ -46,7 +46,7 @@ from nightshift.flows.scoring.prediction.missing import (
     missing_inputs,
     positions_left,
 )
-from nightshift.flows.scoring.prediction.rejects import Reject, rejected, told
+from nightshift.flows.scoring.prediction.rejects import Reject, describe_error, rejected
 from nightshift.flows.scoring.prediction.timeouts import CallTimedOut, TimedCalls
 
 _PROBES = 16
@@ -59,7 +59,7 @@ _HANGS = 3
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run puts up with."""
+    """When a run stops: too many rejects, or a call that takes too long."""
 
     budget: Budget = field(default_factory=Budget)
     timeout: float | None = None
@@ -129,7 +129,7 @@ def last_key(chunk: pa.Table, key: Sequence[str]) -> Key:
 class Predictor:
     """Scores the chunks of one run, one after the other, with one model.
 
-    `leaving` is told when a call is left going on in it; `renew` then gives another copy.
+    `leaving` is called when a call timed out and goes on in the model; `renew` then loads a copy.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Predictor:
         InvalidPredictions or SignatureMismatch for what no row is to blame for; and
         TransientError as the model raised it.
         """
-        begun, progress = perf_counter(), _Progress(chunk)
+        started, progress = perf_counter(), _Progress(chunk)
         try:
             if chunk.num_rows:
                 self._solve(progress, 0, chunk.num_rows)
@@ -173,7 +173,7 @@ class Predictor:
             self._give_up(progress, hang)
             self._keep_witness(progress)
         self._read += chunk.num_rows
-        return self._scored(progress, begun)
+        return self._scored(progress, started)
 
     def close(self) -> None:
         """End the thread that calls with a time limit are made in."""
@@ -211,7 +211,9 @@ class Predictor:
         except (InvalidPredictions, TransientError, CallTimedOut):
             raise
         except Exception as error:  # a model may raise anything
-            return _Failure(type(error).__name__, told(error), isinstance(error, MemoryError))
+            return _Failure(
+                type(error).__name__, describe_error(error), isinstance(error, MemoryError)
+            )
         left = None if whole and not gaps else start + positions_left(rows, gaps)
         progress.predicted.append((left, predicted))
         progress.faults += [(start + row, *gap) for row, gap in gaps.items()]
@@ -286,12 +288,12 @@ class Predictor:
             raise RejectsExceeded(self.reference, self._rejected, seen, str(budget), examples)
 
     def _give_up(self, progress: _Progress, hang: CallTimedOut) -> None:
-        """Make rejects of what is not settled, unless there is no going on."""
+        """Make rejects of what is not settled, unless the run must stop."""
         self._hangs += 1
         why = None
         renewed = None if self.model.thread_safe else self._renew
         if renewed is None and not self.model.thread_safe:
-            why = "that call still goes on and the model may not be called beside it"
+            why = "that call still goes on, and the model is not thread-safe"
         elif self._witness is None and not progress.scored:
             why = "nothing had been predicted before"
         elif self._hangs >= _HANGS:
@@ -305,9 +307,9 @@ class Predictor:
         if renewed is not None:
             self.model = renewed()
 
-    # --- telling --------------------------------------------------------------------------------
+    # --- results --------------------------------------------------------------------------------
 
-    def _scored(self, progress: _Progress, begun: float) -> Scored:
+    def _scored(self, progress: _Progress, started: float) -> Scored:
         chunk, parts = progress.chunk, progress.predicted
         rows, positions = chunk.select(self.kept), None
         if len(parts) == 1 and parts[0][0] is None:
@@ -328,7 +330,7 @@ class Predictor:
         keys = None
         if chunk.num_rows:
             keys = self._key(chunk, 0), self._key(chunk, chunk.num_rows - 1)
-        return Scored(rows, rejects, positions, keys, perf_counter() - begun)
+        return Scored(rows, rejects, positions, keys, perf_counter() - started)
 
     def _key(self, table: pa.Table, row: int) -> Key:
         return tuple(table.column(name)[row].as_py() for name in self.key)

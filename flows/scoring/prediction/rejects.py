@@ -45,8 +45,8 @@ def rejected(
     ]
 
 
-def told(error: Exception) -> str:
-    """An error of a model's, as text of bounded length that any database can keep."""
+def describe_error(error: Exception) -> str:
+    """A model's error, as text of bounded length that any database can keep."""
     try:
         text = " ".join(str(error).split())
     except Exception:  # a class of the model's own may fail at this, too

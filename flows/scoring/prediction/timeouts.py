@@ -1,4 +1,4 @@
-"""Calls that are waited for so long and no longer."""
+"""Calls with a time limit."""
 
 import weakref
 from collections.abc import Callable
@@ -19,7 +19,7 @@ since Python delivers what another thread sends only between two of its steps.""
 
 
 class CallTimedOut(Exception):
-    """A call did not end in time. It goes on by itself."""
+    """The call timed out; its thread keeps running."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -30,12 +30,12 @@ class CallTimedOut(Exception):
 
 
 class TimedCalls:
-    """Makes calls one after the other; each may take so many seconds, or as long as it likes.
+    """Makes calls one after the other; each has `seconds`, or no limit if that is None.
 
     With a limit, calls run in a thread of their own, in the caller's context (which is how
     Prefect's loggers and runs are found), the same thread for all: libraries keep thread pools
     and buffers by thread. A call that takes too long is left alone with that thread, which is a
-    daemon, so that the process can end; the next call gets a new one. `leaving` is told of it.
+    daemon, so that the process can end; the next call gets a new one. `leaving` is called.
     """
 
     def __init__(self, seconds: float | None, leaving: Callable[[], object] = lambda: None) -> None:
@@ -49,7 +49,7 @@ class TimedCalls:
             return call()
         future: Future[Result] = Future()
         try:
-            self._begun().put((future, copy_context(), call))
+            self._start().put((future, copy_context(), call))
             ends = monotonic() + self.seconds
             while not future.done():
                 left = ends - monotonic()
@@ -69,7 +69,7 @@ class TimedCalls:
             self._end()
             self._inbox = None
 
-    def _begun(self) -> "SimpleQueue[_Task | None]":
+    def _start(self) -> "SimpleQueue[_Task | None]":
         if self._inbox is None:
             self._inbox = SimpleQueue()
             Thread(target=_answer, args=(self._inbox,), name="predict", daemon=True).start()

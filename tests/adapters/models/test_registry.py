@@ -241,9 +241,9 @@ def test_a_path_that_is_not_allowed_is_not_imported(
     [
         ("no_such_package:Thing", "there is no module no_such_package"),
         ("no_such_package.part:Thing", "there is no module no_such_package"),
-        ("json:Thing", "no subclass"),
-        ("json:JSONDecoder", "no subclass"),
-        ("nightshift.adapters.models.model:Thing", "no subclass"),
+        ("json:Thing", "not a subclass"),
+        ("json:JSONDecoder", "not a subclass"),
+        ("nightshift.adapters.models.model:Thing", "not a subclass"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_a_wrong_setting(path: str, told: str) -> None:

@@ -292,7 +292,7 @@ def test_profiles_of_other_columns_do_not_merge() -> None:
 )
 def test_what_is_no_profile_is_refused(change: dict[str, Any]) -> None:
     data = json.loads(Profile().to_json()) | change
-    with pytest.raises(ValueError, match="this is no profile"):
+    with pytest.raises(ValueError, match="this is not a profile"):
         Profile.from_json(json.dumps(data))
 
 

@@ -83,7 +83,7 @@ def test_a_profile_that_is_none_is_one_clear_error(
     fields["profile"] = {"digest": digest, "size": len(content)}
     folder.write(f"blobs/sha256/{digest}", content)
     folder.write(MANIFEST, json.dumps(fields).encode())
-    with pytest.raises(RecordInvalid, match="no profile"):
+    with pytest.raises(RecordInvalid, match="not a profile"):
         store.reference(store.resolve("delay@1"))
 
 

@@ -170,7 +170,7 @@ def test_what_is_no_key_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_a_public_key_that_is_none_is_refused_at_once(public: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no public key"):
+    with pytest.raises(ConfigurationError, match="is not a public key"):
         TrustPolicy(keys=(public,))
 
 

@@ -224,12 +224,12 @@ def test_a_run_at_work_is_not_abandoned(healthy: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("skew", "says"), [(90.0, "1.5 min ahead"), (-7200.0, "2.0 h behind"), (1.0, "")]
+    ("clock_skew", "says"), [(90.0, "1.5 min ahead"), (-7200.0, "2.0 h behind"), (1.0, "")]
 )
-def test_a_clock_that_is_wrong_is_told(engine: sa.Engine, skew: float, says: str) -> None:
+def test_a_wrong_clock_is_reported(engine: sa.Engine, clock_skew: float, says: str) -> None:
     seen = health.contact(engine)
-    assert abs(seen.skew) < doctor.MAX_SKEW
-    contact = health.Contact(**{**asdict(seen), "skew": skew})
+    assert abs(seen.clock_skew) < doctor.MAX_SKEW
+    contact = health.Contact(**{**asdict(seen), "clock_skew": clock_skew})
     told = [
         f.text for f in doctor._describe_contact("database", engine, contact) if f.state == "warn"
     ]
