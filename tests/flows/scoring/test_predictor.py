@@ -34,7 +34,7 @@ from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.store.golden_rows import spread_rows
 from nightshift.flows.config.quantities import Budget
 from nightshift.flows.scoring.prediction.predictor import Limits, Predictor, Scored
-from nightshift.flows.scoring.prediction.rejects import jsonable, rejected, told
+from nightshift.flows.scoring.prediction.rejects import describe_error, jsonable, rejected
 from watched import (
     WORDS,
     Hanging,
@@ -675,10 +675,10 @@ class Mute(Exception):
 
 
 def test_errors_as_text() -> None:
-    assert told(ValueError("a\n  b")) == "ValueError: a b"
-    assert told(Mute()) == "Mute"
-    assert len(told(ValueError("x" * 10**6))) == 500
-    assert told(ValueError("\0\udcff")) == "ValueError: \N{REPLACEMENT CHARACTER}?"
+    assert describe_error(ValueError("a\n  b")) == "ValueError: a b"
+    assert describe_error(Mute()) == "Mute"
+    assert len(describe_error(ValueError("x" * 10**6))) == 500
+    assert describe_error(ValueError("\0\udcff")) == "ValueError: \N{REPLACEMENT CHARACTER}?"
 
 
 # --- the chunk stays as it is -------------------------------------------------------------------
