@@ -150,7 +150,7 @@ def stopped_before_publishing(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConfigurationError("the audit", "sql", "it stopped", "Begin again.")
 
     with monkeypatch.context() as patched:
-        patched.setattr("nightshift.flows.score.audited", stop)
+        patched.setattr("nightshift.flows.score.audit_run", stop)
         with pytest.raises(ConfigurationError):
             score("orders", "all")
 

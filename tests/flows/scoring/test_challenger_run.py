@@ -169,7 +169,7 @@ def test_a_challenger_that_would_cost_the_champion_its_timeout(
     expected = alone(project)
     clock = [0.0]
     monkeypatch.setattr("nightshift.flows.scoring.challenger.run.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("nightshift.flows.score.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("nightshift.flows.scoring.recipe.perf_counter", lambda: clock[0])
 
     def slow(_: Any) -> None:
         clock[0] += 1000.0
