@@ -76,13 +76,13 @@ def measure(folder: Path) -> dict[str, float]:
         "ledger": [],
         "wal": [],
     }
-    with loaded.borrow() as borrowed, open_resources(settings, job) as desk:
-        model, predictions = borrowed.model, desk.predictions(signature)
+    with loaded.borrow() as borrowed, open_resources(settings, job) as resources:
+        model, predictions = borrowed.model, resources.predictions(signature)
         predictions.create()
         digest = loaded.manifest.digest
         request = RunRequest(job.name, job.target.table, "all", None, None, "sum", 1, digest, "x")
-        run = desk.ledger.begin(request, new_owner())
-        with desk.source.snapshot(signature, None, None) as snapshot:
+        run = resources.ledger.begin(request, new_owner())
+        with resources.source.snapshot(signature, None, None) as snapshot:
             began = time.perf_counter()
             for number, chunk in enumerate(snapshot.chunks(ALL_KEYS, CHUNK)):
                 taken["read"].append(time.perf_counter() - began)
@@ -93,11 +93,11 @@ def measure(folder: Path) -> dict[str, float]:
                 text = Profile.of(chunk.select(signature.input_names), predicted).to_json()
                 keyed = chunk.select(["id"]).append_column("y", predicted.column(0))
                 full = keyed.rename_columns(["id", predicted.column_names[0]])
-                before = _wal(desk.ledger.engine)
+                before = _wal(resources.ledger.engine)
                 began = time.perf_counter()
                 predictions.write(run, 2 * number, full, (), text)
                 taken["write"].append(time.perf_counter() - began)
-                taken["wal"].append(_wal(desk.ledger.engine) - before)
+                taken["wal"].append(_wal(resources.ledger.engine) - before)
                 empty: pa.Table = full.slice(0, 0)
                 last = int(chunk.column("id")[-1].as_py())
                 began = time.perf_counter()

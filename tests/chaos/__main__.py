@@ -29,16 +29,16 @@ def main() -> int:
     if not plan.faults:
         parser.error(f"no fault has {given.only!r} in its name")
     end_in_order()
-    begun, results = time.monotonic(), []
+    started, results = time.monotonic(), []
     for result in run(plan, jobs=1 if given.trial is not None else given.jobs):
         results.append(result)
-        told = "the fault did not come" if result.missed else f"{result.recovered or 0:.1f} s"
-        told = result.problem or told
-        print(f"{result.fault} {result.number}: {told}", file=sys.stderr, flush=True)
+        outcome = "the fault did not come" if result.missed else f"{result.recovered or 0:.1f} s"
+        outcome = result.problem or outcome
+        print(f"{result.fault} {result.number}: {outcome}", file=sys.stderr, flush=True)
     order = [fault.name for fault in plan.faults]
     results.sort(key=lambda result: (order.index(result.fault), result.number))
     command = shlex.join(["python", "-m", "tests.chaos", *sys.argv[1:]])
-    report = Report.of(command, given.seed, time.monotonic() - begun, results)
+    report = Report.of(command, given.seed, time.monotonic() - started, results)
     print(report.text())
     problems = report.problems
     if plan == Plan(plan.seed) and report.kills < KILLS:

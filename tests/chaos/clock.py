@@ -15,7 +15,7 @@ _EVERY = 0.05
 def jumping(seconds: float) -> Iterator[None]:
     """The time of day is right, so many seconds ahead, right, and so many behind, in turn.
 
-    What asks `time` and the modules of ours that ask `datetime` are told so; a monotonic clock
+    What asks `time` and the modules of ours that ask `datetime` get that time; a monotonic clock
     goes on as it should.
     """
     right = time.time

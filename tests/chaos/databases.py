@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
-from tests.chaos.night import PUBLISHED, Night
+from tests.chaos.scoring_process import PUBLISHED, ScoringProcess
 from tests.chaos.trial import Fault, Trial
 from tests.chaos.world import World, eventually
 
@@ -18,15 +18,15 @@ PATIENT = {"NIGHTSHIFT_RETRIES": "8"}
 
 
 def restarted(mode: str) -> "Fault":
-    """The server is restarted while a run is under way; the same night goes on after that."""
+    """The server is restarted while a run is under way; the same run goes on after that."""
 
     def strike(trial: Trial) -> None:
         turn = trial.chance.choice(trial.world.under_way)
-        night, struck = trial.stage.struck(turn, lambda _: None, **PATIENT)
-        trial.strikes(night, struck)
+        process, struck = trial.stage.struck(turn, lambda _: None, **PATIENT)
+        trial.strikes(process, struck)
         trial.world.postgres.restart(mode)
         trial.stage.engine.dispose()
-        trial.rides_out(night, time.monotonic())
+        trial.rides_out(process, time.monotonic())
 
     return Fault(f"PostgreSQL restarted: {mode}", strike, 10)
 
@@ -34,19 +34,19 @@ def restarted(mode: str) -> "Fault":
 def commits_lost(trial: Trial) -> None:
     """The server crashes and has lost its last commits, as one that took over from another may.
 
-    The night finds out that its chunks do not follow on what is there, or goes on from there.
+    The run finds out that its chunks do not follow on what is there, or goes on from there.
     """
     trial.stage.set("synchronous_commit", "off")
     trial.stage.forgets = True
     turn = trial.chance.choice(trial.world.under_way)
-    night, struck = trial.stage.struck(turn, lambda _: None, **PATIENT)
-    trial.strikes(night, struck)
+    process, struck = trial.stage.struck(turn, lambda _: None, **PATIENT)
+    trial.strikes(process, struck)
     there = entered(trial)
     trial.world.postgres.restart("immediate")
     trial.stage.engine.dispose()
     since = time.monotonic()
     trial.missed |= entered(trial) >= there
-    trial.gives_up(night, since, "OwnershipLost", PUBLISHED)
+    trial.gives_up(process, since, "OwnershipLost", PUBLISHED)
     trial.stage.reset("synchronous_commit")
     trial.resumes(since)
 
@@ -60,9 +60,9 @@ def entered(trial: Trial) -> int:
 def cut(trial: Trial) -> None:
     """One connection is cut at a message: before it arrives, or after it is carried out."""
     when = trial.chance.choice(["before", "after"])
-    night, struck = trial.stage.struck(trial.chance.choice(trial.world.under_way), lambda _: when)
-    trial.strikes(night, struck)
-    trial.rides_out(night, time.monotonic())
+    process, struck = trial.stage.struck(trial.chance.choice(trial.world.under_way), lambda _: when)
+    trial.strikes(process, struck)
+    trial.rides_out(process, time.monotonic())
 
 
 def hung_up(trial: Trial) -> None:
@@ -75,13 +75,13 @@ def hung_up(trial: Trial) -> None:
         return "before" if number >= turn and not over.is_set() else None
 
     wire.cut = away
-    night = stage.night(**{**stage.wired(wire), **PATIENT})
-    eventually(lambda: wire.cuts or night.over, "a cut")
+    process = stage.start(**{**stage.wired(wire), **PATIENT})
+    eventually(lambda: wire.cuts or process.over, "a cut")
     trial.missed = not wire.cuts
     wire.hang_up()
     time.sleep(0.5)
     over.set()
-    trial.rides_out(night, time.monotonic())
+    trial.rides_out(process, time.monotonic())
 
 
 def on_insert(trial: Trial, action: str, times: int | None = None) -> None:
@@ -106,12 +106,12 @@ def no_more(trial: Trial) -> None:
 
 
 def statement_timeout(trial: Trial) -> None:
-    """A statement takes longer than the server allows; the night ends, the next one goes on."""
+    """A statement takes longer than the server allows; the run ends, the next one goes on."""
     on_insert(trial, "PERFORM pg_sleep(60)")
     trial.stage.set("statement_timeout", "1s")
-    night = trial.stage.night()
-    told = trial.gives_up(night, time.monotonic(), "StatementFailed")
-    assert "statement timeout" in told.text, told
+    process = trial.stage.start()
+    outcome = trial.gives_up(process, time.monotonic(), "StatementFailed")
+    assert "statement timeout" in outcome.text, outcome
     trial.stage.reset("statement_timeout")
     no_more(trial)
     trial.resumes()
@@ -121,13 +121,13 @@ def serialization_failure(trial: Trial) -> None:
     """The server asks to try the transaction again, once or twice."""
     raised = "RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '40001'"
     on_insert(trial, raised, times=trial.chance.choice([1, 2]))
-    outcome = trial.rides_out(trial.stage.night(), time.monotonic())
+    outcome = trial.rides_out(trial.stage.start(), time.monotonic())
     assert outcome.attempts, "nothing happened"
     no_more(trial)
 
 
 def deadlock(trial: Trial) -> None:
-    """A chunk's transaction and somebody else's wait for each other; ours is the victim."""
+    """A chunk's transaction and another client's wait for each other; ours is the victim."""
     stage = trial.stage
     locked, other_done = threading.Event(), threading.Event()
 
@@ -138,16 +138,16 @@ def deadlock(trial: Trial) -> None:
             locked.set()
             waiting = "SELECT 1 FROM pg_locks WHERE relation = 'order_scores_runs'::regclass"
             waiting += " AND NOT granted"
-            eventually(lambda: stage.sql(waiting) or night.over, "a chunk that waits")
+            eventually(lambda: stage.sql(waiting) or process.over, "a chunk that waits")
             other.exec_driver_sql("UPDATE nightshift_shards SET rows_rejected = rows_rejected")
         other_done.set()
 
-    night = stage.night(NIGHTSHIFT_DATABASE__LEASE="60")
+    process = stage.start(NIGHTSHIFT_DATABASE__LEASE="60")
     keeper = threading.Thread(target=hold)
     keeper.start()
     try:
         locked.wait(30)
-        outcome = trial.rides_out(night, time.monotonic())
+        outcome = trial.rides_out(process, time.monotonic())
         assert outcome.attempts, "another was the victim"
     finally:
         keeper.join(60)
@@ -155,20 +155,20 @@ def deadlock(trial: Trial) -> None:
 
 
 def long_lock(trial: Trial) -> None:
-    """Somebody keeps a lock that a chunk, or the run, needs: the night gives up, in time."""
+    """Another client keeps a lock that a chunk, or the run, needs: the run gives up in time."""
     stage, table = trial.stage, trial.chance.choice(("order_scores_runs", "nightshift_jobs"))
     stage.set("lock_timeout", "300ms")  # a minute, if the server does not say
     stage.engine.dispose()
     with held(stage.engine, f"LOCK TABLE {table} IN EXCLUSIVE MODE"):
-        night = stage.night(NIGHTSHIFT_RETRIES="2")
-        told = trial.gives_up(night, time.monotonic(), "DatabaseUnavailable")
-    assert "lock timeout" in told.text, told
+        process = stage.start(NIGHTSHIFT_RETRIES="2")
+        outcome = trial.gives_up(process, time.monotonic(), "DatabaseUnavailable")
+    assert "lock timeout" in outcome.text, outcome
     trial.resumes()
 
 
 @contextmanager
 def held(engine: sa.Engine, statement: str) -> Iterator[None]:
-    """A transaction of somebody else that stays open."""
+    """Another client's transaction, which stays open."""
     with engine.begin() as connection:
         connection.exec_driver_sql(statement)
         yield
@@ -178,16 +178,16 @@ def backend_killed(trial: Trial) -> None:
     """kill -9 of one of the server's own processes: it restarts itself, all sessions are lost."""
     turn = trial.chance.choice(trial.world.under_way)
 
-    def kill(_: Night) -> None:
+    def kill(_: ScoringProcess) -> None:
         query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
         query += " AND pid <> pg_backend_pid() AND application_name <> 'reader' ORDER BY pid"
         pids = [row[0] for row in trial.stage.sql(query)]
         os.kill(trial.chance.choice(pids), 9)
 
-    night, struck = trial.stage.struck(turn, kill, **PATIENT)
-    trial.strikes(night, struck)
+    process, struck = trial.stage.struck(turn, kill, **PATIENT)
+    trial.strikes(process, struck)
     trial.stage.engine.dispose()
-    trial.rides_out(night, time.monotonic())
+    trial.rides_out(process, time.monotonic())
 
 
 # --- a full disk --------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ SIZE = 16 * 1024**2
 
 
 def disk_full(trial: Trial) -> None:
-    """The disk of the predictions is full, or nearly so; then somebody makes room."""
+    """The disk of the predictions is full, or nearly so; then room is made."""
     place = small_disk(trial)
     try:
         trial.stage.sql("ALTER TABLE order_scores_runs SET TABLESPACE small")
@@ -207,9 +207,9 @@ def disk_full(trial: Trial) -> None:
         with ballast.open("wb") as file:
             usage = os.statvfs(place)
             file.write(b"\0" * (usage.f_bavail * usage.f_frsize - left))
-        night = trial.stage.night()
-        told = trial.gives_up(night, time.monotonic(), "StatementFailed")
-        assert "No space left on device" in told.text, told
+        process = trial.stage.start()
+        outcome = trial.gives_up(process, time.monotonic(), "StatementFailed")
+        assert "No space left on device" in outcome.text, outcome
         ballast.unlink()
         trial.resumes()
         for what in ("TABLE order_scores_runs", "INDEX order_scores_runs_pkey"):
@@ -262,6 +262,6 @@ FAULTS = (
     Fault("statement timeout", statement_timeout, 5),
     Fault("serialization failure", serialization_failure, 10),
     Fault("deadlock", deadlock, 5),
-    Fault("a lock that somebody keeps", long_lock, 10),
+    Fault("a lock that is kept", long_lock, 10),
     Fault("disk full", disk_full, 5, needs=may_mount),
 )

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
-from tests.chaos.begun import begun_in
-from tests.chaos.night import KILLED
+from tests.chaos.leftover_processes import find_processes
+from tests.chaos.scoring_process import KILLED
 from tests.chaos.world import SEEN, Stage, View, eventually, relations
 
 
@@ -25,7 +25,7 @@ class Disagreement(AssertionError):
 
 def wrong_rows(seen: View, right: list[View]) -> int:
     """By how many rows the view differs from the nearest that it may be: missing, extra, other."""
-    if seen in right:  # told far sooner than how they differ
+    if seen in right:  # much faster than finding how they differ
         return 0
 
     def apart(one: View) -> int:
@@ -35,7 +35,7 @@ def wrong_rows(seen: View, right: list[View]) -> int:
 
 
 class Reader:
-    """Somebody who looks at the predictions all the time, from a connection of their own."""
+    """A reader that looks at the predictions all the time, on a connection of its own."""
 
     PAUSE = 0.02  # seconds
 
@@ -99,7 +99,7 @@ class Reader:
         try:
             return Counter(reader.execute(SEEN).fetchall())
         except psycopg.errors.UndefinedTable:
-            if self._stage.begun:
+            if self._stage.has_ledger:
                 raise
             return Counter()
 
@@ -125,7 +125,7 @@ _COUNTS = """
 
 
 def _ledger_problems(stage: Stage) -> Iterator[str]:
-    if not stage.begun:
+    if not stage.has_ledger:
         return
     entered: dict[int, int] = {}
     states: dict[int, str] = {}
@@ -164,11 +164,11 @@ def _ledger_problems(stage: Stage) -> Iterator[str]:
 
 
 def check_leftovers(stage: Stage) -> None:
-    """Once all its nights are over, nothing of them is there but their rows."""
-    for night in stage.nights:
-        outcome = night.outcome(1)
+    """Once all its runs are over, nothing of them is there but their rows."""
+    for process in stage.processes:
+        outcome = process.outcome(1)
         if outcome.name != KILLED and outcome.left:
-            raise Disagreement(f"left in the process of a night: {', '.join(outcome.left)}")
+            raise Disagreement(f"left in the process of a run: {', '.join(outcome.left)}")
     stage.engine.dispose()
     others = "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database()"
     others += " AND pid <> pg_backend_pid() AND application_name <> 'reader'"
@@ -185,7 +185,7 @@ def check_leftovers(stage: Stage) -> None:
             raise Disagreement(f"left behind: {what}: {left}")
     if found := relations(stage) ^ stage.world.relations:
         raise Disagreement(f"left behind, or gone: {', '.join(sorted(found))}")
-    eventually(lambda: not begun_in(stage.folder), "the end of all that it has begun", 15)
+    eventually(lambda: not find_processes(stage.folder), "the end of all that it has started", 15)
     parts = [path.name for path in (stage.folder / "state").rglob("*.part")]
     if parts:
         raise Disagreement(f"left behind: {', '.join(parts)}")
@@ -193,9 +193,9 @@ def check_leftovers(stage: Stage) -> None:
 
 @contextmanager
 def timed(into: list[float]) -> Iterator[None]:
-    begun = time.monotonic()
+    started = time.monotonic()
     yield
-    into.append(time.monotonic() - begun)
+    into.append(time.monotonic() - started)
 
 
 def describe(view: View, right: View) -> dict[str, Any]:

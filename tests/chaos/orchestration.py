@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.chaos.night import PATIENCE, PUBLISHED
 from tests.chaos.processes import wanted
+from tests.chaos.scoring_process import PATIENCE, PUBLISHED
 from tests.chaos.trial import Fault, Trial
 from tests.chaos.world import DAY, World, another, eventually
 
 UNHURRIED = {"DOUBLER_BEHAVES": "", "CHAOS_SECONDS": "1"}
-"""Six seconds for a night's chunks."""
+"""Six seconds for a run's chunks."""
 LEISURELY = {**UNHURRIED, "CHAOS_SECONDS": "3"}
 """A chunk takes longer than it takes to hear of a cancellation."""
 CHUNKS = 6
 STOPPING = 2
 """Chunks that may still be committed once a run is cancelled: the one under way, and the one that
-was begun before the run has heard of it."""
+was started before the run has heard of it."""
 LEASE = {"NIGHTSHIFT_DATABASE__LEASE": "5"}
 """Seconds after which a process that was killed counts as dead, if nothing else tells."""
 
@@ -111,11 +111,11 @@ def chunks(trial: Trial) -> int:
 def flow_killed(trial: Trial) -> None:
     """kill -9 of a process that runs the whole flow; the next one goes on."""
     api = server(trial.world).api
-    night = trial.stage.night(api=api, **{**UNHURRIED, "CHAOS_SECONDS": "0.1"})
+    process = trial.stage.start(api=api, **{**UNHURRIED, "CHAOS_SECONDS": "0.1"})
     time.sleep(trial.chance.uniform(0.5, 4))
-    night.kill()
-    trial.missed = not trial.dies(night)
-    trial.rides_out(trial.stage.night(api=api), time.monotonic())
+    process.kill()
+    trial.missed = not trial.dies(process)
+    trial.rides_out(trial.stage.start(api=api), time.monotonic())
 
 
 SHARDED = "chaos_shards"
@@ -131,12 +131,12 @@ def shards_killed(trial: Trial) -> None:
     api, stage = server(trial.world).api, trial.stage
     wanted(stage)
     pace = {**UNHURRIED, "CHAOS_SECONDS": "0.5"}
-    night = stage.night(api=api, job="sharded", **pace)
-    eventually(lambda: chunks(trial) or night.over, "a chunk", PATIENCE)
+    process = stage.start(api=api, job="sharded", **pace)
+    eventually(lambda: chunks(trial) or process.over, "a chunk", PATIENCE)
     time.sleep(trial.chance.uniform(0, 1))
-    night.kill()
-    trial.missed = not trial.dies(night)
-    trial.rides_out(stage.night(api=api, job="sharded"), time.monotonic())
+    process.kill()
+    trial.missed = not trial.dies(process)
+    trial.rides_out(stage.start(api=api, job="sharded"), time.monotonic())
     runs = stage.sql("SELECT run_id, count(*) FROM nightshift_shards WHERE run_id > 1 GROUP BY 1")
     assert [row[1] for row in runs] == [3], runs
 
@@ -144,14 +144,14 @@ def shards_killed(trial: Trial) -> None:
 def server_restarted(trial: Trial) -> None:
     """The Prefect server is killed while a flow scores, and is back some seconds later."""
     prefect = server(trial.world)
-    night = trial.stage.night(api=prefect.api, **UNHURRIED)
+    process = trial.stage.start(api=prefect.api, **UNHURRIED)
     eventually(lambda: chunks(trial), "a chunk", 60)
     prefect.kill()
     try:
         time.sleep(trial.chance.uniform(0, 3))
     finally:
         prefect.start()
-    trial.rides_out(night, time.monotonic())
+    trial.rides_out(process, time.monotonic())
 
 
 def server_away(trial: Trial) -> None:
@@ -160,22 +160,22 @@ def server_away(trial: Trial) -> None:
     Readers get their predictions all the same; the flow, which cannot tell anybody, ends in time.
     """
     prefect, stage = server(trial.world), trial.stage
-    night = stage.night(api=prefect.api, **UNHURRIED, PREFECT_CLIENT_MAX_RETRIES="2")
+    process = stage.start(api=prefect.api, **UNHURRIED, PREFECT_CLIENT_MAX_RETRIES="2")
     eventually(lambda: chunks(trial), "a chunk", 60)
     prefect.kill()
     since = time.monotonic()
     try:
         eventually(lambda: stage.view() in stage.wanted, "published without Prefect", 60)
         trial.recovered = time.monotonic() - since
-        outcome = night.outcome(2 * PATIENCE)
-        trial.told.append(time.monotonic() - since)
+        outcome = process.outcome(2 * PATIENCE)
+        trial.gave_up.append(time.monotonic() - since)
     finally:
         prefect.start()
     assert outcome.name in {PUBLISHED, "ConnectError"}, outcome
 
 
 def cancelled(trial: Trial) -> None:
-    """Somebody cancels a flow run that `nightshift serve` has started: Prefect ends its process."""
+    """A user cancels a flow run that `nightshift serve` has started: Prefect ends its process."""
     with serving(trial, LEISURELY) as served:
         run = served.begin()
         eventually(lambda: chunks(trial), "a chunk", PATIENCE)
@@ -184,12 +184,12 @@ def cancelled(trial: Trial) -> None:
 
 
 def cancelled_elsewhere(trial: Trial) -> None:
-    """Somebody cancels a flow run that Prefect has not started, as `nightshift run` does."""
+    """A user cancels a flow run that Prefect has not started, as `nightshift run` does."""
     api = server(trial.world).api
-    night = trial.stage.night(api=api, **LEISURELY)
+    process = trial.stage.start(api=api, **LEISURELY)
     (run,) = eventually(lambda: under_way(trial), "a chunk", PATIENCE)
     call_off(trial, run)
-    trial.gives_up(night, time.monotonic(), "CancelledRun")
+    trial.gives_up(process, time.monotonic(), "CancelledRun")
     gone_on(trial)
 
 
@@ -206,7 +206,7 @@ def call_off(trial: Trial, run: str) -> None:
     state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
     prefect.post(f"/flow_runs/{run}/set_state", state)
     ended = eventually(lambda: prefect.ended(run), "the end of a cancelled run", 60)
-    trial.told.append(time.monotonic() - since)
+    trial.gave_up.append(time.monotonic() - since)
     assert ended["state_type"] == "CANCELLED", ended["state"]
     more = chunks(trial) - before
     assert more <= STOPPING, f"{more} chunks were committed after it was cancelled"
@@ -215,7 +215,7 @@ def call_off(trial: Trial, run: str) -> None:
 
 
 def gone_on(trial: Trial) -> None:
-    """The next night does the rest: no chunk is written twice."""
+    """The next run does the rest: no chunk is written twice."""
     before = chunks(trial)
     trial.resumes()
     runs = trial.stage.sql("SELECT state FROM nightshift_runs WHERE run_id > 1")
@@ -242,12 +242,12 @@ def server_process_killed(trial: Trial) -> None:
             eventually(lambda: stage.view() in stage.wanted, "published without `serve`", 60)
             trial.recovered = time.monotonic() - since
             return
-    # Nobody may have buried the process, which then looks alive: its lease must run out.
-    eventually(lambda: stage.night(**LEASE).outcome().name == PUBLISHED, "taken over", 60)
+    # The dead process may not have been reaped, and then looks alive: its lease must run out.
+    eventually(lambda: stage.start(**LEASE).outcome().name == PUBLISHED, "taken over", 60)
     trial.recovered = time.monotonic() - since
 
 
-class Served:
+class ServeProcess:
     """`nightshift serve` for a trial's database, in processes of its own."""
 
     def __init__(self, trial: Trial, pace: dict[str, str]) -> None:
@@ -261,7 +261,7 @@ class Served:
             "from nightshift.flows.cli.main import main; main()",
             "serve",
         ]
-        begun = time.time()
+        started = time.time()
         self._process = subprocess.Popen(
             command,
             env=environment,
@@ -270,7 +270,7 @@ class Served:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self._deployment = eventually(lambda: self._polled(begun), "a deployment", PATIENCE)
+        self._deployment = eventually(lambda: self._polled(started), "a deployment", PATIENCE)
 
     def begin(self) -> str:
         """Have it run a flow; the flow run's id."""
@@ -302,8 +302,8 @@ class Served:
 
 
 @contextmanager
-def serving(trial: Trial, pace: dict[str, str] = UNHURRIED) -> Iterator[Served]:
-    served = Served(trial, pace)
+def serving(trial: Trial, pace: dict[str, str] = UNHURRIED) -> Iterator[ServeProcess]:
+    served = ServeProcess(trial, pace)
     try:
         yield served
     finally:
@@ -313,7 +313,7 @@ def serving(trial: Trial, pace: dict[str, str] = UNHURRIED) -> Iterator[Served]:
 
 FAULTS = (
     Fault("kill -9 of a whole flow", flow_killed, 10),
-    Fault("kill -9 amid shards", shards_killed, 5, 1, SHARDED, prepare=sharded),
+    Fault("kill -9 during shards", shards_killed, 5, 1, SHARDED, prepare=sharded),
     Fault("Prefect server restarted", server_restarted, 3),
     Fault("Prefect server away", server_away, 1, 0),
     Fault("flow run of `serve` cancelled", cancelled, 3),

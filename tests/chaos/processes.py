@@ -6,41 +6,41 @@ import threading
 import time
 from collections import Counter
 
-from tests.chaos.night import JOB, KILLED, PUBLISHED, Night
 from tests.chaos.oracle import Disagreement
+from tests.chaos.scoring_process import JOB, KILLED, PUBLISHED, ScoringProcess
 from tests.chaos.trial import BOUND, Fault, Trial
 from tests.chaos.world import Stage, World, another, eventually
 
 SLOW = {"DOUBLER_BEHAVES": ""}
-"""The model takes its time: a night lasts a third of a second longer."""
+"""The model takes its time: a run lasts a third of a second longer."""
 
 
 def killed_at_a_statement(trial: Trial) -> None:
-    """kill -9 as the n-th message leaves for the server: it never arrives, or nobody hears of it.
+    """kill -9 as the n-th message leaves for the server: it never arrives, or its answer is lost.
 
-    The messages of a night are gone through one after the other, each both ways.
+    The messages of a run are gone through one after the other, each both ways.
     """
     turn, late = divmod(trial.number, 2)
     killed_at(trial, turn, "after" if late else "before")
 
 
 def killed_at(trial: Trial, turn: int, when: str, job: str = JOB, **more: str) -> None:
-    def kill(night: Night) -> str:
-        night.kill()
+    def kill(process: ScoringProcess) -> str:
+        process.kill()
         return when
 
-    night, _ = trial.stage.struck(turn, kill, job=job, **more)
-    trial.missed = not trial.dies(night)
+    process, _ = trial.stage.struck(turn, kill, job=job, **more)
+    trial.missed = not trial.dies(process)
     trial.resumes(job=job, **more)
 
 
 def killed_at_a_moment(trial: Trial) -> None:
     """kill -9 at a moment between the first message and the last."""
-    night, begun = trial.stage.struck(0, lambda _: None, **SLOW)
-    trial.strikes(night, begun)
+    process, started = trial.stage.struck(0, lambda _: None, **SLOW)
+    trial.strikes(process, started)
     time.sleep(trial.chance.uniform(0, 0.7))
-    night.kill()
-    trial.missed = not trial.dies(night)
+    process.kill()
+    trial.missed = not trial.dies(process)
     trial.resumes()
 
 
@@ -57,8 +57,8 @@ def rejecting(world: World) -> None:
     another(world, REJECTING, "rejecting", negative, max_rejects=200)
 
 
-def killed_amid_rejects(trial: Trial) -> None:
-    """kill -9 of a night that keeps some rows as rejects; they, too, are there once in the end."""
+def killed_while_rejecting(trial: Trial) -> None:
+    """kill -9 of a run that keeps some rows as rejects; they, too, are there once in the end."""
     stage = trial.stage
     wanted(stage, f"id %% {REFUSED} <> 0")
     turn = trial.chance.randrange(stage.world.under_way.start, stage.world.under_way.stop)
@@ -89,22 +89,22 @@ def nothing_yet(world: World) -> None:
         wire = stage.wire()
         said: list[bytes] = []
         wire.cut = lambda _, data: said.append(data)  # type: ignore[func-returns-value]
-        outcome = stage.night(job="new", **stage.wired(wire)).outcome()
+        outcome = stage.start(job="new", **stage.wired(wire)).outcome()
         assert outcome.name == PUBLISHED, outcome
     first = b"INSERT INTO nightshift_jobs"  # of what a run enters
     world.creating = next(number for number, data in enumerate(said) if first in data)
 
 
 def killed_while_creating(trial: Trial) -> None:
-    """kill -9 while the first night of all makes the ledger, its tables and the view: at each third
+    """kill -9 while the first run of all makes the ledger, its tables and the view: at each third
     message, in turn before it arrives and after it.
     """
     stage = trial.stage
-    stage.begun = False
+    stage.has_ledger = False
     wanted(stage)
     when = "after" if trial.number % 2 else "before"
     killed_at(trial, 3 * trial.number, when, job="new")
-    stage.begun = True
+    stage.has_ledger = True
 
 
 def creations(world: World) -> int:
@@ -113,17 +113,17 @@ def creations(world: World) -> int:
 
 def two_at_once(trial: Trial) -> None:
     """Two processes score the same partition; one of them is killed in half of the trials."""
-    nights = [trial.stage.night(), trial.stage.night()]
+    processes = [trial.stage.start(), trial.stage.start()]
     if trial.chance.random() < 0.5:
         time.sleep(trial.chance.uniform(0, 0.6))
-        nights[trial.chance.randrange(2)].kill()
-    found = [night.outcome() for night in nights]
+        processes[trial.chance.randrange(2)].kill()
+    found = [process.outcome() for process in processes]
     names = {outcome.name for outcome in found}
     if not names <= {KILLED, PUBLISHED, "PartitionBusy"} or names == {"PartitionBusy"}:
         raise Disagreement(f"two at once: {found}")
     trial.check()
     trial.missed = names == {PUBLISHED}  # one was through before the other began
-    trial.told += [outcome.seconds for outcome in found if outcome.name == "PartitionBusy"]
+    trial.gave_up += [outcome.seconds for outcome in found if outcome.name == "PartitionBusy"]
     if PUBLISHED in names:
         trial.recovered = max(outcome.seconds for outcome in found if outcome.name == PUBLISHED)
     else:
@@ -139,8 +139,8 @@ def a_zombie(trial: Trial) -> None:
     late = trial.chance.random() < 0.5
     turn = trial.chance.choice(trial.world.under_way)
 
-    def stop(night: Night) -> None:
-        night.signal(signal.SIGSTOP)
+    def stop(process: ScoringProcess) -> None:
+        process.signal(signal.SIGSTOP)
         if late:
             awake.wait(60)
 
@@ -151,7 +151,7 @@ def a_zombie(trial: Trial) -> None:
     since = time.monotonic()
 
     def replaced() -> bool:
-        other = stage.night(**lease).outcome()
+        other = stage.start(**lease).outcome()
         if other.name not in {PUBLISHED, "PartitionBusy"}:
             raise Disagreement(f"a zombie's successor: {other}")
         return other.name == PUBLISHED
@@ -166,7 +166,9 @@ def a_zombie(trial: Trial) -> None:
 FAULTS = (
     Fault("kill -9 at each statement", killed_at_a_statement, lambda world: 2 * world.messages, 9),
     Fault("kill -9 at a random moment", killed_at_a_moment, 20, 2),
-    Fault("kill -9 with rows rejected", killed_amid_rejects, 20, 2, REJECTING, prepare=rejecting),
+    Fault(
+        "kill -9 with rows rejected", killed_while_rejecting, 20, 2, REJECTING, prepare=rejecting
+    ),
     Fault(
         "kill -9 while the ledger is made",
         killed_while_creating,

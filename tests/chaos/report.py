@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.chaos.trial import Result
 
-HEAD = ("fault", "trials", "missed", "wrong rows", "told within", "recovered in", "at most")
+HEAD = ("fault", "trials", "missed", "wrong rows", "gave up within", "recovered in", "at most")
 MISSED = 0.1
 """The most of a fault's trials in which it may not have come."""
 
@@ -22,11 +22,11 @@ class Line:
     trials: int
     """Those in which the fault came."""
     missed: int
-    """Those in which it did not, whatever the luck: a night was through before it, say."""
+    """Those in which it did not, whatever the luck: a run was through before it, say."""
     wrong_rows: int
     """Of all trials together; a reader who looks all the time counts as well."""
-    told: float | None
-    """Seconds until a night that could not go on ended with its error, at most."""
+    gave_up: float | None
+    """Seconds until a run that could not go on ended with its error, at most."""
     recovered: float | None
     """Seconds from the fault's end until readers saw the wanted predictions: the median."""
     recovered_at_most: float | None
@@ -45,14 +45,14 @@ class Line:
             len(struck),
             missed,
             sum(result.wrong_rows for result in results),
-            max((result.told for result in results if result.told is not None), default=None),
+            max((result.gave_up for result in results if result.gave_up is not None), default=None),
             statistics.median(recovered) if recovered else None,
             max(recovered, default=None),
             tuple(problems),
         )
 
-    def cells(self) -> tuple[str, ...]:
-        times = (self.told, self.recovered, self.recovered_at_most)
+    def texts(self) -> tuple[str, ...]:
+        times = (self.gave_up, self.recovered, self.recovered_at_most)
         shown = ("" if seconds is None else f"{seconds:.1f} s" for seconds in times)
         counts = (self.trials, self.missed, self.wrong_rows)
         return (self.fault, *map(str, counts), *shown)
@@ -87,13 +87,13 @@ class Report:
         return [problem for line in self.lines for problem in line.problems]
 
     def text(self) -> str:
-        rows = [HEAD, *(line.cells() for line in self.lines), self._total()]
+        rows = [HEAD, *(line.texts() for line in self.lines), self._total()]
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
 
         def padded(row: Sequence[str]) -> str:
             first, *others = (
-                cell.rjust(width) if column else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+                text.rjust(width) if column else text.ljust(width)
+                for column, (text, width) in enumerate(zip(row, widths, strict=True))
             )
             return "  ".join([first, *others]).rstrip()
 
@@ -101,7 +101,7 @@ class Report:
 
     def markdown(self) -> str:
         rows = [HEAD, ("---", *["---:"] * (len(HEAD) - 1))]
-        rows += [line.cells() for line in self.lines] + [self._total()]
+        rows += [line.texts() for line in self.lines] + [self._total()]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
     def json(self) -> str:

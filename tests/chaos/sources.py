@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.chaos.night import PUBLISHED
 from tests.chaos.processes import SLOW
+from tests.chaos.scoring_process import PUBLISHED
 from tests.chaos.trial import Fault, Trial
 from tests.chaos.world import Stage, View, World, another
 
@@ -24,28 +24,28 @@ CHANGE = (
 
 
 def changing_rows(trial: Trial) -> None:
-    """Somebody deletes, updates and inserts rows, in transactions, all the time.
+    """A writer deletes, updates and inserts rows, in transactions, all the time.
 
     Each of the source's states has other rows and other values in every row: what is published
-    must be one of them. In half of the trials the night is killed, and the next one goes on.
+    must be one of them. In half of the trials the run is killed, and the next one goes on.
     """
     stage = trial.stage
     stage.wanted = states(stage)
-    with somebody_at(stage):
-        night, struck = stage.struck(trial.chance.choice(trial.world.under_way), lambda _: None)
-        trial.strikes(night, struck)
+    with changing(stage):
+        process, struck = stage.struck(trial.chance.choice(trial.world.under_way), lambda _: None)
+        trial.strikes(process, struck)
         if trial.chance.random() < 0.5:
-            night.kill()
-            trial.dies(night)
+            process.kill()
+            trial.dies(process)
             trial.resumes()
         else:
-            trial.rides_out(night, time.monotonic())
+            trial.rides_out(process, time.monotonic())
 
 
 def replaced_rows(trial: Trial) -> None:
-    """Behind the last chunk of a killed night, one row goes and another comes: as many as before.
+    """Behind the last chunk of a killed run, one row goes and another comes: as many as before.
 
-    The next night must not go on where the first one stopped; but all of the first one's rows are
+    The next run must not go on where the first one stopped; but all of the first one's rows are
     of one moment, if only their publication was missing.
     """
     stage, (gone, come) = trial.stage, trial.chance.sample(range(1, 100), 2)
@@ -54,8 +54,8 @@ def replaced_rows(trial: Trial) -> None:
     stage.wanted = [without(stage, come)]
     under_way = trial.world.under_way
     later = trial.chance.choice(under_way[len(under_way) // 2 :])
-    night, _ = stage.struck(later, lambda night: night.kill() or "before")
-    trial.missed = not trial.dies(night)
+    process, _ = stage.struck(later, lambda process: process.kill() or "before")
+    trial.missed = not trial.dies(process)
     with stage.engine.begin() as connection:
         connection.exec_driver_sql(f"DELETE FROM orders WHERE id = {gone}")
         insert = "INSERT INTO orders VALUES (%s, %s, %s, %s)"
@@ -82,7 +82,7 @@ def states(stage: Stage) -> list[View]:
 
 
 @contextmanager
-def somebody_at(stage: Stage) -> Iterator[None]:
+def changing(stage: Stage) -> Iterator[None]:
     over = threading.Event()
 
     def change() -> None:
@@ -93,13 +93,13 @@ def somebody_at(stage: Stage) -> Iterator[None]:
                 for statement in CHANGE:
                     connection.exec_driver_sql(statement.format(v=v))
 
-    somebody = threading.Thread(target=change, name="somebody")
-    somebody.start()
+    writer = threading.Thread(target=change, name="writer")
+    writer.start()
     try:
         yield
     finally:
         over.set()
-        somebody.join()
+        writer.join()
 
 
 # --- clocks -------------------------------------------------------------------------------------
@@ -107,14 +107,14 @@ def somebody_at(stage: Stage) -> Iterator[None]:
 
 def machine_clock(trial: Trial) -> None:
     """The clock of the machine that scores jumps by a day, back and forth."""
-    night = trial.stage.night(CHAOS_CLOCK="86400", NIGHTSHIFT_DATABASE__LEASE="1", **SLOW)
+    process = trial.stage.start(CHAOS_CLOCK="86400", NIGHTSHIFT_DATABASE__LEASE="1", **SLOW)
     if trial.chance.random() < 0.5:
         time.sleep(trial.chance.uniform(0.2, 1))
-        night.kill()
-        trial.dies(night)
+        process.kill()
+        trial.dies(process)
         trial.resumes(CHAOS_CLOCK="86400")
     else:
-        trial.rides_out(night, time.monotonic())
+        trial.rides_out(process, time.monotonic())
 
 
 def database_clock(trial: Trial) -> None:
@@ -134,8 +134,8 @@ def database_clock(trial: Trial) -> None:
     trial.strikes(first, struck)
     stage.sql(f"UPDATE chaos_shift SET shift = interval '{hours} hours'")
     since = time.monotonic()
-    second = stage.night()
-    found = {night.outcome().name for night in (first, second)}
+    second = stage.start()
+    found = {process.outcome().name for process in (first, second)}
     assert PUBLISHED in found, (first.outcome(), second.outcome())
     assert found <= {PUBLISHED, "OwnershipLost", "PartitionBusy"}, found
     trial.recovered = time.monotonic() - since
@@ -165,13 +165,13 @@ def odd_days(trial: Trial) -> None:
         seen += Counter((i, 2 * x, VERSION) for i, x, of in rows if of == day)
         stage.wanted.append(seen.copy())
     for day in DAYS[season]:
-        night = stage.night(partition=day, job="days", **SLOW)
+        process = stage.start(partition=day, job="days", **SLOW)
         if trial.chance.random() < 0.5:
             time.sleep(trial.chance.uniform(0, 1))
-            night.kill()
-            trial.dies(night)
-            night = stage.night(partition=day, job="days")
-        trial.rides_out(night, time.monotonic())
+            process.kill()
+            trial.dies(process)
+            process = stage.start(partition=day, job="days")
+        trial.rides_out(process, time.monotonic())
     hours = {"leap day": 72, "spring": 71, "autumn": 73}[season]
     assert seen.total() == hours * 12, seen.total()
     assert stage.view() == seen
@@ -189,8 +189,8 @@ def calendar(world: World) -> None:
 
 
 FAULTS = (
-    Fault("rows come, change and go meanwhile", changing_rows, 20, 2),
-    Fault("a row replaced behind a killed night", replaced_rows, 10),
+    Fault("rows come, change and go", changing_rows, 20, 2),
+    Fault("a row replaced behind a killed run", replaced_rows, 10),
     Fault("the machine's clock jumps", machine_clock, 10),
     Fault("the database's clock jumps", database_clock, 10),
     Fault("leap day, 23 and 25 hours", odd_days, 6, 3, template=CALENDAR, prepare=calendar),

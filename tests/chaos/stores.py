@@ -41,7 +41,7 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For nights that load their model from here, and are not very patient."""
+        """For runs that load their model from here, and are not very patient."""
         given = {
             "URL": f"s3://{BUCKET}/{PREFIX}",
             "ENDPOINT_URL": self.url,
@@ -100,22 +100,22 @@ def server(world: World) -> Server:
 
 
 def down_at_start(trial: Trial) -> None:
-    """Nobody listens. In half of the trials somebody does again while the night still tries."""
+    """The server is down. In half of the trials it is up again while the run still tries."""
     s3, back = server(trial.world), trial.chance.random() < 0.5
     s3.stop()
-    night = trial.stage.night(**s3.environment, NIGHTSHIFT_RETRIES="6" if back else "1")
+    process = trial.stage.start(**s3.environment, NIGHTSHIFT_RETRIES="6" if back else "1")
     since = time.monotonic()
     if not back:
-        trial.gives_up(night, since, "StoreUnavailable")
+        trial.gives_up(process, since, "StoreUnavailable")
         s3.start()
         trial.resumes(**s3.environment)
         return
     time.sleep(trial.chance.uniform(0.5, 1.5))
     s3.start()
-    trial.missed = not trial.rides_out(night, time.monotonic()).attempts
+    trial.missed = not trial.rides_out(process, time.monotonic()).attempts
 
 
-def dies_amid_a_download(trial: Trial) -> None:
+def dies_during_a_download(trial: Trial) -> None:
     """The connection ends after a part of a blob; the server is well again after some tries."""
     times = trial.chance.choice([1, 3, 1000])
 
@@ -139,8 +139,8 @@ def truncated(trial: Trial) -> None:
         return [data]
 
     s3.fault = shorten
-    night = trial.stage.night(**s3.environment)
-    trial.gives_up(night, time.monotonic(), "BlobCorrupt", "StoreUnavailable")
+    process = trial.stage.start(**s3.environment)
+    trial.gives_up(process, time.monotonic(), "BlobCorrupt", "StoreUnavailable")
     s3.heal()
     trial.resumes(**s3.environment)
 
@@ -164,7 +164,7 @@ def slow(trial: Trial) -> None:
     def wait(app: App, environ: dict[str, Any], start_response: Any) -> Answer:
         left[0] -= 1
         if left[0] >= 0:
-            over.wait(3)  # the night waits for 1 s
+            over.wait(3)  # the run waits for 1 s
         return app(environ, start_response)
 
     forever, s3.fault = left[0] == 1000, wait
@@ -185,8 +185,8 @@ def deleted(trial: Trial) -> None:
         return app(environ, start_response)
 
     s3.fault = delete
-    night = trial.stage.night(**s3.environment)
-    trial.gives_up(night, time.monotonic(), "BlobCorrupt")
+    process = trial.stage.start(**s3.environment)
+    trial.gives_up(process, time.monotonic(), "BlobCorrupt")
     for key, data in gone.items():
         s3.put(key, data)
     trial.resumes(**s3.environment)
@@ -232,18 +232,18 @@ def through(
     error: str,
     over: Callable[[], object] = lambda: None,
 ) -> None:
-    """The night is through by itself, or, if it is too much, the next one is.
+    """The run is through by itself, or, if it is too much, the next one is.
 
     `left` counts down how often the fault is yet to come.
     """
     planned = left[0]
     since = time.monotonic()
-    night = trial.stage.night(**s3.environment, NIGHTSHIFT_RETRIES="2" if forever else "5")
+    process = trial.stage.start(**s3.environment, NIGHTSHIFT_RETRIES="2" if forever else "5")
     if not forever:
-        trial.rides_out(night, since)
+        trial.rides_out(process, since)
         trial.missed = left[0] == planned
         return
-    trial.gives_up(night, since, error)
+    trial.gives_up(process, since, error)
     s3.heal()
     over()
     trial.resumes(**s3.environment)
@@ -251,10 +251,10 @@ def through(
 
 FAULTS = (
     Fault("S3 down at start", down_at_start, 10),
-    Fault("S3 dies amid a download", dies_amid_a_download, 10),
+    Fault("S3 dies during a download", dies_during_a_download, 10),
     Fault("S3 gives a truncated body", truncated, 10),
     Fault("S3 answers 503", unavailable, 10),
     Fault("S3 is slow", slow, 10),
     Fault("S3 credentials expired", expired, 5),
-    Fault("a model deleted amid its loading", deleted, 5),
+    Fault("a model deleted during its loading", deleted, 5),
 )

@@ -112,7 +112,7 @@ def _struck(fault: Fault, number: int, place: World, seed: int) -> Result:
 
 
 def end_in_order() -> None:
-    """Whoever ends this process, by Ctrl-C, too, has it end what it has begun, undisturbed."""
+    """When this process is ended, also by Ctrl-C, it first ends what it has started."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def end(number: int, _: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Whatever ends the suite, what it has begun ends with it."""
+"""Whatever ends the suite, what it has started ends with it."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 
 psutil = pytest.importorskip("psutil")
 
-from tests.chaos.begun import begun_in, end_all  # noqa: E402
+from tests.chaos.leftover_processes import end_all, find_processes  # noqa: E402
 
 from served import eventually  # noqa: E402
 
@@ -42,7 +42,7 @@ def began(folder: Path, *arguments: str, until: str) -> "subprocess.Popen[bytes]
 
 
 def runs(folder: Path, argument: str) -> bool:
-    for process in begun_in(folder):
+    for process in find_processes(folder):
         with suppress(psutil.Error):
             if argument in process.cmdline():
                 return True
@@ -58,7 +58,7 @@ def test_ctrl_c_leaves_nothing(folder: Path) -> None:
     process = began(folder, *serves, until="serve")
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 128 + signal.SIGINT
-    assert not begun_in(folder)
+    assert not find_processes(folder)
     # The embedded PostgreSQL's package locks a file of its own.
     assert {path.name for path in folder.iterdir()} <= {".lockfile"}
 
@@ -68,4 +68,4 @@ def test_kill_9_of_the_suite_leaves_nothing(folder: Path) -> None:
     process = began(folder, "--only", "kill -9", until="-D")
     process.kill()
     process.wait()
-    eventually(lambda: not begun_in(folder))
+    eventually(lambda: not find_processes(folder))

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.chaos.night import JOB, KILLED, PATIENCE, PUBLISHED, Night, Outcome
 from tests.chaos.oracle import Disagreement, Reader, check_ledger, check_leftovers, wrong_rows
+from tests.chaos.scoring_process import JOB, KILLED, PATIENCE, PUBLISHED, Outcome, ScoringProcess
 from tests.chaos.world import Stage, World, eventually
 
 BOUND = 60.0
-"""Seconds within which a night must have given up, or be through."""
+"""Seconds within which a run must have given up, or be through."""
 
 
 @dataclass
@@ -21,14 +21,14 @@ class Trial:
 
     stage: Stage
     number: int
-    told: list[float] = field(default_factory=list)
-    """Seconds from the fault until a night ended with an error."""
+    gave_up: list[float] = field(default_factory=list)
+    """Seconds from the fault until a run ended with an error."""
     recovered: float | None = None
     """Seconds from the fault's end until readers saw the wanted predictions."""
     worst: int = 0
     """The most wrong rows that were there at any moment."""
     missed: bool = False
-    """The fault did not come: a night was through before it, say. Such a trial shows nothing."""
+    """The fault did not come: a run was through before it, say. Such a trial shows nothing."""
 
     @property
     def world(self) -> World:
@@ -45,42 +45,42 @@ class Trial:
         self.worst = max(self.worst, wrong_rows(stage.view(), right))
         check_ledger(stage)
 
-    def strikes(self, night: Night, struck: threading.Event) -> None:
-        """Wait until the fault has come, unless the night is through before."""
-        eventually(lambda: struck.is_set() or night.over, "a fault", PATIENCE)
+    def strikes(self, process: ScoringProcess, struck: threading.Event) -> None:
+        """Wait until the fault has come, unless the run is through before."""
+        eventually(lambda: struck.is_set() or process.over, "a fault", PATIENCE)
         self.missed |= not struck.is_set()
 
-    def dies(self, night: Night) -> bool:
+    def dies(self, process: ScoringProcess) -> bool:
         """It was killed; or else, which is False, was through before that."""
-        outcome = night.outcome()
+        outcome = process.outcome()
         if outcome.name not in {KILLED, PUBLISHED}:
-            raise Disagreement(f"a night that was to be killed: {outcome}")
+            raise Disagreement(f"a run that was to be killed: {outcome}")
         self.check()
         return outcome.name == KILLED
 
-    def gives_up(self, night: Night, since: float, *errors: str) -> Outcome:
+    def gives_up(self, process: ScoringProcess, since: float, *errors: str) -> Outcome:
         """It ends with one of these errors, in bounded time."""
-        outcome = night.outcome()
-        self.told.append(time.monotonic() - since)
+        outcome = process.outcome()
+        self.gave_up.append(time.monotonic() - since)
         if outcome.name not in errors:
             raise Disagreement(f"not {' or '.join(errors)}: {outcome}")
-        if self.told[-1] > BOUND:
-            raise Disagreement(f"it gave up only after {self.told[-1]:.0f} s")
+        if self.gave_up[-1] > BOUND:
+            raise Disagreement(f"it gave up only after {self.gave_up[-1]:.0f} s")
         self.check()
         return outcome
 
-    def rides_out(self, night: Night, since: float) -> Outcome:
-        """The same night is through in spite of it, by trying again."""
-        outcome = night.outcome()
+    def rides_out(self, process: ScoringProcess, since: float) -> Outcome:
+        """The same run is through in spite of it, by trying again."""
+        outcome = process.outcome()
         if outcome.name != PUBLISHED:
             raise Disagreement(f"it was to go on by itself: {outcome}")
         self.recovered = time.monotonic() - since
         return outcome
 
     def resumes(self, since: float | None = None, job: str = JOB, **environment: str) -> Outcome:
-        """Another night, undisturbed, is through."""
-        begun = time.monotonic() if since is None else since
-        return self.rides_out(self.stage.night(job=job, **environment), begun)
+        """Another run, undisturbed, is through."""
+        started = time.monotonic() if since is None else since
+        return self.rides_out(self.stage.start(job=job, **environment), started)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Fault:
 
     name: str
     strike: Callable[[Trial], None]
-    """Breaks it, mends it, and sees to it that a night gets through in the end."""
+    """Breaks it, repairs it, and makes sure that a run gets through in the end."""
     trials: int | Callable[[World], int]
     few: int = 1
     """Trials of a bounded run."""
@@ -108,10 +108,10 @@ class Result:
     fault: str
     number: int
     wrong_rows: int
-    told: float | None
+    gave_up: float | None
     recovered: float | None
     looks: int
-    """How often a reader looked meanwhile."""
+    """How often a reader looked during the trial."""
     missed: bool = False
     """Whether the fault did not come."""
     problem: str | None = None
@@ -141,7 +141,7 @@ def attempt(fault: Fault, number: int, world: World, seed: int, again: int = 0) 
         fault.name,
         number,
         wrong,
-        max(trial.told, default=None) if trial else None,
+        max(trial.gave_up, default=None) if trial else None,
         trial.recovered if trial else None,
         reader.looks if reader else 0,
         trial is not None and trial.missed,

@@ -17,8 +17,8 @@ from typing import Any
 
 import sqlalchemy as sa
 import yaml
-from tests.chaos.begun import end_all
-from tests.chaos.night import JOB, PATIENCE, PUBLISHED, Night
+from tests.chaos.leftover_processes import end_all
+from tests.chaos.scoring_process import JOB, PATIENCE, PUBLISHED, ScoringProcess
 
 from nightshift.adapters.database.embedded import start_embedded
 from nightshift.adapters.database.engine import open_engine
@@ -42,7 +42,7 @@ SEEN = "SELECT id, NULLIF(prediction, 'NaN'), model_version FROM order_scores"
 
 
 class Postgres:
-    """A server of our own, whose end is nobody's business but ours."""
+    """A server of our own, which no other test may stop."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -89,15 +89,15 @@ class World:
     previous: View = field(default_factory=Counter)
     """What was published before any trial."""
     wanted: View = field(default_factory=Counter)
-    """The oracle: what an uninterrupted night leaves."""
+    """The oracle: what an uninterrupted run leaves."""
     messages: int = 0
-    """How many messages such a night sends to the server; each is a statement, or part of one."""
+    """How many messages such a run sends to the server; each is a statement, or part of one."""
     creating: int = 0
-    """How many a database's very first night sends until its run is there."""
+    """How many a database's very first run sends until its run is there."""
     under_way: range = range(0)
     """Those that it sends from the moment at which its run is there until it is scored."""
     relations: frozenset[str] = frozenset()
-    """What an uninterrupted night leaves in the database: tables, indexes, views, sequences."""
+    """What an uninterrupted run leaves in the database: tables, indexes, views, sequences."""
     more: dict[str, Any] = field(default_factory=dict)
     """What only some faults need, by its name."""
     opened: ExitStack = field(default_factory=ExitStack)
@@ -139,31 +139,31 @@ class Stage:
     chance: random.Random
     opened: ExitStack
     """Closed when the trial is over."""
-    nights: list[Night] = field(default_factory=list)
+    processes: list[ScoringProcess] = field(default_factory=list)
     forgets: bool = False
     """Whether the server may lose what it has committed, a publication that was seen, too."""
     previous: View = field(init=False)
     wanted: list[View] = field(init=False)
     """What readers may see once something is published; any of these in the end."""
-    begun: bool = True
+    has_ledger: bool = True
     """Whether there is a ledger, and a view, from the beginning."""
 
     def __post_init__(self) -> None:
         self.previous, self.wanted = self.world.previous, [self.world.wanted]
         self.opened.callback(self._end)
 
-    def night(
+    def start(
         self,
         model: str | None = None,
         api: str | None = None,
         partition: str = DAY,
         job: str = JOB,
         **environment: str,
-    ) -> Night:
+    ) -> ScoringProcess:
         """Begin one. Its environment is the world's, with these changes."""
-        night = Night(self.environment(**environment), partition, model, job, api)
-        self.nights.append(night)
-        return night
+        process = ScoringProcess(self.environment(**environment), partition, model, job, api)
+        self.processes.append(process)
+        return process
 
     def environment(self, **changes: str) -> dict[str, str]:
         """For a process that works on this trial's database."""
@@ -176,32 +176,32 @@ class Stage:
     def struck(
         self,
         turn: int,
-        act: "Callable[[Night], str | None]",
+        act: "Callable[[ScoringProcess], str | None]",
         model: str | None = None,
         job: str = JOB,
         **more: str,
-    ) -> tuple[Night, threading.Event]:
-        """A night over a wire: with its `turn`-th message on it, something is done to the night.
+    ) -> tuple[ScoringProcess, threading.Event]:
+        """A run over a wire: with its `turn`-th message on it, something is done to the run.
 
         `act` may have the message cut "before" it arrives or "after" it is carried out. The event
         is set just before.
         """
-        wire, begun, struck = self.wire(), threading.Event(), threading.Event()
+        wire, ready, struck = self.wire(), threading.Event(), threading.Event()
 
         def cut(number: int, _: bytes) -> str | None:
-            begun.wait(PATIENCE)
+            ready.wait(PATIENCE)
             if number != turn:
                 return None
             struck.set()
-            return act(night)
+            return act(process)
 
         wire.cut = cut
-        night = self.night(model, job=job, **{**self.wired(wire), **more})
-        begun.set()
-        return night, struck
+        process = self.start(model, job=job, **{**self.wired(wire), **more})
+        ready.set()
+        return process, struck
 
     def wire(self) -> Wire:
-        """A wire to the server for nights that get `wired` in their environment."""
+        """A wire to the server for runs that get `wired` in their environment."""
         folder = Path(self.opened.enter_context(tempfile.TemporaryDirectory(prefix="wire-")))
         wire = Wire(folder, self.world.postgres.socket)
         self.opened.callback(wire.stop)
@@ -217,7 +217,7 @@ class Stage:
             return list(result.all()) if result.returns_rows else []
 
     def view(self) -> View:
-        if not self.begun and self.sql("SELECT to_regclass('order_scores')") == [(None,)]:
+        if not self.has_ledger and self.sql("SELECT to_regclass('order_scores')") == [(None,)]:
             return Counter()
         return Counter(tuple(row) for row in self.sql(SEEN))
 
@@ -229,10 +229,10 @@ class Stage:
         self.sql(f"ALTER DATABASE {self.url.database} RESET {setting}")
 
     def _end(self) -> None:
-        for night in self.nights:
-            if not night.over:
-                night.kill()
-                night.process.join()
+        for process in self.processes:
+            if not process.over:
+                process.kill()
+                process.process.join()
 
 
 def another(
@@ -262,7 +262,7 @@ def another(
     if not empty:
         given = {**world.environment, **QUICK}
         given["NIGHTSHIFT_DATABASE__URL"] = url.render_as_string(hide_password=False)
-        outcome = Night(given, "2031-01-01", job=job, api=api).outcome()  # a day without rows
+        outcome = ScoringProcess(given, "2031-01-01", job=job, api=api).outcome()
         assert outcome.name == PUBLISHED, outcome
 
 
@@ -314,7 +314,7 @@ def _project(folder: Path, database: sa.URL) -> dict[str, str]:
 
 
 def _prepare(world: World) -> None:
-    """Publish once, change every row, register a new version: the nights to come have work."""
+    """Publish once, change every row, register a new version: the runs to come have work."""
     folder = Path(world.environment["NIGHTSHIFT_CONFIG"]).parents[1]
     with world.postgres.administrator() as server:
         server.exec_driver_sql("CREATE DATABASE chaos")
@@ -326,7 +326,7 @@ def _prepare(world: World) -> None:
     project.fill(ROWS, DAYS)
     project.register(seconds=0.05)
     engine.dispose()
-    first = Night({**world.environment, **QUICK}, "all").outcome()
+    first = ScoringProcess({**world.environment, **QUICK}, "all").outcome()
     assert first.name == PUBLISHED, first
     computed = "SELECT id, 2 * x, {version} FROM orders WHERE {which}"
     first_scores = Counter(map(tuple, project.sql(computed.format(version=1, which="true"))))
@@ -339,13 +339,13 @@ def _prepare(world: World) -> None:
         wire = stage.wire()
         said: list[bytes] = []
         wire.cut = lambda _, data: said.append(data)  # type: ignore[func-returns-value]
-        outcome = stage.night(**stage.wired(wire)).outcome()
+        outcome = stage.start(**stage.wired(wire)).outcome()
         world.messages = len(said)
-        begun, scored = (
+        started, scored = (
             next(number for number, data in enumerate(said) if text in data)
             for text in (b"INSERT INTO nightshift_shards", b"UPDATE nightshift_runs SET audit")
         )
-        world.under_way = range(begun + 2, scored)
+        world.under_way = range(started + 2, scored)
         assert outcome.name == PUBLISHED, outcome
         assert not outcome.left, outcome.left
         world.wanted = stage.view()

@@ -92,7 +92,7 @@ def test_a_pickle_that_says_it_is_a_safe_format_is_not_read(
     store = folder.open(SAFE)
     manifest = store.register("delay", Scaled(1.0), sample)
     plant(folder, manifest, pickle.dumps(Bomb(marker)))
-    assert isinstance(refused(store, "delay@1", "no number"), SerializationFailed)
+    assert isinstance(refused(store, "delay@1", "not a number"), SerializationFailed)
     assert not marker.exists()
 
 

@@ -1,4 +1,4 @@
-"""Processes that programs have begun which a trial, or the whole suite, has begun."""
+"""Processes started by the programs that a trial, or the whole suite, has started."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 
 
-def begun_in(folder: Path) -> list[psutil.Process]:
+def find_processes(folder: Path) -> list[psutil.Process]:
     """Those that were given a path in this folder, and so may be in a session of their own."""
     found = []
     for process in psutil.process_iter():
@@ -18,8 +18,8 @@ def begun_in(folder: Path) -> list[psutil.Process]:
 
 
 def end_all(folder: Path) -> None:
-    """kill -9 of these; until there is none, as each may begin others first."""
-    while found := begun_in(folder):
+    """kill -9 of these; repeated until there are none, as each may start others first."""
+    while found := find_processes(folder):
         for process in found:
             with suppress(psutil.Error):
                 process.kill()

@@ -1,4 +1,4 @@
-"""One night in a process of its own: it scores a partition as the flow does, and may be killed.
+"""One run in a process of its own: it scores a partition as the flow does, and may be killed.
 
 The processes are forked from one that has imported everything, so each begins in milliseconds.
 """
@@ -23,12 +23,12 @@ What = tuple[str, str, str | None]
 JOB = "orders"
 PUBLISHED, KILLED = "published", "killed"
 PATIENCE = 120.0
-"""Seconds after which a night that has not ended counts as hanging: a failure of the suite."""
+"""Seconds after which a run that has not ended counts as hanging: a failure of the suite."""
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
-        "tests.chaos.night",
+        "tests.chaos.scoring_process",
         "nightshift.flows.score",
         "nightshift.adapters.backends.postgres",
         "nightshift.adapters.store.s3",
@@ -44,7 +44,7 @@ _LASTING = ("MainThread", "fsspecIO", "IOThread", "asyncio_", "AnyIO")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a night ended."""
+    """How a run ended."""
 
     name: str
     """`published`, `killed`, or the name of the error's class."""
@@ -58,8 +58,8 @@ class Outcome:
 
 
 @dataclass
-class Night:
-    """A process that scores; begun by its constructor."""
+class ScoringProcess:
+    """A process that scores; started by its constructor."""
 
     environment: Mapping[str, str]
     partition: str
@@ -71,7 +71,7 @@ class Night:
     _ended: Outcome | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._told, say = _FORKS.Pipe(duplex=False)
+        self._answer, say = _FORKS.Pipe(duplex=False)
         arguments = (
             dict(self.environment),
             (self.job, self.partition, self.model),
@@ -103,12 +103,12 @@ class Night:
             self.process.join(patience)
             if self.process.is_alive():
                 self.process.kill()
-                raise AssertionError(f"a night did not end within {patience:.0f} s")
+                raise AssertionError(f"a run did not end within {patience:.0f} s")
             try:
-                self._ended = self._told.recv() if self._told.poll() else Outcome(KILLED)
+                self._ended = self._answer.recv() if self._answer.poll() else Outcome(KILLED)
             except EOFError:
                 self._ended = Outcome(KILLED)
-            self._told.close()
+            self._answer.close()
         return self._ended
 
 
@@ -120,7 +120,7 @@ def _work(environment: dict[str, str], what: What, api: str | None, say: Connect
     with open(os.devnull, "w") as nowhere:  # it is the outcome that counts  # noqa: PTH123
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
         os.dup2(nowhere.fileno(), sys.stderr.fileno())
-    begun, attempts = time.monotonic(), [0]
+    started_at, attempts = time.monotonic(), [0]
     left: tuple[str, ...] = ()
     try:
         with ExitStack() as opened:
@@ -134,7 +134,7 @@ def _work(environment: dict[str, str], what: What, api: str | None, say: Connect
         name, text = type(error).__name__, str(error)
     threads = (t.name for t in threading.enumerate() if not t.name.startswith(_LASTING))
     left += () if api else tuple(threads)
-    say.send(Outcome(name, text, time.monotonic() - begun, attempts[0], left))
+    say.send(Outcome(name, text, time.monotonic() - started_at, attempts[0], left))
 
 
 def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
