@@ -31,7 +31,10 @@ def start_embedded(folder: Path) -> sa.URL:
         ) from error
     with _locked(folder):
         server = get_server(folder, cleanup_mode="stop")
-        return sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        url = sa.make_url(server.get_uri())  # with an empty password, which prints as ***
+        return sa.URL.create(
+            "postgresql+psycopg", url.username, None, url.host, url.port, url.database, url.query
+        )
 
 
 @contextmanager

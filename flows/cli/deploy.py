@@ -119,8 +119,7 @@ def up(
     try:
         with prefect_api(settings.state_dir, port) as ready:
             target = settings.target_url()
-            shown = target.set(drivername=target.get_backend_name())
-            database = (shown if shown.password else shown.set(password=None)).render_as_string()
+            database = target.set(drivername=target.get_backend_name()).render_as_string()
             url = ready()
             with announced(settings.state_dir, url):
                 from nightshift.flows.operations.serving import serve_jobs
