@@ -174,10 +174,16 @@ def worlds(prefect: str) -> Iterator[dict[str, Path]]:
         shutil.copytree(files, project)
         monkeypatch.chdir(project)
         _prepare_project(project, reader)
+        for state in ("keys", "store"):  # with the model of the flights
+            shutil.copytree(project / ".nightshift" / state, files / ".nightshift" / state)
         yield {"files": files, "project": project}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=[path.name for path in DOCUMENTS])
+def _name(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
 def test_every_command_runs(
     document: Path, worlds: dict[str, Path], prefect: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,13 +194,13 @@ def test_every_command_runs(
     with tempfile.TemporaryDirectory(prefix="nightshift-documents-") as name:
         folder = Path(name) / "shop"
         Path(name).chmod(0o755)
-        if document.name == "quickstart.md":
+        start = {"README.md": "files", "docs/quickstart.md": None}.get(_name(document), "project")
+        if start is None:
             folder.mkdir()
         else:
-            is_first = document == ROOT / "README.md"
-            shutil.copytree(worlds["files" if is_first else "project"], folder)
+            shutil.copytree(worlds[start], folder)
         reader = Reader(folder, monkeypatch)
-        if document == ROOT / "README.md":
+        if start == "files":
             train = pd.read_parquet("train.parquet")
             reader.know(estimator=joblib.load("churn.joblib"), train=train)
         try:
