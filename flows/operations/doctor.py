@@ -43,7 +43,7 @@ from nightshift.flows.text import format_duration
 
 DEADLINE = 10.0  # seconds for all checks together
 CONNECT_SECONDS = 4  # for one attempt to reach a database
-MAX_SKEW = 5.0  # seconds; far less than a lease, far more than NTP leaves
+MAX_CLOCK_SKEW = 5.0  # seconds; far less than a lease, far more than NTP leaves
 LITTLE_SPACE = 1024**3  # bytes
 _LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)$", re.MULTILINE)
@@ -278,7 +278,7 @@ def _describe_contact(check: str, engine: sa.Engine, contact: health.Contact) ->
         verified = capabilities(engine.dialect).verified_tls
         text, remedy = "the connection is not encrypted", f"Add ?{verified} to the URL."
         yield Finding(check, "warn", text, remedy)
-    if abs(contact.clock_skew) > MAX_SKEW:
+    if abs(contact.clock_skew) > MAX_CLOCK_SKEW:
         direction = "ahead" if contact.clock_skew > 0 else "behind"
         text = f"its clock is {format_duration(abs(contact.clock_skew))} {direction}"
         yield Finding(check, "warn", text, "Synchronize the clocks of both machines with NTP.")

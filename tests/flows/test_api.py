@@ -58,15 +58,15 @@ def test_from_an_estimator_to_predictions(filled: Project, sample: pd.DataFrame)
 
 
 def test_in_a_notebook(filled: Project, sample: pd.DataFrame) -> None:
-    """A cell is run by a coroutine, in the thread whose event loop runs."""
+    """A notebook runs its code in a coroutine, in the thread whose event loop runs."""
     estimator = LinearRegression().fit(sample[["x"]], sample["doubled"])
 
-    async def cell() -> Any:
+    async def coroutine() -> Any:
         nightshift.register("doubler", estimator, sample, target="doubled")
         nightshift.promote("doubler", 1)
         return nightshift.run("orders", "2024-03-02")
 
-    assert asyncio.run(cell()).written == 500
+    assert asyncio.run(coroutine()).written == 500
     assert len(nightshift.read_predictions("orders", "2024-03-02")) == 500
 
 

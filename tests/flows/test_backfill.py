@@ -224,7 +224,7 @@ def test_what_was_published_after_the_plan_was_made_is_left_alone(
     leave(days, monkeypatch)
     days.sql("UPDATE orders SET x = x + 1")
     days.register()
-    score("orders", "2024-03-02")  # a night, with a newer model
+    score("orders", "2024-03-02")  # a scheduled run, with a newer model
     days.store.promote("doubler", 1)
     result = backfill("orders", FIRST, LAST)
     assert (result.backfill_id, result.model) == (1, "doubler@1")
@@ -239,7 +239,7 @@ def test_what_was_published_after_the_plan_was_made_is_left_alone(
     [
         "another model",
         pytest.param("two days", marks=pytest.mark.heavy),
-        pytest.param("somebody else", marks=pytest.mark.heavy),
+        pytest.param("another process", marks=pytest.mark.heavy),
     ],
 )
 def test_a_plan_that_is_not_gone_on_with(
@@ -248,7 +248,7 @@ def test_a_plan_that_is_not_gone_on_with(
     leave(days, monkeypatch, "2 days" if change == "two days" else "1 minute")
     if change == "another model":
         days.register()
-    if change == "somebody else":  # was faster
+    if change == "another process":  # was faster
         monkeypatch.setattr("nightshift.flows.backfill.Backfills.take_over", lambda *_: None)
     result = backfill("orders", FIRST, LAST)
     assert result.backfill_id == 2
@@ -302,5 +302,5 @@ def test_the_command(
     assert failed.stderr.startswith("Error: 1 of 4 partitions failed. The same command with")
     assert (failed.stdout + failed.stderr).count("cannot take negative numbers") == 1
     monkeypatch.setenv("DOUBLER_BEHAVES", "1")
-    mended = nightshift(*command, "--reprocess", "failed").stdout
-    assert "3 skipped, 1 published, with doubler@2" in mended
+    repeated = nightshift(*command, "--reprocess", "failed").stdout
+    assert "3 skipped, 1 published, with doubler@2" in repeated

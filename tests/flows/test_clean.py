@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("prefect")
 NAME = "clean/tests"
 
 
-def nights(project: Project, count: int, **job: Any) -> None:
+def score_repeatedly(project: Project, count: int, **job: Any) -> None:
     project.fill(rows=100)
     project.register()
     project.write_job(**{"keep": 2, "chunk_rows": 30, **job})
@@ -41,8 +41,8 @@ def kept(project: Project) -> list[int]:
     return [row.run_id for row in runs]
 
 
-def test_old_runs_go_and_a_reader_amid_it_notices_nothing(project: Project) -> None:
-    nights(project, 1)
+def test_old_runs_go_and_a_reader_at_that_moment_notices_nothing(project: Project) -> None:
+    score_repeatedly(project, 1)
     with project.engine.connect() as reader:
         reader = reader.execution_options(isolation_level="REPEATABLE READ")
 
@@ -69,7 +69,7 @@ def test_old_runs_go_and_a_reader_amid_it_notices_nothing(project: Project) -> N
 
 @pytest.mark.heavy
 def test_what_readers_see_stays_however_old(project: Project, nightshift: Nightshift) -> None:
-    nights(project, 5, keep=1)
+    score_repeatedly(project, 5, keep=1)
     nightshift("runs", "rollback", "orders", "all", "--to", "2", "--reason", "it was better")
     seen = project.scores()
     clean()
@@ -81,10 +81,10 @@ def test_what_readers_see_stays_however_old(project: Project, nightshift: Nights
 
 
 @pytest.mark.heavy
-def test_bad_nights_do_not_push_out_what_could_be_gone_back_to(
+def test_failed_runs_do_not_push_out_what_could_be_gone_back_to(
     project: Project, nightshift: Nightshift
 ) -> None:
-    nights(project, 2)
+    score_repeatedly(project, 2)
     project.write_job(keep=2, checks={"predictions": {"between": [0, 1]}})
     for _ in range(3):
         with pytest.raises(Quarantined):
@@ -105,7 +105,7 @@ def test_nothing_yet_is_no_failure(project: Project) -> None:
 
 @pytest.mark.heavy
 def test_a_job_file_that_is_wrong_leaves_its_runs_alone(project: Project) -> None:
-    nights(project, 3, keep=1)
+    score_repeatedly(project, 3, keep=1)
     project.write_job("wrong", keep=0)
     assert clean() == 200
     project.write_job(keep=0)
@@ -162,7 +162,7 @@ def test_a_schedule_that_is_none_is_refused(
 @pytest.mark.heavy
 def test_the_server_starts_it(project: Project, prefect: str) -> None:
     """In a process of its own, as a schedule or a person has it done."""
-    nights(project, 4)
+    score_repeatedly(project, 4)
     with serving(project, prefect) as printed:
         found = eventually(lambda: deployment(prefect, NAME).get("id"))
         planned = httpx.get(f"{prefect}/deployments/{found}", timeout=30).json()["schedules"]

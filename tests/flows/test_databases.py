@@ -75,7 +75,7 @@ def _fill(url: str) -> None:
 
 
 def read(project: Project) -> dict[int, float]:
-    """What readers see; then nobody holds a file of one process."""
+    """What readers see; then no process holds the file any longer."""
     seen = project.scores()
     project.engine.dispose()
     return {id_: value for id_, value in seen.items() if value is not None}

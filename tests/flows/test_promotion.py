@@ -33,14 +33,14 @@ def champion(project: Project) -> int:
 @pytest.mark.heavy
 def test_what_was_never_compared_is_refused(gated: Project, nightshift: Nightshift) -> None:
     for scored in (False, True):
-        if scored:  # by another version, and beside another challenger
+        if scored:  # by another version, and with another challenger
             gated.store.promote("doubler", 1, "challenger")
             score("orders", "all")
-        told = nightshift("promote", "doubler", "2", code=1).stderr
-        assert "doubler@2 was not made 'champion'" in told
-        assert "95 %" in told
-        assert "no run has compared the two yet" in told
-        assert "--force" in told
+        output = nightshift("promote", "doubler", "2", code=1).stderr
+        assert "doubler@2 was not made 'champion'" in output
+        assert "95 %" in output
+        assert "no run has compared the two yet" in output
+        assert "--force" in output
         assert champion(gated) == 1
 
 
@@ -60,13 +60,13 @@ def test_what_differs_or_fails_is_refused_unless_forced(
     gated.store.promote("doubler", 1)
     gated.store.promote("doubler", 3, "challenger")
     score("orders", "2024-03-01")
-    told = nightshift("promote", "doubler", "3", code=1).stderr
+    output = nightshift("promote", "doubler", "3", code=1).stderr
     said = {
         "lower": "in run 4 it did in 93.2 %",
         "raise": "it was switched off (ValueError: cannot",
     }
-    assert said[behaviour] in told
-    assert "`nightshift report 4`" in told
+    assert said[behaviour] in output
+    assert "`nightshift report 4`" in output
     assert champion(gated) == 1
     nightshift("promote", "doubler", "3", "--alias", "stable")  # no job uses that one
     nightshift("promote", "doubler", "3", "--force")

@@ -44,8 +44,8 @@ def test_a_reject_quarantines_a_run_by_default(project: Project) -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    """What those that wait for events are told: their names and payloads."""
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """The events that are sent: their names and payloads."""
     events: list[tuple[str, dict[str, Any]]] = []
 
     def emit(name: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_some_may_be_rejected_and_are_merged_later(
-    project: Project, told: list[tuple[str, dict[str, Any]]]
+    project: Project, sent: list[tuple[str, dict[str, Any]]]
 ) -> None:
     poison(project, 150, 700)
     project.write_job(max_rejects="1%", checks={"columns": {"x": {"far_outside": "off"}}})
@@ -69,7 +69,7 @@ def test_some_may_be_rejected_and_are_merged_later(
     assert done.exit_code == 1
     assert "Merged 1 rows into run 1" in done.output
     assert "still none for [700]" in done.output
-    assert [(name, payload["rows"]) for name, payload in told] == [
+    assert [(name, payload["rows"]) for name, payload in sent] == [
         (PARTITION_PUBLISHED, 998),
         (PARTITION_PUBLISHED, 999),
     ]
@@ -86,7 +86,7 @@ def test_some_may_be_rejected_and_are_merged_later(
 
 
 def test_a_quarantined_run_is_completed_and_released(
-    project: Project, told: list[tuple[str, dict[str, Any]]]
+    project: Project, sent: list[tuple[str, dict[str, Any]]]
 ) -> None:
     poison(project, 150)
     with pytest.raises(Quarantined):
@@ -100,8 +100,8 @@ def test_a_quarantined_run_is_completed_and_released(
     assert project.scores() == {}
     released = CliRunner().invoke(app, ["runs", "release", "1", "--reason", "row corrected"])
     assert released.exit_code == 0, released.output
-    assert [name for name, _ in told] == [RUN_QUARANTINED, PARTITION_PUBLISHED]
-    assert told[1][1] == {
+    assert [name for name, _ in sent] == [RUN_QUARANTINED, PARTITION_PUBLISHED]
+    assert sent[1][1] == {
         "job": "orders",
         "partition": "2024-03-01",
         "model": "doubler@1",
@@ -131,9 +131,9 @@ def test_all_rejects_are_replayed_however_many(
     project.sql("DELETE FROM orders WHERE id = 100")
     done = CliRunner().invoke(app, ["rejects", "orders", "--replay", "--json"])
     assert done.exit_code == 1
-    told = json.loads(done.output)
-    assert (told["merged"], told["gone"], told["failed"]) == (5, 1, 4)
-    assert [key for key, _ in told["errors"]] == ["[20]", "[30]", "[40]", "[90]"]
+    result = json.loads(done.output)
+    assert (result["merged"], result["gone"], result["failed"]) == (5, 1, 4)
+    assert [key for key, _ in result["errors"]] == ["[20]", "[30]", "[40]", "[90]"]
     assert counters(project) == [(995, 5)]
     again = CliRunner().invoke(app, ["rejects", "orders", "--replay"])
     assert "still none for [90]" in again.output
@@ -153,14 +153,14 @@ def test_what_the_checks_do_not_allow_is_not_merged(project: Project) -> None:
     done = CliRunner().invoke(app, ["rejects", "orders", "--replay"])
     assert done.exit_code == 1
     assert "Merged 2 rows into run 1" in done.output
-    told = " ".join(done.output.split())
-    assert "still none for [160]: prediction prediction: about" in told
-    assert "are not between 0 and 2,000 (found 2 to 2e+06)" in told
+    output = " ".join(done.output.split())
+    assert "still none for [160]: prediction prediction: about" in output
+    assert "are not between 0 and 2,000 (found 2 to 2e+06)" in output
     assert 160 not in project.scores()
     assert counters(project) == [(999, 1)]
 
 
-def test_a_run_after_a_quarantine_begins_anew(project: Project) -> None:
+def test_a_run_after_a_quarantine_starts_over(project: Project) -> None:
     poison(project, 150)
     with pytest.raises(Quarantined):
         score("orders", "all")

@@ -128,7 +128,7 @@ def test_a_failed_run_resumes_after_its_last_chunk(
         "UPDATE orders SET x = 5 WHERE id = 7",
     ],
 )
-def test_a_run_begins_anew_if_rows_have_changed_behind_it(
+def test_a_run_starts_over_if_rows_have_changed_behind_it(
     project: Project, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     project.fill()
@@ -265,7 +265,7 @@ def _duplicate_keys(project: Project) -> None:
 
 
 def _no_model(project: Project) -> None:
-    project.write_job(model="nobody@champion")
+    project.write_job(model="missing@champion")
 
 
 def _no_alias(project: Project) -> None:
@@ -284,7 +284,7 @@ def _unknown_key(project: Project) -> None:
         (_text_input, SignatureMismatch, "'x': the model's signature says float64.*text"),
         (_no_unique_key, KeyNotUnique, "no primary key, unique constraint or unique index"),
         (_duplicate_keys, KeyNotUnique, "appears twice"),
-        (_no_model, ModelNotFound, "nobody"),
+        (_no_model, ModelNotFound, "missing"),
         (_no_alias, ModelNotFound, "challenger"),
         (
             _unknown_key,

@@ -1,5 +1,5 @@
 """Each way to start a run, against a real server, to its end: the command line, Python, a schedule,
-and backfills over REST that fail in part, are mended, are killed and go on.
+and backfills over REST that fail in part, are repeated, are killed and go on.
 """
 
 import os
@@ -49,7 +49,7 @@ def test_prefects_command_line_and_python(days: Project, prefect: str) -> None:
     assert len([run for run in runs_of(prefect, found) if run["name"].startswith("orders 2")]) == 2
 
 
-def test_a_night_that_falls_due_while_it_is_served(days: Project, prefect: str) -> None:
+def test_a_run_that_falls_due_while_it_is_served(days: Project, prefect: str) -> None:
     """In time, so that `catchup: skip` is nothing to it."""
     schedule = {"cron": "* * * * *", "catchup": "skip"}
     days.write_job(partition_by=None, schedule=schedule)
@@ -58,38 +58,38 @@ def test_a_night_that_falls_due_while_it_is_served(days: Project, prefect: str) 
         runs = eventually(lambda: _completed(prefect, found))
         days.write_job(partition_by=None)
     due = datetime.fromisoformat(runs[0]["expected_start_time"])
-    begun = datetime.fromisoformat(runs[0]["start_time"])
-    assert abs((begun - due).total_seconds()) < 60
+    started = datetime.fromisoformat(runs[0]["start_time"])
+    assert abs((started - due).total_seconds()) < 60
     assert days.states()[0] == ("all", "published")
     assert days.scores() == days.expected()
 
 
 def _completed(api: str, deployed: str) -> list[dict[str, Any]]:
-    """Nights that have been scored, and were planned by the schedule."""
+    """Runs that have scored, and were planned by the schedule."""
     runs = [run for run in runs_of(api, deployed) if run["auto_scheduled"]]
     return [run for run in runs if run["state_name"] == "Completed"]
 
 
 def test_a_backfill_over_rest(days: Project, prefect: str) -> None:
-    """Planned, failed in part, and mended."""
+    """Planned, failed in part, and repeated."""
     days.sql("UPDATE orders SET x = -1 WHERE id BETWEEN 101 AND 200")
     days.register(behaviour="negative")
     with serving(days, prefect):
         found = eventually(lambda: deployment(prefect, "backfill/orders").get("id"))
 
-        def begun(**parameters: Any) -> dict[str, Any]:
+        def start(**parameters: Any) -> dict[str, Any]:
             body = {"parameters": {**RANGE, **parameters}}
             run = post(prefect, f"/deployments/{found}/create_flow_run", body, code=201)
             return ended(prefect, run["id"])
 
-        assert begun(dry_run=True)["state_name"] == "Completed"
+        assert start(dry_run=True)["state_name"] == "Completed"
         assert days.count("nightshift_runs") == 0
-        failed = begun()
+        failed = start()
         assert failed["state_name"] == "Failed"
         assert failed["state"]["message"].startswith("1 of 4 partitions failed. 2024-03-02: ")
         assert days.scores() == days.expected("id NOT BETWEEN 101 AND 200")
         days.sql("UPDATE orders SET x = 5 WHERE id BETWEEN 101 AND 200")
-        assert begun(reprocess="failed")["state_name"] == "Completed"
+        assert start(reprocess="failed")["state_name"] == "Completed"
     assert days.scores() == days.expected()
     assert [state for _, state in days.states()] == ["published"] * 4
 

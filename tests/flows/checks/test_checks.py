@@ -36,8 +36,8 @@ CARRIERS = ["AA", "B6", "DL", "UA", "WN"]
 SCHEMA = pa.schema({"distance": pa.float64(), "hour": pa.int16(), "carrier": pa.string()})
 
 
-def night(rows: int = 3000, seed: int = 1) -> pd.DataFrame:
-    """A table as it is every night."""
+def usual_inputs(rows: int = 3000, seed: int = 1) -> pd.DataFrame:
+    """The inputs of an ordinary day."""
     rng = np.random.default_rng(seed)
     return pd.DataFrame(
         {
@@ -58,14 +58,14 @@ def profiled(
     reference: Profile | None = None,
     exact: Collection[str] = (),
 ) -> Profile:
-    told = predict(inputs) if predictions is None else predictions
-    outputs = pa.table({"prediction": pa.array(told, from_pandas=False)})
+    predicted = predict(inputs) if predictions is None else predictions
+    outputs = pa.table({"prediction": pa.array(predicted, from_pandas=False)})
     table = pa.Table.from_pandas(inputs, SCHEMA, preserve_index=False)
     return Profile.of(table, outputs, reference, exact)
 
 
-REFERENCE = profiled(night(20_000, seed=0))
-LAST = profiled(night(seed=2), None, REFERENCE)
+REFERENCE = profiled(usual_inputs(20_000, seed=0))
+LAST = profiled(usual_inputs(seed=2), None, REFERENCE)
 
 
 def evidence(inputs: pd.DataFrame, predictions: Any = None, **changes: Any) -> Evidence:
@@ -90,8 +90,8 @@ def findings(found: Audit) -> set[tuple[str, str | None, str]]:
 # --- the failures it is there for ---------------------------------------------------------------
 
 
-def test_an_ordinary_night_is_ok() -> None:
-    found = run_checks(Checks(), evidence(night()))
+def test_an_ordinary_run_is_ok() -> None:
+    found = run_checks(Checks(), evidence(usual_inputs()))
     assert findings(found) == set()
     assert (found.verdict, found.reason) == ("ok", None)
     assert {result.name for result in found.results} == {
@@ -101,7 +101,9 @@ def test_an_ordinary_night_is_ok() -> None:
 
 
 def test_a_column_turned_to_null() -> None:
-    found = run_checks(Checks(), evidence(night().assign(distance=None), predict(night())))
+    found = run_checks(
+        Checks(), evidence(usual_inputs().assign(distance=None), predict(usual_inputs()))
+    )
     assert found.verdict == "fail"
     assert found.reason == (
         "input distance: 3,000 of 3,000 rows (100%) are NULL or NaN; 0% are usual; at most 70% may"
@@ -109,7 +111,7 @@ def test_a_column_turned_to_null() -> None:
 
 
 def test_units_changed() -> None:
-    inputs = night().assign(distance=lambda rows: rows.distance * 1000)
+    inputs = usual_inputs().assign(distance=lambda rows: rows.distance * 1000)
     found = run_checks(Checks(), evidence(inputs))
     assert found.verdict == "fail"
     assert found.reason is not None
@@ -118,7 +120,7 @@ def test_units_changed() -> None:
 
 
 def test_a_third_of_the_rows_dropped() -> None:
-    found = run_checks(Checks(), evidence(night(2000)))
+    found = run_checks(Checks(), evidence(usual_inputs(2000)))
     assert findings(found) == {("volume", None, "fail")}
     assert found.reason == (
         "2,000 rows, 33.22% fewer than usual (2,995, of the last 4 comparable runs)"
@@ -126,14 +128,14 @@ def test_a_third_of_the_rows_dropped() -> None:
 
 
 def test_a_model_that_returns_a_constant() -> None:
-    found = run_checks(Checks(), evidence(night(), np.full(3000, 90.5)))
+    found = run_checks(Checks(), evidence(usual_inputs(), np.full(3000, 90.5)))
     assert found.verdict == "fail"
     assert found.reason is not None
     assert found.reason.startswith("prediction prediction: 100% of 3,000 rows are 90.5")
 
 
 def test_nan_for_one_category() -> None:
-    inputs = night()
+    inputs = usual_inputs()
     predictions = np.where(inputs.carrier == "WN", np.nan, predict(inputs))
     found = run_checks(Checks(), evidence(inputs, predictions))
     lost = int(np.isnan(predictions).sum())
@@ -146,14 +148,14 @@ def test_nan_for_one_category() -> None:
 
 
 def test_two_columns_exchanged() -> None:
-    inputs = night()
+    inputs = usual_inputs()
     inputs["hour"] = np.clip(inputs.distance / 50, 5, 23).astype(int)
     found = run_checks(Checks(), evidence(inputs))
     assert findings(found) >= {("jump", "input hour", "warn"), ("drift", "input hour", "warn")}
 
 
 def test_new_categories() -> None:
-    inputs = night().assign(carrier="XX")
+    inputs = usual_inputs().assign(carrier="XX")
     found = run_checks(Checks(), evidence(inputs))
     assert ("unseen", "input carrier", "fail") in findings(found)
     assert found.reason is not None
@@ -172,16 +174,16 @@ def test_a_year_of_real_days_by_default() -> None:
     flights = _flights().sort_values("flight_id")
     inputs = flights[["dep_delay", "sched_dep_time", "distance", "carrier", "origin", "dest"]]
     table = pa.Table.from_pandas(inputs, preserve_index=False)
-    told = pa.table({"prediction": inputs.dep_delay.ffill().astype(float)})
+    predicted = pa.table({"prediction": inputs.dep_delay.ffill().astype(float)})
     first = flights.scheduled_departure < pd.Timestamp("2013-10-01", tz=NEW_YORK)
-    reference = Profile.of(table.filter(pa.array(first)), told.filter(pa.array(first)))
+    reference = Profile.of(table.filter(pa.array(first)), predicted.filter(pa.array(first)))
     days = flights.groupby(flights.scheduled_departure.dt.date).indices
     history: list[tuple[datetime | None, int]] = []
     last = previous = None
     verdicts: dict[str, list[str]] = {"ok": [], "warn": [], "fail": []}
     for day, rows in days.items():
         start = datetime.combine(day, time(), NEW_YORK)
-        found_profile = Profile.of(table.take(rows), told.take(rows), reference)
+        found_profile = Profile.of(table.take(rows), predicted.take(rows), reference)
         usual = comparable_rows(start, "day", NEW_YORK, history)
         ranges = (RangeCounts("all rows", len(rows), len(rows)),)
         found = run_checks(
@@ -202,16 +204,16 @@ def test_a_year_of_real_days_by_default() -> None:
 def test_small_partitions_do_not_alarm(rows: int) -> None:
     last = None
     for seed in range(15):
-        now = evidence(night(rows, seed + 10), usual_rows=(rows,) * 4, last=last)
+        now = evidence(usual_inputs(rows, seed + 10), usual_rows=(rows,) * 4, last=last)
         found = run_checks(Checks(), now)
         assert found.verdict == "ok", found.results[0].text
         last = now.profile
 
 
 def test_nothing_to_compare_with_is_no_alarm() -> None:
-    alone = evidence(night(), reference=None, last=None, usual_rows=())
+    alone = evidence(usual_inputs(), reference=None, last=None, usual_rows=())
     assert run_checks(Checks(), alone).verdict == "ok"
-    few = evidence(night(), reference=profiled(night(5)), last=None)
+    few = evidence(usual_inputs(), reference=profiled(usual_inputs(5)), last=None)
     assert run_checks(Checks(), few).verdict == "ok"
 
 
@@ -232,7 +234,9 @@ def test_a_partitions_own_weekday_is_no_drift() -> None:
                 "job", "day", found_profile, ranges, reference, last, previous=previous
             ),
         )  # fmt: skip
-        assert found.verdict == ("ok" if number else "warn")  # at first nobody can know
+        assert found.verdict == (
+            "ok" if number else "warn"
+        )  # with the first runs, nothing can be known
         last, previous = found_profile, found
 
 
@@ -254,16 +258,16 @@ def test_time_goes_on() -> None:
 
 def test_rare_classes_may_be_absent() -> None:
     rng = np.random.default_rng(8)
-    table = night(20_000)
+    table = usual_inputs(20_000)
     reference = profiled(table, (rng.random(20_000) < 0.001).astype(int))
     found = run_checks(
-        Checks(), evidence(night(), np.zeros(3000, int), reference=reference, last=None)
+        Checks(), evidence(usual_inputs(), np.zeros(3000, int), reference=reference, last=None)
     )
     assert findings(found) == set()
 
 
 def test_another_model_version_may_predict_otherwise() -> None:
-    other = evidence(night(), predict(night()) * 3, reference=None)
+    other = evidence(usual_inputs(), predict(usual_inputs()) * 3, reference=None)
     assert ("jump", "prediction prediction", "fail") in findings(run_checks(Checks(), other))
     promoted = replace(other, last_has_same_model=False)
     assert findings(run_checks(Checks(), promoted)) == set()
@@ -273,7 +277,7 @@ def test_another_model_version_may_predict_otherwise() -> None:
 
 
 def partly(column: str, share: float, value: Any) -> pd.DataFrame:
-    rows = night()
+    rows = usual_inputs()
     rows[column] = rows[column].astype(object if value is None else rows[column].dtype)
     rows.loc[: int(share * len(rows)) - 1, column] = value
     return rows
@@ -297,7 +301,7 @@ def partly(column: str, share: float, value: Any) -> pd.DataFrame:
     ],
 )
 def test_inputs(name: str, inputs: pd.DataFrame, level: str) -> None:
-    found = run_checks(Checks(), evidence(inputs, predict(night())))
+    found = run_checks(Checks(), evidence(inputs, predict(usual_inputs())))
     column = "input carrier" if name == "unseen" else "input distance"
     result = found.result(name, column)
     assert result is not None
@@ -310,8 +314,8 @@ LABELS = np.array(["late"] * 600 + ["early"] * 2400)
 @pytest.mark.parametrize(
     ("name", "config", "predictions", "level"),
     [
-        ("missing", "{}", [*predict(night())[1:], None], "warn"),
-        ("missing", "{}", [*predict(night())[90:], *[np.inf] * 90], "fail"),
+        ("missing", "{}", [*predict(usual_inputs())[1:], None], "warn"),
+        ("missing", "{}", [*predict(usual_inputs())[90:], *[np.inf] * 90], "fail"),
         ("missing", "predictions: {missing: off}", [None] * 3000, None),
         ("constant", "{}", np.append(np.ones(2800), np.arange(200)), "ok"),
         ("constant", "{}", np.append(np.ones(2900), np.arange(100)), "warn"),
@@ -331,8 +335,8 @@ LABELS = np.array(["late"] * 600 + ["early"] * 2400)
     ],
 )
 def test_predictions(name: str, config: str, predictions: Any, level: str | None) -> None:
-    now = evidence(night(), reference=None)
-    now = replace(now, profile=profiled(night(), predictions))
+    now = evidence(usual_inputs(), reference=None)
+    now = replace(now, profile=profiled(usual_inputs(), predictions))
     found = run_checks(checks(config), now)
     result = found.result(name, "prediction prediction")
     assert (None if result is None else result.level) == level
@@ -340,12 +344,14 @@ def test_predictions(name: str, config: str, predictions: Any, level: str | None
 
 def test_three_of_many_rows_with_a_label_that_is_not_allowed() -> None:
     rows = 60_000
-    told = np.arange(rows) % 2.0
-    told[[7, 30_000, 59_999]] = 0.5
+    predicted = np.arange(rows) % 2.0
+    predicted[[7, 30_000, 59_999]] = 0.5
     allowed = checks("predictions: {labels: [0, 1]}")
     exact = allowed.listed(["prediction"])
-    inputs = night(rows)
-    found = run_checks(allowed, evidence(inputs, profile=profiled(inputs, told, REFERENCE, exact)))
+    inputs = usual_inputs(rows)
+    found = run_checks(
+        allowed, evidence(inputs, profile=profiled(inputs, predicted, REFERENCE, exact))
+    )
     result = found.result("labels", TITLE)
     assert result is not None
     assert (result.level, result.value) == ("fail", pytest.approx(3 / rows))
@@ -355,12 +361,14 @@ def test_three_of_many_rows_with_a_label_that_is_not_allowed() -> None:
     assert shared.listed(["a", "b"]) == frozenset({"b"})
 
 
-def test_more_values_than_can_be_told_apart_are_no_labels() -> None:
-    told = np.arange(2000) / 4096 + 1
+def test_more_values_than_the_profile_keeps_are_not_labels() -> None:
+    predicted = np.arange(2000) / 4096 + 1
     few = checks("predictions: {labels: [1]}")
-    many = checks(f"predictions: {{labels: {told[::2].tolist()}}}")
+    many = checks(f"predictions: {{labels: {predicted[::2].tolist()}}}")
     for allowed, level in ((few, "fail"), (many, "ok")):
-        result = run_checks(allowed, evidence(night(2000), told)).result("labels", TITLE)
+        result = run_checks(allowed, evidence(usual_inputs(2000), predicted)).result(
+            "labels", TITLE
+        )
         assert result is not None
         assert result.level == level
 
@@ -371,7 +379,7 @@ def test_a_check_that_does_not_answer(hanging: Hanging) -> None:
         return 0
 
     late = checks("sql: [{name: fares, query: SELECT 0, timeout: 60s}]")
-    result = run_checks(late, evidence(night(), run_sql=ask)).result("SQL check fares")
+    result = run_checks(late, evidence(usual_inputs(), run_sql=ask)).result("SQL check fares")
     assert result is not None
     assert result.level == "fail"
     assert result.text == "SQL check fares could not be run: CallTimedOut: no answer within 60 s"
@@ -379,13 +387,13 @@ def test_a_check_that_does_not_answer(hanging: Hanging) -> None:
 
 def test_a_constant_but_for_rounding() -> None:
     steps = np.random.default_rng(3).integers(-40, 40, 3000)
-    result = run_checks(Checks(), evidence(night(), 0.3 * (1 + steps * 2.0**-52))).result(
+    result = run_checks(Checks(), evidence(usual_inputs(), 0.3 * (1 + steps * 2.0**-52))).result(
         "constant", TITLE
     )
     assert result is not None
     assert (result.value, result.level) == (1.0, "fail")
     mostly = np.where(np.arange(3000) < 2, 7.5, 0.3 * (1 + steps * 2.0**-52))
-    result = run_checks(Checks(), evidence(night(), mostly)).result("constant", TITLE)
+    result = run_checks(Checks(), evidence(usual_inputs(), mostly)).result("constant", TITLE)
     assert result is not None
     assert (result.value, result.level) == (pytest.approx(2998 / 3000), "fail")
 
@@ -395,12 +403,12 @@ def test_a_constant_but_for_rounding() -> None:
     [((0.2, 0.8), "ok"), ((0.45, 0.55), "ok"), ((0.6, 0.4), "warn"), ((0.9, 0.1), "fail")],
 )
 def test_classes(shares: tuple[float, float], level: str) -> None:
-    def told(rows: int, late: float) -> Any:
+    def predicted(rows: int, late: float) -> Any:
         return np.where(np.arange(rows) < rows * late, "late", "early")
 
-    reference = profiled(night(20_000), told(20_000, 0.2))
-    now = evidence(night(), reference=reference, last=None)
-    now = replace(now, profile=profiled(night(), told(3000, shares[0]), reference))
+    reference = profiled(usual_inputs(20_000), predicted(20_000, 0.2))
+    now = evidence(usual_inputs(), reference=reference, last=None)
+    now = replace(now, profile=profiled(usual_inputs(), predicted(3000, shares[0]), reference))
     found = run_checks(Checks(), now)
     result = found.result("classes", "prediction prediction")
     assert result is not None
@@ -424,7 +432,7 @@ def test_classes(shares: tuple[float, float], level: str) -> None:
     ],
 )
 def test_volume(rows: int, usual: tuple[int, ...], level: str) -> None:
-    found = run_checks(Checks(), evidence(night(rows), usual_rows=usual))
+    found = run_checks(Checks(), evidence(usual_inputs(rows), usual_rows=usual))
     result = found.result("volume")
     assert result is not None
     assert result.level == level
@@ -443,14 +451,14 @@ def test_volume(rows: int, usual: tuple[int, ...], level: str) -> None:
 )
 def test_reconciliation(ranges: list[tuple[int, int, int]], says: str | None) -> None:
     counted = tuple(RangeCounts(f"range {i}", *counts) for i, counts in enumerate(ranges))
-    found = run_checks(Checks(), evidence(night(), ranges=counted, usual_rows=()))
+    found = run_checks(Checks(), evidence(usual_inputs(), ranges=counted, usual_rows=()))
     assert found.verdict == ("fail" if says else "ok")
     assert (says or "") in (found.reason or "")
 
 
 def test_rejected_rows_are_accounted_for() -> None:
     counted = (RangeCounts("all", 3010, 3000, 10),)
-    assert run_checks(Checks(), evidence(night(), ranges=counted)).verdict == "ok"
+    assert run_checks(Checks(), evidence(usual_inputs(), ranges=counted)).verdict == "ok"
 
 
 # --- drift and its hysteresis -------------------------------------------------------------------
@@ -458,15 +466,15 @@ def test_rejected_rows_are_accounted_for() -> None:
 
 def moved(by: float, seed: int = 3) -> pd.DataFrame:
     """Distances that have moved by so many standard deviations."""
-    return night(seed=seed).assign(distance=lambda rows: rows.distance + 100 * by)
+    return usual_inputs(seed=seed).assign(distance=lambda rows: rows.distance + 100 * by)
 
 
-def nights(*shifts: float, check: str = "drift") -> list[str]:
-    """The levels of a check of the input, night after night; LAST stays what it is."""
+def levels_of(*shifts: float, check: str = "drift") -> list[str]:
+    """The levels of a check of the input, run after run; LAST stays what it is."""
     levels, previous = [], None
     for seed, shift in enumerate(shifts):
         config = checks("{inputs: {outside: off, far_outside: off}, predictions: {drift: off}}")
-        now = evidence(moved(shift, seed), predict(night()), previous=previous)
+        now = evidence(moved(shift, seed), predict(usual_inputs()), previous=previous)
         previous = Audit.from_json(run_checks(config, now).to_json())
         result = previous.result(check, "input distance")
         assert result is not None
@@ -475,27 +483,27 @@ def nights(*shifts: float, check: str = "drift") -> list[str]:
 
 
 @pytest.mark.parametrize("check", ["drift", "jump"])
-def test_one_odd_night_warns_and_two_in_a_row_fail(check: str) -> None:
-    assert nights(0, 1.8, 0, 1.8, 0, check=check) == ["ok", "warn", "ok", "warn", "ok"]
-    assert nights(0, 1.8, 1.8, 1.8, 0, check=check) == ["ok", "warn", "fail", "fail", "ok"]
+def test_one_odd_run_warns_and_two_in_a_row_fail(check: str) -> None:
+    assert levels_of(0, 1.8, 0, 1.8, 0, check=check) == ["ok", "warn", "ok", "warn", "ok"]
+    assert levels_of(0, 1.8, 1.8, 1.8, 0, check=check) == ["ok", "warn", "fail", "fail", "ok"]
 
 
 def test_drift_that_has_failed_fails_until_it_is_well_below() -> None:
-    assert nights(1.8, 1.8, 1.2, 1.8, 1.2, 0.1, 1.2) == [
+    assert levels_of(1.8, 1.8, 1.2, 1.8, 1.2, 0.1, 1.2) == [
         "warn", "fail", "fail", "fail", "fail", "ok", "warn",
     ]  # fmt: skip
 
 
-def test_a_night_beyond_all_fails_at_once_and_leaves_nothing_behind() -> None:
-    assert nights(0, 5, 1, 0) == ["ok", "fail", "warn", "ok"]
+def test_a_run_far_off_fails_at_once_and_leaves_nothing_behind() -> None:
+    assert levels_of(0, 5, 1, 0) == ["ok", "fail", "warn", "ok"]
 
 
-def test_after_an_odd_night_ordinary_ones_are_not_odd() -> None:
-    """Neither beside the training sample, nor where that is not known, if `last` was steady."""
+def test_after_an_odd_run_ordinary_ones_are_not_odd() -> None:
+    """Neither against the training sample, nor where that is not known, if `last` was steady."""
     odd = run_checks(Checks(), evidence(moved(1.8)))
     assert not odd.is_steady
-    assert run_checks(Checks(), evidence(night())).is_steady
-    back = evidence(night(), last=profiled(moved(4)), previous=odd)
+    assert run_checks(Checks(), evidence(usual_inputs())).is_steady
+    back = evidence(usual_inputs(), last=profiled(moved(4)), previous=odd)
     assert findings(run_checks(Checks(), back)) == set()
     unknown = replace(back, reference=None)
     assert ("jump", "input distance", "fail") in findings(run_checks(Checks(), unknown))
@@ -505,7 +513,7 @@ def test_after_an_odd_night_ordinary_ones_are_not_odd() -> None:
 
 
 def test_levels_below_the_first_do_not_alarm() -> None:
-    assert nights(0.5, 0.5, 0.9, 0.9) == ["ok", "ok", "warn", "warn"]
+    assert levels_of(0.5, 0.5, 0.9, 0.9) == ["ok", "ok", "warn", "warn"]
 
 
 def test_drift_has_its_own_levels_by_column() -> None:
@@ -544,7 +552,7 @@ def test_too_few_values_are_not_judged_and_not_passed() -> None:
 
 
 def test_a_first_run_without_a_training_sample() -> None:
-    found = run_checks(Checks(), evidence(night(), reference=None, last=None, usual_rows=()))
+    found = run_checks(Checks(), evidence(usual_inputs(), reference=None, last=None, usual_rows=()))
     reasons = unjudged(found)
     assert {name for name, _ in reasons} == {
         "volume", "unseen", "outside", "far_outside", "drift", "jump",
@@ -556,18 +564,18 @@ def test_a_first_run_without_a_training_sample() -> None:
 
 def test_no_rows_and_no_values() -> None:
     empty = run_checks(
-        checks("predictions: {labels: [1], shares: {a: [0, 1]}}"), evidence(night(0))
+        checks("predictions: {labels: [1], shares: {a: [0, 1]}}"), evidence(usual_inputs(0))
     )
     assert {result.name for result in empty.results if result.level == Level.OK} == {
         "reconciliation"
     }
-    lost = evidence(night().assign(distance=None), predict(night()), usual_rows=())
+    lost = evidence(usual_inputs().assign(distance=None), predict(usual_inputs()), usual_rows=())
     found = unjudged(run_checks(checks("inputs: {nulls: off}"), lost))
     assert found["outside", "input distance"] == "there are no values"
 
 
 def test_another_model_version_is_not_compared_with_the_last_run() -> None:
-    promoted = evidence(night(), last_has_same_model=False)
+    promoted = evidence(usual_inputs(), last_has_same_model=False)
     found = unjudged(run_checks(Checks(), promoted))
     assert found == {("jump", TITLE): "the last published run was scored by another model version"}
 
@@ -590,7 +598,7 @@ def test_sql(answer: object, level: str) -> None:
         return answer
 
     config = checks('sql: [{name: no loss, query: "SELECT 1"}]')
-    found = run_checks(config, evidence(night(), run_sql=run_sql))
+    found = run_checks(config, evidence(usual_inputs(), run_sql=run_sql))
     result = found.result("SQL check no loss")
     assert result is not None
     assert (result.level, asked) == (level, ["SELECT 1"])
@@ -604,20 +612,20 @@ def test_sql_with_levels_and_trouble() -> None:
         raise DatabaseUnavailable("postgresql://db", "no route")
 
     config = checks('sql: [{name: few, query: "SELECT 5", warn: 3, fail: 10}]')
-    warned = run_checks(config, evidence(night(), run_sql=lambda _: 5))
+    warned = run_checks(config, evidence(usual_inputs(), run_sql=lambda _: 5))
     assert [r.text for r in warned.warnings] == ["SQL check few: 5 (found 5, at most 3 may be)"]
-    broken = run_checks(config, evidence(night(), run_sql=refuse))
+    broken = run_checks(config, evidence(usual_inputs(), run_sql=refuse))
     assert broken.reason == "SQL check few could not be run: ZeroDivisionError: by zero"
-    assert run_checks(config, evidence(night())).verdict == "fail"  # nobody to ask
+    assert run_checks(config, evidence(usual_inputs())).verdict == "fail"  # no database to ask
     with pytest.raises(DatabaseUnavailable):
-        run_checks(config, evidence(night(), run_sql=away))
+        run_checks(config, evidence(usual_inputs(), run_sql=away))
     lenient = checks("sql: [{name: few, query: q, warn: 0, fail: null}]")
-    assert run_checks(lenient, evidence(night(), run_sql=lambda _: False)).verdict == "warn"
+    assert run_checks(lenient, evidence(usual_inputs(), run_sql=lambda _: False)).verdict == "warn"
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Install a package with checks of somebody's own."""
+    """Install a package with checks of the user's own."""
     numbers = itertools.count()
 
     def install(code: str, points: str) -> None:
@@ -648,13 +656,13 @@ def test_python(installed: Callable[[str, str], None]) -> None:
     )
     config = checks("python: [{name: longest, settings: {most: 5000}}, {name: rows, fail: 5000}]")
     require_checks("job.yaml", config)
-    found = run_checks(config, evidence(night()))
+    found = run_checks(config, evidence(usual_inputs()))
     assert findings(found) == {("check longest", None, "fail")}
     assert found.reason is not None
     assert found.reason.startswith("check longest: the longest is 1")
-    broken = run_checks(checks("python: [{name: broken}]"), evidence(night()))
+    broken = run_checks(checks("python: [{name: broken}]"), evidence(usual_inputs()))
     assert broken.reason == "check broken could not be run: ZeroDivisionError: division by zero"
-    shy = run_checks(checks("python: [{name: shy}]"), evidence(night()))
+    shy = run_checks(checks("python: [{name: shy}]"), evidence(usual_inputs()))
     assert [r.text for r in shy.not_judged] == ["check shy not judged: no fares today"]
     assert shy.verdict == "ok"
     for name, says in (
@@ -665,7 +673,7 @@ def test_python(installed: Callable[[str, str], None]) -> None:
         config = checks(f"python: [{{name: {name}}}]")
         with pytest.raises(ConfigurationError, match=says):
             require_checks("job.yaml", config)
-        assert run_checks(config, evidence(night())).verdict == "fail"
+        assert run_checks(config, evidence(usual_inputs())).verdict == "fail"
 
 
 # --- the verdict --------------------------------------------------------------------------------
@@ -682,7 +690,9 @@ results = st.builds(
 
 
 @given(st.lists(results, max_size=8))
-def test_an_audit_survives_json_and_its_verdict_is_the_gravest(found: list[CheckResult]) -> None:
+def test_an_audit_survives_json_and_its_verdict_is_the_most_severe(
+    found: list[CheckResult],
+) -> None:
     whole = Audit.of(found)
     assert Audit.from_json(whole.to_json()) == whole
     levels = [result.level for result in found]
@@ -779,4 +789,4 @@ def test_what_cannot_be_meant_is_one_clear_error(text: str, says: str) -> None:
 
 def test_older_profiles_and_columns_that_came_later_do_not_matter() -> None:
     last = Profile(3000, {"gone": ColumnProfile("number", 3000)}, {})
-    assert run_checks(Checks(), evidence(night(), last=last)).verdict == "ok"
+    assert run_checks(Checks(), evidence(usual_inputs(), last=last)).verdict == "ok"

@@ -31,12 +31,15 @@ def lines(text: str) -> dict[str, str]:
 
 def test_every_check_and_its_default_levels() -> None:
     for model, title in ((InputChecks, "Of each input"), (OutputChecks, "Of each output")):
-        told = lines(section("checks.md", title))
-        assert set(told) == set(model.model_fields)
+        documented = lines(section("checks.md", title))
+        assert set(documented) == set(model.model_fields)
         for name, field in model.model_fields.items():
             for level in ("warn", "fail", "at_once"):
                 value = getattr(field.default, level, None)
-                assert value is None or re.search(rf"\b{value:g}\b", told[name]), (name, level)
+                assert value is None or re.search(rf"\b{value:g}\b", documented[name]), (
+                    name,
+                    level,
+                )
     volume = lines(section("checks.md", "Of the run"))["volume"]
     for value in Checks().volume.model_dump().values():
         assert f"{value:g}" in volume
@@ -48,10 +51,14 @@ def test_every_check_and_its_default_levels() -> None:
 
 def test_every_event_and_its_payload() -> None:
     sent = section("events.md", "Events that are sent")
-    told = lines(sent)
+    documented = lines(sent)
     result = ScoreResult("job", "2024-03-01", 1, "m@1", "scores", 10, 0, "", 1.0)
-    assert {events.PARTITION_PUBLISHED, events.RUN_QUARANTINED, events.MODEL_PROMOTED} <= set(told)
-    assert set(events._payload(result)) | {"reason", "alias", "version", "reference"} <= set(told)
+    assert {events.PARTITION_PUBLISHED, events.RUN_QUARANTINED, events.MODEL_PROMOTED} <= set(
+        documented
+    )
+    assert set(events._payload(result)) | {"reason", "alias", "version", "reference"} <= set(
+        documented
+    )
     assert all(f"`{label}`" in sent for label in events._resource(result))
     assert set(lines(section("events.md", "Events that start a job"))) == set(On.model_fields)
 

@@ -72,13 +72,13 @@ def test_runs_tells_what_failed_before_there_was_one(
     project.fill()
     project.register()
     nightshift("run", "orders", "--partition", "2024-03-01")
-    project.write_job(model="nobody@champion")
+    project.write_job(model="missing@champion")
     with pytest.raises(ModelNotFound):
         score("orders", "2024-03-02")
     lines = nightshift("runs", "orders", "--limit", "1").stdout.splitlines()
     assert lines[2:4] == ["", "Failed before the run began:"]
     assert "orders 2024-03-02" in lines[5]
-    assert "nobody" in lines[5]
+    assert "missing" in lines[5]
     assert len(lines) == 6
 
 
@@ -103,7 +103,7 @@ def test_one_of_several_jobs_may_fail(project: Project, nightshift: Nightshift) 
 @pytest.mark.parametrize(
     ("changes", "arguments", "says"),
     [
-        ({}, ["--model", "doubler@nobody"], "nobody"),
+        ({}, ["--model", "doubler@missing"], "missing"),
         ({}, ["--partition", "2024-02-30"], "2024-02-30"),
         ({"source": {"table": "orders", "key": "no"}, "partition_by": "all"}, [], "no column 'no'"),
     ],

@@ -16,9 +16,9 @@ def test_versions_are_compared_and_an_alias_goes_back(
     register = ["register", model, "--name", "big", "--sample", sample, "--promote", "champion"]
     nightshift(*register, "--metric", "auc=0.8")
     nightshift(*register, "--metric", "auc=0.9", "--setting", "output=predict_proba")
-    told = nightshift("models", "diff", "big", "1", "2").stdout
-    assert "metric auc: 0.8 -> 0.9" in told
-    assert "output prediction: bool -> none" in told
+    output = nightshift("models", "diff", "big", "1", "2").stdout
+    assert "metric auc: 0.8 -> 0.9" in output
+    assert "output prediction: bool -> none" in output
     changed = json.loads(nightshift("models", "diff", "big", "1", "2", "--json").stdout)
     assert changed["metrics"] == {"auc": ["0.8", "0.9"]}
     assert nightshift("models", "diff", "big", "1", "1").stdout == "No difference.\n"

@@ -103,7 +103,7 @@ def test_no_rows(pipe: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("text", [*BRACKETS, "a:smile:b", "::1:5432", "\\[x]", "c:\\"])
-def test_a_cell_is_shown_as_it_is(text: str, pipe: io.StringIO) -> None:
+def test_a_value_is_shown_as_it_is(text: str, pipe: io.StringIO) -> None:
     terminal.print_table(["t"], [[text]], empty="")
     assert pipe.getvalue().splitlines()[1].rstrip() == text
 

@@ -1,4 +1,4 @@
-"""Alerts: registered once, told to a real webhook with the reason first, gone with the setting."""
+"""Alerts: registered once, sent to a real webhook with the reason first, gone with the setting."""
 
 import json
 import queue
@@ -54,7 +54,7 @@ class Webhook:
         self.url = f"http://127.0.0.1:{self.server.server_port}/services/{SECRET}"
         Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def told(self, seconds: float = 60) -> dict[str, Any]:
+    def receive(self, seconds: float = 60) -> dict[str, Any]:
         return self.bodies.get(timeout=seconds)
 
 
@@ -86,14 +86,14 @@ def automations(client: SyncPrefectClient) -> dict[str, Any]:
 
 
 def deployed(client: SyncPrefectClient, *tags: str) -> Any:
-    """A deployment with these tags, of a flow that nobody runs."""
+    """A deployment with these tags, of a flow that never runs."""
 
-    @flow(name="nobody")
-    def nobody() -> None:
+    @flow(name="unused")
+    def unused() -> None:
         pass
 
     name = f"orders-{uuid4().hex[:8]}"
-    made = client.create_deployment(client.create_flow(nobody), name, tags=list(tags))
+    made = client.create_deployment(client.create_flow(unused), name, tags=list(tags))
     return client.read_deployment(made)
 
 
@@ -109,7 +109,7 @@ def changed(client: SyncPrefectClient, run: FlowRun, *states: State[Any]) -> Non
     "url",
     [
         f"https://hooks.slack.com/services/{SECRET}",
-        "https://somebody:word@alerts.example.com/",
+        "https://someone:word@alerts.example.com/",
         "https://alerts.example.com/?key=abc",
         "https://chat.example.com/hooks/abcdefghijklmnopqrstuvwx",
     ],
@@ -179,7 +179,7 @@ def test_registered_once_and_gone_with_the_setting(
     assert block_name(PROJECT) not in [block.name for block in blocks]
 
 
-def test_a_failed_and_a_crashed_run_are_told_with_the_reason_first(
+def test_a_failed_and_a_crashed_run_are_reported_with_the_reason_first(
     client: SyncPrefectClient,
     alerts: AlertSettings,
     webhook: Webhook,
@@ -189,26 +189,26 @@ def test_a_failed_and_a_crashed_run_are_told_with_the_reason_first(
     for deployment in (others, ours):
         run = client.create_flow_run_from_deployment(deployment.id, name="orders 2024-03-01 v1")
         changed(client, run, Running(), Failed(message='Table "orders" is {{ gone }}'))
-    body = webhook.told()
+    body = webhook.receive()
     assert body["text"].startswith('Table "orders" is {{ gone }} | failed: orders 2024-03-01 v1 ')
     assert body["url"].endswith(f"/runs/flow-run/{run.id}")
     assert (body["kind"], body["type"]) == ("failed", "application/json")
     assert body["path"] == f"/services/{SECRET}"
     changed(client, run, Running(), Crashed(message="The process was killed"))
-    assert webhook.told()["reason"] == "The process was killed"
+    assert webhook.receive()["reason"] == "The process was killed"
     assert webhook.bodies.empty()
     assert SECRET not in (prefect_database.parent / "server.log").read_text()
 
 
-def test_a_quarantined_run_is_told_once(
+def test_a_quarantined_run_is_reported_once(
     client: SyncPrefectClient, alerts: AlertSettings, webhook: Webhook
 ) -> None:
-    """By its event, and not as a failure; the next one of the job a moment later is not told."""
+    """By its event, and not as a failure; the job's next one, a moment later, is not reported."""
     job = f"orders-{uuid4().hex[:8]}"
     reason = "input x: 40 % are NULL\nor NaN"
     emit_quarantined(result(job, "2024-03-01"), reason, PROJECT)
     EventsWorker.drain_all(timeout=10, at_exit=False)
-    body = webhook.told()
+    body = webhook.receive()
     assert body["text"].startswith(f"{reason} | quarantined: {job} 2024-03-01, run 7")
     assert (body["job"], body["partition"], body["run_id"]) == (job, "2024-03-01", 7)
     emit_quarantined(result(job, "2024-03-02"), reason, PROJECT)
@@ -216,10 +216,10 @@ def test_a_quarantined_run_is_told_once(
     run = client.create_flow_run_from_deployment(deployed(client, TAG).id)
     changed(client, run, Running(), Failed(name="Quarantined", message=reason))
     changed(client, run, Running(), Failed(message="the end"))  # comes after all others
-    assert webhook.told()["reason"] == "the end"
+    assert webhook.receive()["reason"] == "the end"
 
 
-def test_runs_that_really_fail_are_told(
+def test_runs_that_really_fail_are_reported(
     client: SyncPrefectClient,
     alerts: AlertSettings,
     webhook: Webhook,
@@ -230,7 +230,7 @@ def test_runs_that_really_fail_are_told(
     monkeypatch.setenv("NIGHTSHIFT_PROJECT", PROJECT)
     made = client.create_deployment(client.create_flow(score), f"o-{uuid4().hex[:8]}", tags=[TAG])
 
-    def night() -> FlowRun:
+    def run_orders() -> FlowRun:
         wanted = {"job": "orders", "partition": "all"}
         run = client.create_flow_run_from_deployment(made, parameters=wanted)
         with pytest.raises(NightshiftError):
@@ -239,14 +239,14 @@ def test_runs_that_really_fail_are_told(
         return run
 
     project.register(behaviour="negative")
-    run = night()
-    body = webhook.told()
+    run = run_orders()
+    body = webhook.receive()
     assert (body["kind"], body["url"].rpartition("/")[2]) == ("failed", str(run.id))
     assert "'orders'" in body["reason"]
     project.fill()
     project.sql("UPDATE orders SET x = -id WHERE id = 150")
-    night()
-    body = webhook.told()
+    run_orders()
+    body = webhook.receive()
     assert (body["kind"], body["job"]) == ("quarantined", "orders")
     assert body["reason"].startswith("1 of 1,000 rows could not be scored, 0 may be")
     assert webhook.bodies.empty()
@@ -264,15 +264,15 @@ def test_the_state_of_a_quarantined_run_has_its_own_name(prefect: str) -> None:
 
 
 @pytest.mark.heavy
-def test_a_run_that_does_not_begin_is_told(
+def test_a_run_that_does_not_begin_is_reported(
     client: SyncPrefectClient, alerts: AlertSettings, webhook: Webhook
 ) -> None:
     ours = deployed(client, TAG)
-    begun, waiting = (client.create_flow_run_from_deployment(ours.id) for _ in range(2))
-    for run in (begun, waiting):
+    started, waiting = (client.create_flow_run_from_deployment(ours.id) for _ in range(2))
+    for run in (started, waiting):
         changed(client, run, Scheduled(name="Late"))
-    changed(client, begun, Running())
-    body = webhook.told()
+    changed(client, started, Running())
+    body = webhook.receive()
     assert body["text"].startswith("It was due at 20")
     assert (body["kind"], body["what"]) == ("late", ours.name)
     assert body["url"].endswith(f"/runs/flow-run/{waiting.id}")

@@ -107,7 +107,7 @@ def test_of_many_deployments_all_are_found(monkeypatch: pytest.MonkeyPatch) -> N
     assert _tagged(cast(Any, SimpleNamespace(read_deployments=read)), "a tag") == there
 
 
-def test_nights_that_are_late_stay_when_their_job_changes(
+def test_late_runs_stay_when_their_job_changes(
     deployed: Project, prefect: str, prefect_database: Path
 ) -> None:
     found = deployment(prefect, "score/orders")["id"]
@@ -128,7 +128,7 @@ def test_in_a_git_checkout_what_is_not_committed_counts(
     project: Project, prefect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for command in ["init", "remote add origin https://git.example.com/team/nights.git"]:
+    for command in ["init", "remote add origin https://git.example.com/team/scoring.git"]:
         subprocess.run(["git", *command.split()], check=True, capture_output=True)
     user = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
     commit = ["commit", "--allow-empty", "--message", "Jobs"]

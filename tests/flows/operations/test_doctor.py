@@ -45,7 +45,7 @@ def test_all_is_well(healthy: Project) -> None:
 
 
 def _no_database(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NIGHTSHIFT_DATABASE__URL", "postgresql://somebody@127.0.0.1:1/x")
+    monkeypatch.setenv("NIGHTSHIFT_DATABASE__URL", "postgresql://someone@127.0.0.1:1/x")
 
 
 def _no_such_database(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def _no_schema(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_source(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NIGHTSHIFT_DATABASE__SOURCE_URL", "postgresql://somebody@127.0.0.1:1/x")
+    monkeypatch.setenv("NIGHTSHIFT_DATABASE__SOURCE_URL", "postgresql://someone@127.0.0.1:1/x")
 
 
 def _no_bucket(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def _no_prefect_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("fault", "check", "state", "told", "remedy"),
+    ("fault", "check", "state", "text", "remedy"),
     [
         (_no_database, "database", "fail", "cannot be reached", ""),
         (_no_such_database, "database", "fail", "does not exist", "DATABASE__PASSWORD"),
@@ -143,13 +143,13 @@ def test_what_is_wrong_is_found(
     fault: Callable[[Project, pytest.MonkeyPatch], None],
     check: str,
     state: str,
-    told: str,
+    text: str,
     remedy: str,
 ) -> None:
     fault(healthy, monkeypatch)
     (found,) = wrong(check)
     assert found.state == state
-    assert told in found.text
+    assert text in found.text
     assert remedy in found.remedy
 
 
@@ -163,7 +163,7 @@ def test_settings_that_cannot_be_read_are_the_first_finding(
     assert {f.state for f in findings if f.check in doctor.CHECKS} == {"skip"}
 
 
-def test_a_missing_privilege_is_mended_by_what_is_said(
+def test_a_missing_privilege_is_fixed_by_what_is_said(
     healthy: Project, database: sa.URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     healthy.sql("CREATE ROLE patient")
@@ -183,7 +183,7 @@ def test_a_missing_privilege_is_mended_by_what_is_said(
         healthy.sql("DROP ROLE patient")
 
 
-def test_a_ledger_that_somebody_has_changed_is_told(healthy: Project) -> None:
+def test_a_ledger_that_was_changed_by_hand_is_reported(healthy: Project) -> None:
     score("orders", "2024-03-01")
     healthy.sql("ALTER TABLE nightshift_runs DROP COLUMN role CASCADE")
     found = wrong("database")[0]
@@ -211,7 +211,7 @@ def test_an_abandoned_run_goes_on_with_what_is_said(healthy: Project, state: str
     assert wrong() == []
 
 
-def test_a_run_at_work_is_not_abandoned(healthy: Project) -> None:
+def test_a_live_run_is_not_abandoned(healthy: Project) -> None:
     """Its heart has not beaten for longer than the lease, but a chunk was just committed."""
     score("orders", "2024-03-01")
     healthy.sql(
@@ -228,12 +228,12 @@ def test_a_run_at_work_is_not_abandoned(healthy: Project) -> None:
 )
 def test_a_wrong_clock_is_reported(engine: sa.Engine, clock_skew: float, says: str) -> None:
     seen = health.contact(engine)
-    assert abs(seen.clock_skew) < doctor.MAX_SKEW
+    assert abs(seen.clock_skew) < doctor.MAX_CLOCK_SKEW
     contact = health.Contact(**{**asdict(seen), "clock_skew": clock_skew})
-    told = [
+    lines = [
         f.text for f in doctor._describe_contact("database", engine, contact) if f.state == "warn"
     ]
-    assert [line for line in told if "clock" in line] == ([f"its clock is {says}"] if says else [])
+    assert [line for line in lines if "clock" in line] == ([f"its clock is {says}"] if says else [])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="connects to a socket whose queue is full")
@@ -241,7 +241,7 @@ def test_what_never_answers_is_given_up(
     healthy: Project, silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All at once, so that the time for one is the time for all."""
-    url = f"postgresql://somebody@127.0.0.1:{silent}/x"
+    url = f"postgresql://someone@127.0.0.1:{silent}/x"
     monkeypatch.setenv("NIGHTSHIFT_DATABASE__URL", url)
     monkeypatch.setenv("NIGHTSHIFT_STORE__ENDPOINT_URL", f"http://127.0.0.1:{silent}")
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{silent}/api")
@@ -258,7 +258,7 @@ def silent() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_an_sqlite_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_sqlite_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path / 'missing' / 'x.db'}")
     assert health.find_write_problems(Ledger(engine)) == [
         f"the folder {tmp_path / 'missing'} does not exist; create it"

@@ -88,7 +88,7 @@ def test_a_run_that_has_stopped_is_seen(project: Project, prefect: str) -> None:
 def test_prometheus_is_answered_also_while_the_database_is_away(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NIGHTSHIFT_DATABASE__URL", "postgresql://somebody@127.0.0.1:1/x")
+    monkeypatch.setenv("NIGHTSHIFT_DATABASE__URL", "postgresql://someone@127.0.0.1:1/x")
     with serve_metrics(load_settings(), "127.0.0.1", 0) as url:
         answer = httpx.get(url)
         port = int(url.split(":")[2].partition("/")[0])
@@ -123,25 +123,25 @@ def test_a_record_is_one_line_of_json() -> None:
 
 def test_an_exception_is_part_of_its_line() -> None:
     error = ConfigurationError("a", "b", "c", "d")
-    told = (type(error), error, None)
-    record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "failed", (), told)
+    info = (type(error), error, None)
+    record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "failed", (), info)
     said = json.loads(JsonLine().format(record))
     assert "ConfigurationError: a: b: c. d" in said["exception"]
 
 
-def test_prefect_writes_such_lines_if_told_to() -> None:
+def test_prefect_writes_such_lines_if_configured() -> None:
     """The two variables that docker-compose.yml sets, in a process of its own."""
     code = (
         "from prefect.logging import get_logger, configuration; configuration.setup_logging();"
         "get_logger('worker').info('%s rows', 5, extra={'flow_run_name': 'orders'})"
     )
-    told = {
+    variables = {
         "PREFECT_LOGGING_FORMATTERS_JSON_CLASS": "nightshift.flows.orchestrator.json_logs.JsonLine",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "json",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
     }
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | told, capture_output=True, text=True
+        [sys.executable, "-c", code], env=os.environ | variables, capture_output=True, text=True
     )
     (line,) = done.stderr.splitlines()
     said = json.loads(line)
@@ -194,7 +194,7 @@ def test_a_server_that_does_not_let_us_in_is_one_clear_error(
         require_access(url)
 
 
-def test_nobody_there_is_one_clear_error() -> None:
+def test_an_unreachable_database_is_one_clear_error() -> None:
     with pytest.raises(ConfigurationError, match="no Prefect server answers at http://127"):
         require_access("http://127.0.0.1:1/api")
 

@@ -1,6 +1,6 @@
-"""Bad nights, each really brought about, through the real flow.
+"""Failing scheduled runs, each really brought about, through the real flow.
 
-Whatever happens upstream or in the model, readers go on seeing the rows of the last good night,
+Whatever happens upstream or in the model, readers go on seeing the rows of the last good run,
 the flow run's message begins with the reason, and each counter is what the database holds.
 """
 
@@ -73,13 +73,13 @@ SOURCE = """
 
 
 @dataclass
-class Nights:
-    """A job that scores its whole table night after night."""
+class ScheduledJob:
+    """A job that scores its whole table again and again."""
 
     project: Project
     model: Any
     seen: dict[int, tuple[Any, ...]] = field(default_factory=dict)
-    """What readers saw after the last good night."""
+    """What readers saw after the last good run."""
 
     def readers(self) -> dict[int, tuple[Any, ...]]:
         rows = self.project.sql("SELECT * FROM order_scores")
@@ -95,14 +95,14 @@ class Nights:
         assert len(self.seen) == result.rows == self.project.count("orders")
 
     def bad(self, reason: str, rejects: int = 0) -> int:
-        """The night fails for the reason, and readers do not notice; the run."""
+        """The run fails for the reason, and readers do not notice; the run."""
         state = score("orders", "all", return_state=True)
         assert state.is_failed(), state
         assert state.message is not None
         assert state.message.startswith(reason), state.message
         assert self.readers() == self.seen
-        told = self._told(state.state_details.flow_run_id)
-        assert (told.type, told.message) == (state.type, state.message)
+        run_state = self._flow_run(state.state_details.flow_run_id)
+        assert (run_state.type, run_state.message) == (state.type, state.message)
         run_id = self.counted()
         rejected = "SELECT count(*) FROM nightshift_rejects WHERE run_id = "
         assert self.project.sql(f"{rejected}{run_id}") == [(rejects,)]
@@ -171,7 +171,7 @@ class Nights:
 
         return eventually(found, 20)
 
-    def _told(self, flow_run_id: UUID | None) -> Any:
+    def _flow_run(self, flow_run_id: UUID | None) -> Any:
         assert flow_run_id is not None
         with get_client(sync_client=True) as client:
             return client.read_flow_run(flow_run_id).state
@@ -194,7 +194,7 @@ def fares(rows: int = 2000, nullable: bool = True) -> pd.DataFrame:
 
 
 @pytest.fixture
-def nights(project: Project, monkeypatch: pytest.MonkeyPatch) -> Nights:
+def scheduled(project: Project, monkeypatch: pytest.MonkeyPatch) -> ScheduledJob:
     """A model is published, its job is there, and a table of 2,000 orders."""
     return prepared(project, monkeypatch)
 
@@ -205,7 +205,7 @@ def prepared(
     rows: int = 2000,
     nullable: bool = True,
     **job: Any,
-) -> Nights:
+) -> ScheduledJob:
     (project.folder / "fares.py").write_text(MODEL_CODE)
     monkeypatch.delitem(sys.modules, "fares", raising=False)
     import fares as module  # type: ignore[import-not-found]
@@ -225,7 +225,7 @@ def prepared(
     target = sample["distance"].fillna(500) / 10 + sample["carrier"].str[1].astype(int)
     manifest = register("fares", SklearnModel(module.Fares().fit(sample, target)), sample)
     project.store.promote("fares", manifest.version)
-    return Nights(project, module)
+    return ScheduledJob(project, module)
 
 
 # --- upstream -----------------------------------------------------------------------------------
@@ -251,44 +251,46 @@ UPSTREAM = {
 
 
 @pytest.mark.parametrize(
-    "night",
+    "fault",
     [
         "a column turned to NULL",
-        *(pytest.param(night, marks=pytest.mark.heavy) for night in list(UPSTREAM)[1:]),
+        *(pytest.param(fault, marks=pytest.mark.heavy) for fault in list(UPSTREAM)[1:]),
     ],
 )
-def test_what_goes_wrong_upstream_is_quarantined(nights: Nights, night: str) -> None:
-    statement, reason = UPSTREAM[night]
-    nights.good(times=3 if "usual (" in reason else 1)
-    nights.project.sql(statement)
-    nights.released_and_rolled_back(nights.quarantined(reason))
+def test_what_goes_wrong_upstream_is_quarantined(scheduled: ScheduledJob, fault: str) -> None:
+    statement, reason = UPSTREAM[fault]
+    scheduled.good(times=3 if "usual (" in reason else 1)
+    scheduled.project.sql(statement)
+    scheduled.released_and_rolled_back(scheduled.quarantined(reason))
 
 
 @pytest.mark.heavy
-def test_a_null_where_the_model_needs_a_value_stops_the_night(
+def test_a_null_where_the_model_needs_a_value_stops_the_run(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole column is nothing that rows are to blame for: no storm of rejects."""
-    nights = prepared(project, monkeypatch, nullable=False)
-    nights.good()
+    scheduled = prepared(project, monkeypatch, nullable=False)
+    scheduled.good()
     project.sql("UPDATE orders SET distance = NULL")
-    nights.bad("Column 'distance': the model's signature says float64 not null, the data has NULL")
+    scheduled.bad(
+        "Column 'distance': the model's signature says float64 not null, the data has NULL"
+    )
     assert project.states()[-1] == ("all", "failed")
 
 
 @pytest.mark.heavy
-def test_what_stays_wrong_is_quarantined_again_and_what_is_mended_is_published(
-    nights: Nights,
+def test_what_stays_wrong_is_quarantined_again_and_what_is_fixed_is_published(
+    scheduled: ScheduledJob,
 ) -> None:
-    nights.good()
-    nights.project.sql("UPDATE orders SET distance = distance * 1000")
+    scheduled.good()
+    scheduled.project.sql("UPDATE orders SET distance = distance * 1000")
     for _ in range(2):
-        nights.quarantined("input distance: 1,900 of 2,000 rows (95 %) are far outside")
-    nights.project.sql("UPDATE orders SET distance = distance / 1000")
-    before = fares_of(nights.seen)
-    nights.good()
-    assert fares_of(nights.seen) == before
-    assert [state for _, state in nights.project.states()] == [
+        scheduled.quarantined("input distance: 1,900 of 2,000 rows (95 %) are far outside")
+    scheduled.project.sql("UPDATE orders SET distance = distance / 1000")
+    before = fares_of(scheduled.seen)
+    scheduled.good()
+    assert fares_of(scheduled.seen) == before
+    assert [state for _, state in scheduled.project.states()] == [
         "superseded", "quarantined", "quarantined", "published",
     ]  # fmt: skip
 
@@ -297,101 +299,101 @@ def test_what_stays_wrong_is_quarantined_again_and_what_is_mended_is_published(
 
 
 @pytest.mark.heavy
-def test_a_model_that_returns_a_constant(nights: Nights) -> None:
-    nights.good()
-    nights.model.after = lambda found: np.full(len(found), 42.0)
-    run = nights.quarantined("prediction prediction: 100 % of 2,000 rows are 42")
-    nights.released_and_rolled_back(run)
+def test_a_model_that_returns_a_constant(scheduled: ScheduledJob) -> None:
+    scheduled.good()
+    scheduled.model.after = lambda found: np.full(len(found), 42.0)
+    run = scheduled.quarantined("prediction prediction: 100 % of 2,000 rows are 42")
+    scheduled.released_and_rolled_back(run)
 
 
 @pytest.mark.heavy
-def test_a_new_version_that_was_constant_from_the_start(nights: Nights) -> None:
+def test_a_new_version_that_was_constant_from_the_start(scheduled: ScheduledJob) -> None:
     """Its own sample has nothing to compare with: the last published run has."""
-    nights.good()
+    scheduled.good()
     sample = fares()
-    blunt = nights.model.Fares().fit(sample, np.full(len(sample), 21.0))
-    nights.project.store.promote("fares", register("fares", SklearnModel(blunt), sample).version)
-    nights.quarantined("prediction prediction: 100 % of 2,000 rows are 21")
+    blunt = scheduled.model.Fares().fit(sample, np.full(len(sample), 21.0))
+    scheduled.project.store.promote("fares", register("fares", SklearnModel(blunt), sample).version)
+    scheduled.quarantined("prediction prediction: 100 % of 2,000 rows are 21")
 
 
 @pytest.mark.heavy
-def test_a_category_that_the_model_has_nothing_for(nights: Nights) -> None:
+def test_a_category_that_the_model_has_nothing_for(scheduled: ScheduledJob) -> None:
     """NaN for one category: those rows are rejects, the others have their predictions."""
-    nights.good()
-    nights.project.sql("UPDATE carriers SET carrier = 'ZZ' WHERE order_id <= 40")
-    run = nights.quarantined("40 of 2,000 rows could not be scored, 0 may be", rejects=40)
-    found = nights.project.sql("SELECT row_key, kind, inputs FROM nightshift_rejects")
+    scheduled.good()
+    scheduled.project.sql("UPDATE carriers SET carrier = 'ZZ' WHERE order_id <= 40")
+    run = scheduled.quarantined("40 of 2,000 rows could not be scored, 0 may be", rejects=40)
+    found = scheduled.project.sql("SELECT row_key, kind, inputs FROM nightshift_rejects")
     assert {row.row_key for row in found} == {f"[{i}]" for i in range(1, 41)}
     assert all('"carrier": "ZZ"' in row.inputs for row in found)
-    nights.released_and_rolled_back(run)
-    assert len(nights.readers()) == 2000
+    scheduled.released_and_rolled_back(run)
+    assert len(scheduled.readers()) == 2000
 
 
 POISONED = [7, 499, 500, 501, 777, 1000, 1001, 1234, 1999, 2000]
 
 
-def test_poison_rows_are_rejected_and_the_others_kept(nights: Nights) -> None:
-    nights.good()
+def test_poison_rows_are_rejected_and_the_others_kept(scheduled: ScheduledJob) -> None:
+    scheduled.good()
     among = ", ".join(map(str, POISONED))
-    nights.project.sql(f"UPDATE orders SET distance = -5 WHERE id IN ({among})")
-    calls = calls_of(nights)
-    run = nights.quarantined("10 of 2,000 rows could not be scored, 0 may be", rejects=10)
+    scheduled.project.sql(f"UPDATE orders SET distance = -5 WHERE id IN ({among})")
+    calls = calls_of(scheduled)
+    run = scheduled.quarantined("10 of 2,000 rows could not be scored, 0 may be", rejects=10)
     assert len(calls) < 2 * len(POISONED) * 12  # 2 k log2(n) calls, and no more
-    assert rejected(nights, run) == POISONED
-    good = {key: fare for key, fare in fares_of(nights.seen).items() if key not in POISONED}
-    nights.released_and_rolled_back(run)
+    assert rejected(scheduled, run) == POISONED
+    good = {key: fare for key, fare in fares_of(scheduled.seen).items() if key not in POISONED}
+    scheduled.released_and_rolled_back(run)
     say("runs", "rollback", "orders", "all", "--to", str(run), "--reason", "they may go")
-    assert fares_of(nights.readers()) == good
+    assert fares_of(scheduled.readers()) == good
 
 
 @pytest.mark.heavy
 def test_ten_poison_rows_in_a_hundred_thousand(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nights = prepared(project, monkeypatch, rows=100_000, chunk_rows=25_000)
-    nights.good()
+    scheduled = prepared(project, monkeypatch, rows=100_000, chunk_rows=25_000)
+    scheduled.good()
     poisoned = [7, 9_999, 25_000, 25_001, 33_333, 50_505, 64_000, 77_777, 99_990, 100_000]
     among = ", ".join(map(str, poisoned))
     project.sql(f"UPDATE orders SET distance = -5 WHERE id IN ({among})")
-    calls = calls_of(nights)
-    run = nights.quarantined("10 of 100,000 rows could not be scored, 0 may be", rejects=10)
+    calls = calls_of(scheduled)
+    run = scheduled.quarantined("10 of 100,000 rows could not be scored, 0 may be", rejects=10)
     assert len(calls) < 2 * len(poisoned) * 17
-    assert rejected(nights, run) == poisoned
-    nights.released_and_rolled_back(run)
+    assert rejected(scheduled, run) == poisoned
+    scheduled.released_and_rolled_back(run)
 
 
-def test_a_call_that_hangs_costs_its_chunk_and_not_the_night(
-    nights: Nights, hanging: Hanging
+def test_a_call_that_hangs_costs_its_chunk_and_not_the_run(
+    scheduled: ScheduledJob, hanging: Hanging
 ) -> None:
-    nights.good()
-    nights.project.write_job(**job_of(nights), predict_timeout="60s")
-    calls = calls_of(nights, lambda number: hanging.here() if number == 3 else None)
-    run = nights.quarantined("500 of 2,000 rows could not be scored, 0 may be", rejects=500)
+    scheduled.good()
+    scheduled.project.write_job(**job_of(scheduled), predict_timeout="60s")
+    calls = calls_of(scheduled, lambda number: hanging.here() if number == 3 else None)
+    run = scheduled.quarantined("500 of 2,000 rows could not be scored, 0 may be", rejects=500)
     assert len(calls) == 4
-    kinds = nights.project.sql("SELECT DISTINCT kind, error FROM nightshift_rejects")
+    kinds = scheduled.project.sql("SELECT DISTINCT kind, error FROM nightshift_rejects")
     assert [tuple(row) for row in kinds] == [("TimedOut", "no answer within 60 s, with others")]
-    assert rejected(nights, run) == list(range(1001, 1501))
+    assert rejected(scheduled, run) == list(range(1001, 1501))
     say("rejects", "orders", "--replay")  # the model has come to its senses
-    nights.counted()
-    assert nights.readers() == nights.seen
+    scheduled.counted()
+    assert scheduled.readers() == scheduled.seen
     for key, chunk in {1000: 1, 1001: 2, 1500: 2, 1501: 3, 2000: 3}.items():
         assert f"chunk: {chunk}\n" in say("explain", "orders", "--key", str(key)).split("run 1")[0]
     say("runs", "release", str(run), "--reason", "nothing is missing any more")
-    same = fares_of(nights.seen)
-    assert fares_of(nights.readers()) == same
+    same = fares_of(scheduled.seen)
+    assert fares_of(scheduled.readers()) == same
 
 
 @pytest.mark.heavy
-def test_the_first_call_that_hangs_ends_the_night(nights: Nights, hanging: Hanging) -> None:
-    nights.good()
-    nights.project.write_job(**job_of(nights), predict_timeout="60s")
-    calls_of(nights, lambda _: hanging.here())
-    nights.bad("fares@1 did not predict the rows with ('id',) from (1,) to (500,) within 60 s")
-    assert nights.project.states()[-1] == ("all", "failed")
+def test_the_first_call_that_hangs_ends_the_run(scheduled: ScheduledJob, hanging: Hanging) -> None:
+    scheduled.good()
+    scheduled.project.write_job(**job_of(scheduled), predict_timeout="60s")
+    calls_of(scheduled, lambda _: hanging.here())
+    scheduled.bad("fares@1 did not predict the rows with ('id',) from (1,) to (500,) within 60 s")
+    assert scheduled.project.states()[-1] == ("all", "failed")
 
 
-def test_too_little_memory_halves_the_batches_and_the_night_goes_on(nights: Nights) -> None:
-    nights.good()
+def test_too_little_memory_halves_the_batches_and_the_run_goes_on(scheduled: ScheduledJob) -> None:
+    scheduled.good()
     sizes: list[int] = []
 
     def little_memory(batch: pd.DataFrame) -> None:
@@ -399,42 +401,44 @@ def test_too_little_memory_halves_the_batches_and_the_night_goes_on(nights: Nigh
         if len(batch) > 150:
             raise MemoryError("a machine with room for 150 rows")
 
-    nights.model.before = little_memory
-    before = fares_of(nights.seen)
-    nights.good()
-    assert fares_of(nights.seen) == before
-    assert nights.counted() == 2
+    scheduled.model.before = little_memory
+    before = fares_of(scheduled.seen)
+    scheduled.good()
+    assert fares_of(scheduled.seen) == before
+    assert scheduled.counted() == 2
     assert [size for size in sizes if size > 150] == [500, 250]  # learned once
     assert sum(size for size in sizes if 1 < size <= 150) == 2000  # but for one row to try
 
 
 @pytest.mark.heavy
-def test_no_memory_at_all_ends_the_night(nights: Nights) -> None:
-    nights.good()
-    calls = calls_of(nights, lambda _: _no_memory())
-    nights.bad("fares@1 could not predict")
+def test_no_memory_at_all_ends_the_run(scheduled: ScheduledJob) -> None:
+    scheduled.good()
+    calls = calls_of(scheduled, lambda _: _no_memory())
+    scheduled.bad("fares@1 could not predict")
     assert len(calls) < 20  # no storm
 
 
 @pytest.mark.heavy
-def test_after_a_bad_night_whose_cause_has_gone_the_run_is_resumed(nights: Nights) -> None:
-    nights.good()
-    calls_of(nights, lambda number: _broken() if number > 2 else None)
-    nights.bad("fares@1 could not predict")
-    rows = nights.project.sql("SELECT sum(rows_written) FROM nightshift_shards WHERE run_id = 2")
+def test_after_a_failed_run_whose_cause_has_gone_the_run_is_resumed(
+    scheduled: ScheduledJob,
+) -> None:
+    scheduled.good()
+    calls_of(scheduled, lambda number: _broken() if number > 2 else None)
+    scheduled.bad("fares@1 could not predict")
+    rows = scheduled.project.sql("SELECT sum(rows_written) FROM nightshift_shards WHERE run_id = 2")
     assert rows == [(1000,)]
-    nights.model.before = None
-    same = fares_of(nights.seen)
+    scheduled.model.before = None
+    same = fares_of(scheduled.seen)
     result = score("orders", "all")
     assert (result.run_id, result.resumed_rows, result.rows) == (2, 1000, 2000)
-    assert fares_of(nights.readers()) == same
-    nights.counted()
+    assert fares_of(scheduled.readers()) == same
+    scheduled.counted()
 
 
 # --- what the tests do to the model --------------------------------------------------------------
 
 
-def calls_of(nights: Nights, then: Callable[[int], None] = lambda _: None) -> list[int]:
+def calls_of(scheduled: ScheduledJob, then: Callable[[int], None] = lambda _: None) -> list[int]:
     """The sizes of the model's batches from now on; `then` happens in each, by its number."""
     sizes: list[int] = []
 
@@ -442,7 +446,7 @@ def calls_of(nights: Nights, then: Callable[[int], None] = lambda _: None) -> li
         sizes.append(len(batch))
         then(len(sizes))
 
-    nights.model.before = before
+    scheduled.model.before = before
     return sizes
 
 
@@ -458,12 +462,12 @@ def fares_of(readers: dict[int, tuple[Any, ...]]) -> dict[int, float]:
     return {key: row[1] for key, row in readers.items()}
 
 
-def rejected(nights: Nights, run: int) -> list[int]:
-    found = nights.project.sql(f"SELECT row_key FROM nightshift_rejects WHERE run_id = {run}")
+def rejected(scheduled: ScheduledJob, run: int) -> list[int]:
+    found = scheduled.project.sql(f"SELECT row_key FROM nightshift_rejects WHERE run_id = {run}")
     return sorted(int(row.row_key.strip("[]")) for row in found)
 
 
-def job_of(nights: Nights) -> dict[str, Any]:
+def job_of(scheduled: ScheduledJob) -> dict[str, Any]:
     """What its job file says, to be written again with something else."""
-    path = nights.project.folder / "config" / "jobs" / "orders.yaml"
+    path = scheduled.project.folder / "config" / "jobs" / "orders.yaml"
     return {"partition_by": None, **yaml.safe_load(path.read_text())}

@@ -38,7 +38,7 @@ def test_a_worker_of_a_pool_runs_what_either_has_deployed(
         "work_pool": {"name": POOL},
         "schedules": [{"cron": "0 3 * * *", "timezone": "Europe/Berlin"}],
     }
-    prefect_yaml = yaml.safe_dump({"name": "nights", "deployments": [theirs]})
+    prefect_yaml = yaml.safe_dump({"name": "scoring", "deployments": [theirs]})
     (project.folder / "prefect.yaml").write_text(prefect_yaml)
     prefect_command(project.folder, prefect, "--no-prompt", "deploy", "--all")
     days = {"score/orders": "2024-03-01", "score/by-hand": "2024-03-02"}
@@ -63,7 +63,9 @@ def test_what_a_killed_worker_had_under_way_goes_on_with_the_next(
     project: Project, prefect: str, nightshift: Nightshift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kill -9 of the worker and of the flow's process, as when their machine is gone."""
-    monkeypatch.setenv("NIGHTSHIFT_DATABASE__LEASE", "3")  # nobody may bury the flow's process
+    monkeypatch.setenv(
+        "NIGHTSHIFT_DATABASE__LEASE", "3"
+    )  # the flow's dead process may not be reaped
     project.fill()
     project.register(seconds=1.0)
     pool(prefect)
@@ -87,7 +89,7 @@ def test_what_a_killed_worker_had_under_way_goes_on_with_the_next(
         worker.wait()
     before = project.count("nightshift_chunks")
     assert 1 <= before < 5
-    # Until somebody says so, Prefect takes it to be running, and lets no other begin.
+    # Until the state is set, Prefect takes it to be running, and lets no other begin.
     crashed = {"state": {"type": "CRASHED"}, "force": True}
     post(prefect, f"/flow_runs/{dead}/set_state", crashed)
 

@@ -37,10 +37,10 @@ def test_an_ordinary_run(project: Project, reports: None) -> None:
     project.fill()
     project.register()
     logs = story(score("orders", "all", return_state=True))
-    told = [log.message for log in logs if log.level == INFO]
-    assert len(told) <= 12
-    assert all(len(line) < 200 and "\n" not in line for line in told)
-    text = "\n".join(told)
+    messages = [log.message for log in logs if log.level == INFO]
+    assert len(messages) <= 12
+    assert all(len(line) < 200 and "\n" not in line for line in messages)
+    text = "\n".join(messages)
     for part in (
         "Model doubler@1",
         "begins after 0 committed rows",

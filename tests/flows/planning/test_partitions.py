@@ -23,7 +23,7 @@ INSTANT, MINUTE, HOUR, DAY = (
     timedelta(**{unit: 1}) for unit in ("microseconds", "minutes", "hours", "days")
 )
 ODD = {
-    "America/New_York": "an hour skipped or repeated at night",
+    "America/New_York": "an hour skipped or repeated in the dark",
     "Europe/London": "repeated at offset +00:00",
     "Asia/Kolkata": "half an hour off",
     "Asia/Kathmandu": "three quarters off, and clocks set by a quarter in 1986",
@@ -368,7 +368,7 @@ def test_the_whole_table(by: Granularity) -> None:
     assert find_latest_partition(datetime.now(UTC), "all", ZoneInfo("UTC")) == whole
 
 
-# --- what is no label ---------------------------------------------------------------------------
+# --- what is not a label -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

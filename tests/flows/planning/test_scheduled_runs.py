@@ -185,9 +185,7 @@ def test_on_needs_no_quotes(project: Project) -> None:
 
 
 @pytest.mark.heavy
-def test_late_nights_on_a_real_server(
-    project: Project, prefect: str, prefect_database: Path
-) -> None:
+def test_late_runs_on_a_real_server(project: Project, prefect: str, prefect_database: Path) -> None:
     """Runs fall due while nothing serves; then each job's `catchup` decides."""
     project.fill()
     project.register()

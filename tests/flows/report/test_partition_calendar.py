@@ -11,7 +11,7 @@ from nightshift.flows.config.job import Granularity
 from nightshift.flows.report.partition_calendar import STATES, data_uri, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
-CELL = re.compile(r"M(\d+) (\d+)h(\d+)")
+SQUARE = re.compile(r"M(\d+) (\d+)h(\d+)")
 
 
 def drawn(partitions: list[tuple[str, str]], grid: Granularity = "day") -> ElementTree.Element:
@@ -22,12 +22,12 @@ def days(count: int, state: str = "published", first: date = date(2023, 1, 1)) -
     return [(str(first + timedelta(days=number)), state) for number in range(count)]
 
 
-def cells(picture: ElementTree.Element) -> dict[str, list[tuple[int, int]]]:
-    """Where each state's cells are; the square of the legend is the smaller one."""
+def squares_of(picture: ElementTree.Element) -> dict[str, list[tuple[int, int]]]:
+    """Where each state's squares are; the square of the legend is the smaller one."""
     colours = {colour: state for state, (colour, _) in STATES.items()}
     found: dict[str, list[tuple[int, int]]] = {}
     for path in picture.iter(f"{SVG}path"):
-        squares = CELL.findall(path.attrib["d"])
+        squares = SQUARE.findall(path.attrib["d"])
         state = colours[path.attrib["fill"]]
         found[state] = [(int(x), int(y)) for x, y, side in squares if int(side) != 12]
     return found
@@ -40,7 +40,7 @@ def texts(picture: ElementTree.Element) -> list[str]:
 @pytest.mark.parametrize("count", [1, 7, 31, 92, 366, 3 * 365])
 def test_every_day_has_a_place_of_its_own_within_the_picture(count: int) -> None:
     picture = drawn(days(count))
-    places = cells(picture)["published"]
+    places = squares_of(picture)["published"]
     assert len(set(places)) == count
     width, height = int(picture.attrib["width"]), int(picture.attrib["height"])
     assert width <= 720  # what Prefect's pages have for it, so that it is not made smaller
@@ -48,7 +48,7 @@ def test_every_day_has_a_place_of_its_own_within_the_picture(count: int) -> None
 
 
 def test_months_are_rows_and_days_are_columns() -> None:
-    places = cells(drawn(days(59)))["published"]
+    places = squares_of(drawn(days(59)))["published"]
     january, february = places[:31], places[31:]
     assert len({y for _, y in january}) == len({y for _, y in february}) == 1
     assert [x for x, _ in january[:28]] == [x for x, _ in february]
@@ -58,7 +58,7 @@ def test_months_are_rows_and_days_are_columns() -> None:
 def test_a_week_is_wide_and_numbered() -> None:
     picture = drawn(days(7, first=date(2023, 5, 22)))
     assert {str(number) for number in range(22, 29)} <= set(texts(picture))
-    (first, *_) = cells(picture)["published"]
+    (first, *_) = squares_of(picture)["published"]
     assert first[0] < 100  # no empty place for the days before
 
 
@@ -72,7 +72,7 @@ def test_a_week_is_wide_and_numbered() -> None:
 )
 def test_other_grids(grid: Granularity, labels: list[str], heads: list[str]) -> None:
     picture = drawn([(label, "published") for label in labels], grid)
-    assert len(set(cells(picture)["published"])) == len(labels)
+    assert len(set(squares_of(picture)["published"])) == len(labels)
     assert set(heads) <= set(texts(picture))
 
 
@@ -80,7 +80,7 @@ def test_a_day_of_25_hours() -> None:
     labels = [f"2024-11-03T{hour:02}" for hour in range(24)]
     labels[1:2] = ["2024-11-03T01-04:00", "2024-11-03T01-05:00"]
     assert (
-        len(set(cells(drawn([(label, "published") for label in labels], "hour"))["published"]))
+        len(set(squares_of(drawn([(label, "published") for label in labels], "hour"))["published"]))
         == 25
     )
 
@@ -88,7 +88,7 @@ def test_a_day_of_25_hours() -> None:
 def test_many_hours_are_shown_by_their_days_each_by_its_worst() -> None:
     hours = [(f"{day}T{hour:02}", state) for day, state in days(90) for hour in range(24)]
     hours[30] = (hours[30][0], "failed")
-    places = cells(drawn(hours, "hour"))
+    places = squares_of(drawn(hours, "hour"))
     assert (len(places["published"]), len(places["failed"])) == (89, 1)
 
 

@@ -305,10 +305,10 @@ FAILED = Audit.of([check("fail"), check("ok", "volume")])
 def test_verdicts(
     found: RunDetails, audit: Audit | None, word: str, tone: str, reason: str, readers: str
 ) -> None:
-    told = decide_verdict(found, audit)
-    assert (told.word, told.tone) == (word, tone)
-    assert reason in told.reason
-    assert readers in told.readers
+    verdict = decide_verdict(found, audit)
+    assert (verdict.word, verdict.tone) == (word, tone)
+    assert reason in verdict.reason
+    assert readers in verdict.readers
 
 
 def test_what_to_do_about_it() -> None:
@@ -418,7 +418,7 @@ def test_a_run_without_anything_has_a_page_too() -> None:
         assert absent not in text
 
 
-def test_documents_of_another_version_are_left_out_and_told() -> None:
+def test_documents_of_another_version_are_left_out_and_reported() -> None:
     odd = record(audit='{"verdict": 3}', profiles=["{}"], timings=["[]"], comparison="[]",
                  challenger=run(role="challenger"))  # fmt: skip
     text = Page(render_html(collect_facts(odd, None))).text
@@ -449,11 +449,11 @@ def test_the_summary_says_the_verdict_first_and_escapes() -> None:
     outside = before + re.sub(r"`[^`]*`", "", commands)
     assert "<script" not in outside
     assert not re.search(r"(?<!\\)\]\(http://evil", outside)
-    for cells in (line for line in text.splitlines() if line.startswith("| ")):
-        assert len(re.findall(r"(?<!\\)\|", cells)) == 4
+    for row in (line for line in text.splitlines() if line.startswith("| ")):
+        assert len(re.findall(r"(?<!\\)\|", row)) == 4
 
 
-def test_the_summary_of_a_quiet_night_is_short() -> None:
+def test_the_summary_of_a_quiet_run_is_short() -> None:
     before = run(run_id=5, rows=800, rejected=0)
     found = record(run=run(rejected=0, rows=1000), before=before, changes=[change("publish")])
     found = replace(found, audit=Audit.of([check("ok"), check("not judged")]).to_json())

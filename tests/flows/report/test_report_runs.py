@@ -127,7 +127,7 @@ def test_a_report_later_is_the_same(filled: Project) -> None:
     assert said[0].startswith(f"Run {run.run_id}, orders {DAY}: Published. input x: 333 of 1,000")
     assert Path(said[1]).read_text() == before
     assert nightshift("orders", "--output", "-") == before
-    elsewhere = filled.folder / "elsewhere" / "night.html"
+    elsewhere = filled.folder / "elsewhere" / "run.html"
     nightshift("orders", "--output", str(elsewhere))
     assert elsewhere.read_text() == before
 
@@ -144,7 +144,7 @@ def test_open_shows_it_in_the_browser(filled: Project, monkeypatch: pytest.Monke
 
 
 @pytest.mark.heavy
-def test_without_the_store_the_rest_is_told(
+def test_without_the_store_the_rest_is_shown(
     filled: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     score("orders", DAY)
@@ -171,8 +171,8 @@ def test_the_numbers_are_the_database_s(filled: Project) -> None:
     """What the page counts is what a query counts."""
     run = score("orders", DAY)
     settings = load_settings()
-    with open_resources(settings, load_job("orders")) as desk:
-        found = read_run_details(desk.ledger, run.run_id)
+    with open_resources(settings, load_job("orders")) as resources:
+        found = read_run_details(resources.ledger, run.run_id)
     store = open_store(settings)
     facts = collect_facts(found, store.reference(store.manifest("doubler", 1)))
     ((rows, nulls, low, high),) = filled.sql(

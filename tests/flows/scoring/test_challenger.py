@@ -1,4 +1,4 @@
-"""A challenger beside the champion: compared, bounded, and never in its way."""
+"""A challenger alongside the champion: compared, bounded, and never in its way."""
 
 import json
 import math
@@ -88,7 +88,7 @@ def run(
     return total, outcomes
 
 
-# --- what is told -------------------------------------------------------------------------------
+# --- what is reported -----------------------------------------------------------------------------
 
 
 def test_two_regressions() -> None:
@@ -318,13 +318,13 @@ def test_the_champions_rows_are_the_same_bytes_with_and_without_it() -> None:
     source = chunk(1000)
     predictor, challenger = versus(Twice(), Spoiling(), its=manifest(Twice(), 4))
     alone = predictor.score(source)
-    beside: list[Scored] = []
+    by_champion: list[Scored] = []
     for _ in range(2):
-        beside.append(predictor.score(source))
-        outcome = challenger.compare(source, beside[-1])
+        by_champion.append(predictor.score(source))
+        outcome = challenger.compare(source, by_champion[-1])
         assert outcome.comparison.failure is None
     assert source == chunk(1000)
-    for scored in beside:
+    for scored in by_champion:
         assert _bytes(scored.rows) == _bytes(alone.rows)
 
 
@@ -376,7 +376,7 @@ def test_a_column_that_it_needs_and_the_chunk_has_not() -> None:
     assert "NULL in 1 of 10 rows" in str(total.failure)
 
 
-def test_another_kind_of_prediction_is_told_before_it_is_asked() -> None:
+def test_another_kind_of_prediction_is_reported_before_it_is_called() -> None:
     challenger = Watched(Labels(1.0))
     its = manifest(Twice(), 4, outputs=(column("string"),))
     total, _ = run(versus(Twice(), challenger, its=its), chunk(10))

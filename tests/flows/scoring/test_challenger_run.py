@@ -1,4 +1,4 @@
-"""A challenger beside its champion, through the real flow: whatever it does, the champion's rows
+"""A challenger alongside its champion, through the real flow: whatever it does, the champion's rows
 are the same, byte for byte.
 """
 
@@ -30,7 +30,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 before = after = None
 
 
-class Rival(RegressorMixin, BaseEstimator):
+class Candidate(RegressorMixin, BaseEstimator):
     """2 x, and 1 more for every tenth order."""
 
     def fit(self, X, y=None):
@@ -52,22 +52,22 @@ SAMPLE = pd.DataFrame({"x": [1.0, np.nan, 3.0]})
 
 
 @pytest.fixture
-def rivals(project: Project, monkeypatch: pytest.MonkeyPatch) -> Any:
+def candidates(project: Project, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A champion, and the module of the challenger's code."""
     project.fill()
     project.register()
-    (project.folder / "rivals.py").write_text(MODEL_CODE)
-    monkeypatch.delitem(sys.modules, "rivals", raising=False)
-    import rivals as module  # type: ignore[import-not-found]
+    (project.folder / "candidates.py").write_text(MODEL_CODE)
+    monkeypatch.delitem(sys.modules, "candidates", raising=False)
+    import candidates as module  # type: ignore[import-not-found]
 
     return module
 
 
 def challenge(project: Project, module: Any, sample: pd.DataFrame = SAMPLE, **job: Any) -> None:
     """Publish a challenger that reads the sample's columns, and name it in the job file."""
-    manifest = register("rival", SklearnModel(module.Rival().fit(sample)), sample)
-    project.store.promote("rival", manifest.version, "challenger")
-    project.write_job(challenger="rival@challenger", **job)
+    manifest = register("candidate", SklearnModel(module.Candidate().fit(sample)), sample)
+    project.store.promote("candidate", manifest.version, "challenger")
+    project.write_job(challenger="candidate@challenger", **job)
 
 
 def written(project: Project, run_id: int) -> list[tuple[Any, ...]]:
@@ -80,12 +80,12 @@ def written(project: Project, run_id: int) -> list[tuple[Any, ...]]:
 
 
 def alone(project: Project) -> list[tuple[Any, ...]]:
-    """What the champion writes when nobody is beside it."""
+    """What the champion writes without a challenger."""
     project.write_job()
     return written(project, score("orders", "all").run_id)
 
 
-def beside(project: Project, expected: list[tuple[Any, ...]]) -> Any:
+def score_alongside(project: Project, expected: list[tuple[Any, ...]]) -> Any:
     """Score with the challenger: the champion is the same; the challenger's run, if it has one."""
     before = project.scores()
     result = score("orders", "all")
@@ -121,50 +121,52 @@ MISBEHAVING = {
 
 
 @pytest.mark.heavy
-def test_a_challenger_that_misbehaves(project: Project, rivals: Any) -> None:
-    """Night after night in another way; each night it is given another chance."""
+def test_a_challenger_that_misbehaves(project: Project, candidates: Any) -> None:
+    """Run after run in another way; in each it is given another chance."""
     expected = alone(project)
-    challenge(project, rivals)
+    challenge(project, candidates)
     for way, (before, after, problem) in MISBEHAVING.items():
-        rivals.before, rivals.after = before, after
-        run = beside(project, expected)
+        candidates.before, candidates.after = before, after
+        run = score_alongside(project, expected)
         assert (run.role, run.state) == ("challenger", "failed"), way
         assert problem in run.error, way
         found = Comparison.from_json(run.comparison)
         assert found.failure == run.error, way
         assert found.rows + found.skipped == 1000, way
-    rivals.before = rivals.after = None
-    run = beside(project, expected)
+    candidates.before = candidates.after = None
+    run = score_alongside(project, expected)
     assert run.state == "scored"
     assert Comparison.from_json(run.comparison).rows == 1000
 
 
 @pytest.mark.heavy
-def test_a_challenger_that_hangs(project: Project, rivals: Any, hanging: Hanging) -> None:
+def test_a_challenger_that_hangs(project: Project, candidates: Any, hanging: Hanging) -> None:
     expected = alone(project)
-    rivals.before = hanging.here
-    challenge(project, rivals, predict_timeout="60s")
-    run = beside(project, expected)
+    candidates.before = hanging.here
+    challenge(project, candidates, predict_timeout="60s")
+    run = score_alongside(project, expected)
     assert (run.state, run.error) == ("failed", "no answer within 60 s")
 
 
-def test_a_value_that_cannot_be_read_in_a_column_of_its_own(project: Project, rivals: Any) -> None:
+def test_a_value_that_cannot_be_read_in_a_column_of_its_own(
+    project: Project, candidates: Any
+) -> None:
     """The champion reads its own columns alone from that chunk on."""
     project.sql("ALTER TABLE orders ADD seen timestamp DEFAULT '2024-03-01'")
     project.sql("UPDATE orders SET seen = 'infinity' WHERE id = 350")
     expected = alone(project)
-    challenge(project, rivals, SAMPLE.assign(seen=pd.Timestamp("2024-03-01")))
-    run = beside(project, expected)
+    challenge(project, candidates, SAMPLE.assign(seen=pd.Timestamp("2024-03-01")))
+    run = score_alongside(project, expected)
     assert run.state == "failed"
     assert "column 'seen' of the row (350) is infinite" in run.error
     found = Comparison.from_json(run.comparison)
     assert found.rows + found.skipped == 1000
     project.sql("UPDATE orders SET seen = '2024-03-01'")
-    assert beside(project, expected).state == "scored"
+    assert score_alongside(project, expected).state == "scored"
 
 
 def test_a_challenger_that_would_cost_the_champion_its_timeout(
-    project: Project, rivals: Any, monkeypatch: pytest.MonkeyPatch
+    project: Project, candidates: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = alone(project)
     clock = [0.0]
@@ -174,9 +176,9 @@ def test_a_challenger_that_would_cost_the_champion_its_timeout(
     def slow(_: Any) -> None:
         clock[0] += 1000.0
 
-    rivals.before = slow
-    challenge(project, rivals, timeout="1h")
-    run = beside(project, expected)
+    candidates.before = slow
+    challenge(project, candidates, timeout="1h")
+    run = score_alongside(project, expected)
     assert run.state == "failed"
     assert "the champion might not be done within 3600 s, the job's timeout" in run.error
     assert "it has taken 4000 s so far" in run.error
@@ -184,13 +186,13 @@ def test_a_challenger_that_would_cost_the_champion_its_timeout(
     assert (found.rows, found.skipped) == (400, 600)
 
 
-def test_chunks_in_which_it_has_nothing_to_predict(project: Project, rivals: Any) -> None:
+def test_chunks_in_which_it_has_nothing_to_predict(project: Project, candidates: Any) -> None:
     """The champion rejects all of the third chunk."""
     project.sql("UPDATE orders SET x = id")
     project.register(behaviour="negative")
     project.sql("UPDATE orders SET x = -1 WHERE id BETWEEN 201 AND 300")
     project.write_job(max_rejects="10%", checks={"inputs": {"far_outside": "off"}})
-    challenge(project, rivals, max_rejects="10%", checks={"inputs": {"far_outside": "off"}})
+    challenge(project, candidates, max_rejects="10%", checks={"inputs": {"far_outside": "off"}})
     result = score("orders", "all")
     assert result.rejected == 100
     (run,) = project.sql("SELECT * FROM nightshift_runs WHERE role = 'challenger'")
@@ -200,11 +202,11 @@ def test_chunks_in_which_it_has_nothing_to_predict(project: Project, rivals: Any
     assert sorted(chunk.rows for chunk in chunks) == [0, *[100] * 9]
 
 
-def test_a_challenger_that_does_well(project: Project, rivals: Any) -> None:
+def test_a_challenger_that_does_well(project: Project, candidates: Any) -> None:
     """It has inputs of its own, too: the key."""
     expected = alone(project)
-    challenge(project, rivals, SAMPLE.assign(id=[1, 2, 3]))
-    run = beside(project, expected)
+    challenge(project, candidates, SAMPLE.assign(id=[1, 2, 3]))
+    run = score_alongside(project, expected)
     assert (run.role, run.state, run.error) == ("challenger", "scored", None)
     found = Comparison.from_json(run.comparison)
     # Of the tenth orders that have an x, one more is above 1 % where 2 x is below 100.
@@ -219,18 +221,18 @@ def test_a_challenger_that_does_well(project: Project, rivals: Any) -> None:
 
 
 UNUSABLE = {
-    "no such alias": "'rival@stranger' is not in the model store",
+    "no such alias": "'candidate@stranger' is not in the model store",
     "no column": "no column 'nowhere'",
     "a type": "'x': the model's signature says int64",
     "other outputs": "has other columns or types",
     "damaged": "digest",
-    "no code": "No module named 'rivals'",
+    "no code": "No module named 'candidates'",
 }
 
 
 @pytest.mark.heavy
 def test_a_challenger_that_cannot_be_had(
-    project: Project, rivals: Any, caplog: pytest.LogCaptureFixture
+    project: Project, candidates: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = alone(project)
     for way, problem in UNUSABLE.items():
@@ -239,23 +241,23 @@ def test_a_challenger_that_cannot_be_had(
             "a type": SAMPLE.fillna(2).astype("int64"),
             "damaged": SAMPLE.assign(id=[1, 2, 3]),  # bytes of its own
         }
-        challenge(project, rivals, samples.get(way, SAMPLE))
+        challenge(project, candidates, samples.get(way, SAMPLE))
         if way == "damaged":
             store = project.store
-            blob = store.resolve("rival@challenger").blob
-            store._objects.write(blob.key, b"rubbish")  # as somebody with the bucket's key would
+            blob = store.resolve("candidate@challenger").blob
+            store._objects.write(blob.key, b"rubbish")  # as a thief of the bucket's key would
         if way == "no such alias":
-            project.write_job(challenger="rival@stranger")
+            project.write_job(challenger="candidate@stranger")
         if way == "other outputs":
-            manifest = register("rival", SklearnModel(_two_outputs()), SAMPLE.dropna())
-            project.store.promote("rival", manifest.version, "challenger")
+            manifest = register("candidate", SklearnModel(_two_outputs()), SAMPLE.dropna())
+            project.store.promote("candidate", manifest.version, "challenger")
         if way == "no code":
-            (project.folder / "rivals.py").unlink()
-            del sys.modules["rivals"]
+            (project.folder / "candidates.py").unlink()
+            del sys.modules["candidates"]
         caplog.clear()
-        assert beside(project, expected) is None, way
-        (told,) = [text for text in caplog.messages if "Without the challenger" in text]
-        assert problem in told, way
+        assert score_alongside(project, expected) is None, way
+        (warning,) = [text for text in caplog.messages if "Without the challenger" in text]
+        assert problem in warning, way
 
 
 def _two_outputs() -> Any:
@@ -265,34 +267,36 @@ def _two_outputs() -> Any:
 
 
 @pytest.mark.heavy
-def test_one_column_read_in_two_types(project: Project, rivals: Any) -> None:
+def test_one_column_read_in_two_types(project: Project, candidates: Any) -> None:
     whole = pd.DataFrame({"x": pd.array([1, None, 3], "Int64")})
     project.sql("ALTER TABLE orders ALTER COLUMN x TYPE bigint USING floor(x)::bigint")
     expected = alone(project)
-    challenge(project, rivals, whole)
-    run = beside(project, expected)
+    challenge(project, candidates, whole)
+    run = score_alongside(project, expected)
     assert run.state == "scored"  # whole numbers fit into both
     assert Comparison.from_json(run.comparison).agreement == 1
 
 
 @pytest.mark.heavy
-def test_two_types_that_no_reading_serves(project: Project, rivals: Any) -> None:
+def test_two_types_that_no_reading_serves(project: Project, candidates: Any) -> None:
     from decimal import Decimal
 
     project.sql("ALTER TABLE orders ALTER COLUMN x TYPE numeric USING round(x::numeric, 2)")
     expected = alone(project)
     exact = pd.DataFrame({"x": [Decimal("1.25"), None, Decimal("3.5")]})
-    challenge(project, rivals, exact)
-    run = beside(project, expected)
+    challenge(project, candidates, exact)
+    run = score_alongside(project, expected)
     assert run.state == "failed"
     assert "Column 'x': the model's signature says decimal" in run.error
 
 
 @pytest.mark.heavy
-def test_both_are_resumed(project: Project, rivals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_are_resumed(
+    project: Project, candidates: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = alone(project)
     project.register(behaviour="raise", after=3)
-    challenge(project, rivals)
+    challenge(project, candidates)
     with pytest.raises(PredictionFailed):
         score("orders", "all")
     states = project.sql("SELECT role, state FROM nightshift_runs WHERE run_id > 1 ORDER BY run_id")
@@ -309,9 +313,12 @@ def test_both_are_resumed(project: Project, rivals: Any, monkeypatch: pytest.Mon
     assert [row[0] for row in written(project, 3)] == [i for i in range(1, 1001) if i % 3]
 
 
-def test_both_are_evaluated(project: Project, rivals: Any) -> None:
+def test_both_are_evaluated(project: Project, candidates: Any) -> None:
     challenge(
-        project, rivals, SAMPLE.assign(id=[1, 2, 3]), actuals={"table": "outcomes", "column": "y"}
+        project,
+        candidates,
+        SAMPLE.assign(id=[1, 2, 3]),
+        actuals={"table": "outcomes", "column": "y"},
     )
     score("orders", "2024-03-01")
     project.sql("CREATE TABLE outcomes AS SELECT id, 2 * x AS y FROM orders WHERE id <= 20")
@@ -319,6 +326,6 @@ def test_both_are_evaluated(project: Project, rivals: Any) -> None:
     assert done.exit_code == 0, done.output
     champion, challenger = sorted(json.loads(done.output), key=lambda line: line["run_id"])
     assert (champion["model"], champion["role"]) == ("doubler@1", "champion")
-    assert (challenger["model"], challenger["role"]) == ("rival@1", "challenger")
+    assert (challenger["model"], challenger["role"]) == ("candidate@1", "challenger")
     assert champion["rows"] == challenger["rows"] == 14  # of 20 orders, 6 have no x
     assert (champion["mae"], challenger["mae"]) == (0, pytest.approx(2 / 14))

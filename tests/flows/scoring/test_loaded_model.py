@@ -42,7 +42,7 @@ def test_one_that_is_not_has_a_copy_for_each_at_a_time() -> None:
         assert third.model in {one.model, other.model}
 
 
-def test_one_that_hangs_is_not_lent_again() -> None:
+def test_one_that_hangs_is_not_borrowed_again() -> None:
     shared = served(lambda: Watched(Twice()))
     with shared.borrow() as hanging:
         hanging.abandoned.set()

@@ -30,7 +30,7 @@ def _no_thread_is_left_behind() -> Iterator[None]:
 
 @dataclass
 class Recorder:
-    """Three stages that note what they did, and fail where they are told to."""
+    """Three stages that note what they did, and fail where they should."""
 
     rows: int
     failures: dict[tuple[str, int], BaseException] = field(default_factory=dict)

@@ -191,7 +191,7 @@ def test_nan_for_one_category_needs_no_second_call() -> None:
 
 
 class Given(Model):
-    """Returns what it is told to, for the rows it is asked about."""
+    """Returns what the test sets, for the rows it is asked about."""
 
     def __init__(self, values: Any) -> None:
         self.values = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
@@ -339,7 +339,7 @@ def test_a_first_chunk_of_nothing_but_nan_or_null_stops_the_run(rows: int) -> No
         predictor(Watched(Twice())).score(chunk(rows, x=pa.nulls(rows, pa.float64())))
 
 
-def test_a_model_that_breaks_on_the_way_is_told_from_bad_rows() -> None:
+def test_a_model_that_breaks_on_the_way_is_distinguished_from_bad_rows() -> None:
     broken: list[bool] = []
 
     def before(_: Any) -> None:
@@ -547,7 +547,7 @@ def test_what_was_scored_before_the_hang_is_kept(hanging: Hanging) -> None:
     ("kind", "first", "text"),
     [
         (ThreadSafe, 0, "nothing had been predicted before"),
-        (Watched, 100, "may not be called beside it"),
+        (Watched, 100, "is not thread-safe"),
     ],
 )
 def test_a_hang_that_stops_the_run(
@@ -561,7 +561,7 @@ def test_a_hang_that_stops_the_run(
     scorer.close()
 
 
-def test_a_model_that_may_not_be_called_beside_a_hang_is_opened_anew(hanging: Hanging) -> None:
+def test_a_model_that_is_not_thread_safe_is_loaded_again_after_a_hang(hanging: Hanging) -> None:
     first, second = Watched(Twice(), hangs(hanging, 15)), Watched(Twice())
     own = manifest(first)
     limits = Limits(Budget(10), timeout=60)

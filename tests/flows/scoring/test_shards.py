@@ -116,7 +116,7 @@ def test_in_processes_and_on_dask(project: Project, on: str) -> None:
     assert [rows for _, rows in read_shards(project)] == [500, 500]
 
 
-def test_an_interrupt_stops_all_that_are_at_work_and_begins_no_other(
+def test_an_interrupt_stops_all_shards_and_begins_no_other(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(project, count=4, on="threads", at_once=2)

@@ -32,7 +32,7 @@ def test_with_a_limit_one_thread_makes_all_calls() -> None:
     calls.close()
     thread.join(PATIENCE)
     assert not thread.is_alive()
-    assert calls(lambda: 7) == 7  # begun anew
+    assert calls(lambda: 7) == 7  # started again
     calls.close()
     calls.close()
 
@@ -63,7 +63,7 @@ def test_a_call_that_hangs_is_left_alone_and_the_next_has_another_thread(
     assert not first.is_alive()
 
 
-def test_nobody_closes_it() -> None:
+def test_it_need_not_be_closed() -> None:
     calls = TimedCalls(PATIENCE)
     thread = calls(threading.current_thread)
     del calls

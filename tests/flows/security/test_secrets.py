@@ -1,4 +1,4 @@
-"""No secret where somebody could read it: after runs that succeed and runs that fail, of each kind,
+"""No secret where anyone could read it: after runs that succeed and runs that fail, of each kind,
 everything they left is searched, and everything they said."""
 
 import json
@@ -228,7 +228,7 @@ def test_no_secret_in_the_process_list_or_on_a_terminal(
     (guarded.folder / "config").mkdir(exist_ok=True)
     for name, arguments in {
         "good": ("run", "orders", "--partition", "2024-03-01"),
-        "bad": ("run", "orders", "--model", "nobody"),
+        "bad": ("run", "orders", "--model", "missing"),
         "doctor": ("doctor",),
     }.items():
         process = start(guarded, "", *arguments)  # no PREFECT_API_URL: it starts a server

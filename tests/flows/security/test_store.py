@@ -60,6 +60,6 @@ def test_a_worker_scores_and_cannot_register(project: Project, prefect: str) -> 
         project.register()
     with pytest.raises(StoreAccessDenied):
         project.store.promote("doubler", 1, "other")
-    told = [finding for finding in examine() if finding.check == "store"]
-    assert [finding.state for finding in told] == ["ok", "ok"]
-    assert told[1].text.startswith("read only")
+    findings = [finding for finding in examine() if finding.check == "store"]
+    assert [finding.state for finding in findings] == ["ok", "ok"]
+    assert findings[1].text.startswith("read only")

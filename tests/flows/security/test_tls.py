@@ -82,7 +82,7 @@ def test_a_server_that_is_not_trusted_is_refused_for_good(
     parameters: str,
     says: str,
 ) -> None:
-    """It is no transient error: to try again would not help."""
+    """It is not transient: trying again would not help."""
     url = database_url(database, encrypted, parameters)
     engine = open_engine(url.format(others=others.authority, folder=tmp_path))
     with pytest.raises(StatementFailed, match=says):
@@ -115,7 +115,7 @@ def test_a_server_without_tls_is_refused_where_it_is_required(
 def https(
     project: Project, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """The project's bucket behind https; the project is told of it, and not of its authority."""
+    """The project's bucket behind https; the project knows it, but not its authority."""
     app = DomainDispatcherApplication(create_backend_app)
     context = certificates.for_server()
     server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=context)
@@ -149,7 +149,7 @@ def test_a_server_of_another_authority_is_refused_for_good(
         open_store(load_settings()).models()
 
 
-def test_a_server_is_not_trusted_unless_told(project: Project, https: str) -> None:
+def test_a_server_is_not_trusted_unless_configured(project: Project, https: str) -> None:
     with pytest.raises(ConfigurationError, match=r"CERTIFICATE_VERIFY_FAILED.*store\.ca_bundle"):
         open_store(load_settings()).models()
 

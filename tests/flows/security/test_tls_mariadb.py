@@ -47,7 +47,7 @@ def certificates(folder: Path) -> Certificates:
 
 @pytest.fixture(scope="module")
 def server(folder: Path, certificates: Certificates) -> Iterator[sa.URL]:
-    """Its URL, for somebody who is let in over TLS only."""
+    """Its URL, for a user who is let in over TLS only."""
     given = [f"--ssl-cert={certificates.certificate}", f"--ssl-key={certificates.key}"]
     with listening(folder / "server", *given) as url:
         yield url
@@ -104,7 +104,7 @@ def test_a_run_over_tls(
 
 
 def test_a_server_that_is_not_trusted_is_refused_for_good(server: sa.URL, tmp_path: Path) -> None:
-    """It is no transient error: to try again would not help."""
+    """It is not transient: trying again would not help."""
     others = Certificates.create(tmp_path / "others")
     with pytest.raises(StatementFailed, match="certificate verify failed"):
         reached(trusting(server, others))
