@@ -59,7 +59,10 @@ def copied_out(
         patience = struct.pack("ll", 0, _WAIT)
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
         query = statement.encode() + b"\0"
-        stream.sendall(b"Q" + struct.pack("!i", _LENGTH + len(query)) + query)
+        try:
+            stream.sendall(b"Q" + struct.pack("!i", _LENGTH + len(query)) + query)
+        except OSError as error:
+            raise _lost(error) from error
         yield from _Messages(stream, block).rows()
 
 
@@ -106,7 +109,7 @@ class _Messages:
             except BlockingIOError:  # not a byte in that time
                 continue
             except OSError as error:
-                raise psycopg.OperationalError(f"the connection was lost: {error}") from error
+                raise _lost(error) from error
         if received == 0:
             raise psycopg.OperationalError("the server closed the connection unexpectedly")
         self._filled += received
@@ -175,6 +178,10 @@ class _Messages:
             self._done = True
         elif kind not in _OTHERS:
             raise CopyMalformed(f"a message {chr(kind)!r} within the rows")
+
+
+def _lost(error: OSError) -> psycopg.Error:
+    return psycopg.OperationalError(f"the connection was lost: {error}")
 
 
 def _error(state: str, message: str) -> psycopg.Error:

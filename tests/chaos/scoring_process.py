@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
+
 T = TypeVar("T")
 
 What = tuple[str, str, str | None]
@@ -169,10 +171,13 @@ def _steps(what: What, attempts: list[int]) -> tuple[str, ...]:
 
     job, partition, model = what
     settings, spec, loop = load_settings(), load_job(job), Loop()
+    out: set[Any] = set()
     with open_context(settings, spec, model or spec.model, loop) as context:
+        engine = context.resources.ledger.engine
+        sa.event.listen(engine, "checkout", lambda _, record, __: out.add(record))
+        sa.event.listen(engine, "checkin", lambda _, record: out.discard(record))
         ScoringRun(context, find_partition(spec, partition), loop).execute()
-        pool: Any = context.resources.ledger.engine.pool
-        return ("a connection that was not given back",) * pool.checkedout()
+    return ("a connection that was not given back",) * len(out)
 
 
 def _flow(what: What, api: str) -> None:

@@ -215,6 +215,15 @@ def test_a_connection_that_is_ended(url: str, connection: psycopg.Connection[Any
                 list(blocks)
 
 
+def test_a_connection_that_ended_before_the_query(
+    url: str, connection: psycopg.Connection[Any]
+) -> None:
+    with closing(psycopg.connect(url, autocommit=True)) as reading:
+        connection.execute("SELECT pg_terminate_backend(%s, 10000)", [reading.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):  # sending itself may fail: a broken pipe
+            list(copied_out(reading, "COPY (SELECT 1) TO STDOUT (FORMAT binary)"))
+
+
 def test_a_notice_amid_the_rows(url: str, connection: psycopg.Connection[Any]) -> None:
     connection.execute("""
         CREATE OR REPLACE FUNCTION public.told(i integer) RETURNS integer LANGUAGE plpgsql AS
