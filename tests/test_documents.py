@@ -78,6 +78,14 @@ def _commands() -> Any:
 
 
 @each_document
+def test_the_code_that_it_names_is_there(document: Path) -> None:
+    named = re.findall(r"`([\w/]+\.py)\b", read_prose(document))
+    folders = ("adapters", "flows", "tests", "benchmarks", "deploy")
+    files = [path.as_posix() for folder in folders for path in (ROOT / folder).rglob("*.*")]
+    assert [name for name in named if not any(file.endswith(f"/{name}") for file in files)] == []
+
+
+@each_document
 def test_links_lead_somewhere(document: Path) -> None:
     broken = []
     for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", read_prose(document)):
