@@ -27,7 +27,7 @@ from nightshift.flows import register as registering
 from nightshift.flows.config.job import load_job
 from nightshift.flows.config.resources import open_ledger, open_store
 from nightshift.flows.config.settings import Settings, load_settings
-from nightshift.flows.orchestrator.server import prefect_api, send_the_rest, tells_events
+from nightshift.flows.orchestrator.server import accepts_events, flush_logs_and_events, prefect_api
 from nightshift.flows.planning.scheduled_runs import find_partition
 from nightshift.flows.scoring.run import ScoreResult
 
@@ -269,12 +269,12 @@ def _adapted(model: object, settings: Mapping[str, Any], classes: Any) -> Model:
 def _report_promotion(settings: Settings, manifest: Manifest, alias: str) -> None:
     """Tell Prefect, if a server runs, so that the jobs that wait for it run."""
     with _own_variables():
-        if tells_events(settings.state_dir):
+        if accepts_events(settings.state_dir):
             from nightshift.flows.orchestrator.events import emit_promoted
 
             _read_variables()
             emit_promoted(manifest, alias)
-            send_the_rest()
+            flush_logs_and_events()
 
 
 def _as_flow_run(settings: Settings, call: Callable[[], T]) -> T:

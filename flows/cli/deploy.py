@@ -107,7 +107,7 @@ def up(
     import signal
 
     from nightshift.flows.config.settings import load_settings
-    from nightshift.flows.orchestrator.server import announced, prefect_api, running_api
+    from nightshift.flows.orchestrator.server import announce, prefect_api, running_api
 
     settings = load_settings()
     running = running_api(settings.state_dir)
@@ -121,7 +121,7 @@ def up(
             target = settings.target_url()
             database = target.set(drivername=target.get_backend_name()).render_as_string()
             url = ready()
-            with announced(settings.state_dir, url):
+            with announce(settings.state_dir, url):
                 from nightshift.flows.operations.serving import serve_jobs
 
                 ui = url.removesuffix("/api")

@@ -8,17 +8,17 @@ from nightshift.adapters.store.manifest import Manifest
 from nightshift.flows.cli import terminal
 from nightshift.flows.config.resources import any_job_waits
 from nightshift.flows.config.settings import Settings
-from nightshift.flows.orchestrator.server import send_the_rest, tells_events
+from nightshift.flows.orchestrator.server import accepts_events, flush_logs_and_events
 
 
 def announce(settings: Settings, emit: Callable[[], None]) -> None:
     """Send the event; say so if there is no Prefect server, and a job waits for events."""
-    if not tells_events(settings.state_dir):
+    if not accepts_events(settings.state_dir):
         if any_job_waits():
             terminal.errors.print("No Prefect server is running: jobs with `on:` do not start.")
         return
     emit()
-    send_the_rest()
+    flush_logs_and_events()
 
 
 def announce_promotion(settings: Settings, manifest: Manifest, alias: str) -> None:

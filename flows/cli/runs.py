@@ -227,9 +227,9 @@ def _seconds(start: datetime, end: datetime | None) -> float | None:
 
 def _say_failed_attempts(state_dir: Path, job: str | None, limit: int, known: set[str]) -> None:
     """What failed before its run began, if there is a Prefect server to ask."""
-    from nightshift.flows.orchestrator.server import tells_events
+    from nightshift.flows.orchestrator.server import accepts_events
 
-    if not tells_events(state_dir):
+    if not accepts_events(state_dir):
         return
     from nightshift.flows.orchestrator.failed_runs import failed_attempts
 

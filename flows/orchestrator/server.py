@@ -1,4 +1,4 @@
-"""A Prefect API for the command line: the configured one, or a local server for the time."""
+"""A Prefect API for a command: the one that is set, or a local server while it runs."""
 
 import ctypes
 import os
@@ -23,11 +23,12 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 @contextmanager
 def prefect_api(state_dir: Path, port: int | None = None) -> Iterator[Callable[[], str]]:
-    """A Prefect API for this process and its children; call what is given to wait for its URL.
+    """A Prefect API for this process and its children. Yields a function that waits until the API
+    answers and returns its URL.
 
-    The one of PREFECT_API_URL where that is set; else one that `nightshift up` runs; else a
-    server of our own that ends with this context, on `port` or a free one. Call it before
-    Prefect is imported: it sets PREFECT_ variables, which Prefect reads once.
+    It is the one of PREFECT_API_URL, or that of `nightshift up`, or else a server of our own, on
+    `port` or a free one, that ends with this context. Call it before Prefect is imported: it sets
+    PREFECT_ variables, which Prefect reads once.
     """
     if port is None:
         keep_console_quiet()
@@ -35,35 +36,35 @@ def prefect_api(state_dir: Path, port: int | None = None) -> Iterator[Callable[[
         if configured:
             yield lambda: require_access(configured)
             return
+    else:
+        _require_free(port)
     home = (state_dir / "prefect").absolute()
     home.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(home)
     os.environ.pop("PREFECT_API_URL", None)
-    if password := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):  # so its clients need it
+    if password := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):  # clients need it, too
         os.environ.setdefault("PREFECT_API_AUTH_STRING", password)
-    if port is not None:
-        _require_free(port)
     port = port or _free_port()
     url = f"http://127.0.0.1:{port}/api"
     with (home / "server.log").open("ab") as log:
         server = _start(port, log.fileno())
         try:
             os.environ["PREFECT_API_URL"] = url
-            yield lambda: _awaited(server, url, home / "server.log")
+            yield lambda: _wait_until_healthy(server, url, home / "server.log")
         finally:
-            send_the_rest()
+            flush_logs_and_events()
             os.environ.pop("PREFECT_API_URL", None)
             _stop(server)
 
 
 def keep_console_quiet() -> None:
-    """What Prefect logs is kept by its API; a terminal shows the command's own words."""
+    """Show only the command's own output in a terminal; Prefect's API keeps Prefect's log."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 
 @contextmanager
-def announced(state_dir: Path, url: str) -> Iterator[None]:
-    """Let other commands of this project find the server while it runs."""
+def announce(state_dir: Path, url: str) -> Iterator[None]:
+    """Let other commands of this project find the server while in this context."""
     from nightshift.adapters.ledger.leases import new_owner
 
     note = state_dir / "prefect" / "api_url"
@@ -75,7 +76,7 @@ def announced(state_dir: Path, url: str) -> Iterator[None]:
 
 
 def known_api(state_dir: Path) -> str | None:
-    """The API of PREFECT_API_URL, or of the server that `nightshift up` runs, if there is one.
+    """The API of PREFECT_API_URL, or of the server that `nightshift up` runs; None without one.
 
     Call it before Prefect is imported: Prefect reads the variable once.
     """
@@ -85,28 +86,28 @@ def known_api(state_dir: Path) -> str | None:
     return known or None
 
 
-def tells_events(state_dir: Path) -> bool:
-    """Whether there is a Prefect API that would pass on an event now."""
+def accepts_events(state_dir: Path) -> bool:
+    """Whether there is a Prefect API that takes events now."""
     keep_console_quiet()
     api = known_api(state_dir)
     return api is not None and _healthy(api)
 
 
 def running_api(state_dir: Path) -> str | None:
-    """The API of the server that `nightshift up` runs in this project, if it does."""
+    """The API of the server that `nightshift up` runs in this project; None if it does not."""
     note = state_dir / "prefect" / "api_url"
     if not note.is_file():
         return None
     from nightshift.adapters.ledger.leases import is_dead
 
     url, _, owner = note.read_text(encoding="utf-8").partition(" ")
-    if owner and is_dead(owner):  # killed; whoever has its port now is a stranger
+    if owner and is_dead(owner):  # killed; another process may have its port now
         return None
     return url if _healthy(url) else None
 
 
 def _healthy(url: str) -> bool:
-    with_tls = url.startswith("https:")  # without, there is no need to read all authorities' keys
+    with_tls = url.startswith("https:")  # else httpx would load all certificates for nothing
     try:
         return httpx.get(f"{url}/health", timeout=2, verify=with_tls).is_success
     except httpx.HTTPError:
@@ -114,16 +115,18 @@ def _healthy(url: str) -> bool:
 
 
 def _require_free(port: int) -> None:
-    """A server that is there already is not this project's: it would get jobs that are not its."""
+    """Raises ConfigurationError if another program has the port: jobs of this project must not
+    get to the server of another.
+    """
     url = f"http://127.0.0.1:{port}/api"
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Prefect's server has it
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Prefect's server does
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            problem, remedy = f"it cannot be had ({error.strerror})", "Take another one."
+            problem, remedy = f"the port cannot be used ({error.strerror})", "Choose another port."
             if _healthy(url):
-                problem = "another Prefect server has it"
+                problem = "another Prefect server uses the port"
                 remedy += f" Or use that server: `PREFECT_API_URL={url} nightshift serve`."
             raise ConfigurationError("--port", str(port), problem, remedy) from error
 
@@ -141,9 +144,9 @@ def _start(port: int, log: int) -> "subprocess.Popen[bytes]":
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
         "DO_NOT_TRACK": "1",
-        # A late night waits for the one before it; not half a minute longer than that.
+        # How often a run that waits for the one before it looks again; the default is 30 seconds.
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
-        # Nights planned ahead: those that pass while the server is down can be made up for.
+        # Runs planned ahead: those that fall due while the server is down are started later.
         "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_RUNS": "14",
     }
     return subprocess.Popen(  # noqa: S603 - our own arguments
@@ -152,29 +155,29 @@ def _start(port: int, log: int) -> "subprocess.Popen[bytes]":
         stdout=log,
         stderr=log,
         env=environment,
-        start_new_session=True,  # Ctrl-C is for us; we stop the server when we are done
+        start_new_session=True,  # Ctrl-C goes to us; we stop the server at the end
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,
     )
 
 
 def _die_with_parent() -> None:
-    """Have the kernel stop the server even if this process is killed outright."""
+    """Have the kernel stop the server when this process dies, even by SIGKILL."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _awaited(server: "subprocess.Popen[bytes]", url: str, log: Path) -> str:
+def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) -> str:
     deadline = time.monotonic() + STARTUP_SECONDS
     while (ended := server.poll() is not None) or not _healthy(url):
         if ended or time.monotonic() > deadline:
             problem = "the local Prefect server did not start"
-            remedy = f"Its log, {log}, says why; or name a running server in PREFECT_API_URL."
+            remedy = f"Its log says why: {log}. Or set PREFECT_API_URL to a running server."
             raise ConfigurationError("Prefect", "", problem, remedy)
         time.sleep(0.1)
     return url
 
 
-def send_the_rest() -> None:
-    """Let Prefect's background threads send their logs and events while the server is there."""
+def flush_logs_and_events() -> None:
+    """Have Prefect's background threads send their logs and events before the server ends."""
     if "prefect" not in sys.modules:
         return
     from prefect.events.worker import EventsWorker

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("prefect")
 
 @pytest.fixture
 def gated(project: Project) -> Project:
-    """Version 1 is the champion, version 2 the challenger, and 95 % of the rows must agree."""
+    """Version 1 is the champion, version 2 the challenger, and 95% of the rows must agree."""
     project.fill()
     project.register()
     project.register()
@@ -38,7 +38,7 @@ def test_what_was_never_compared_is_refused(gated: Project, nightshift: Nightshi
             score("orders", "all")
         output = nightshift("promote", "doubler", "2", code=1).stderr
         assert "doubler@2 was not made 'champion'" in output
-        assert "95 %" in output
+        assert "95%" in output
         assert "no run has compared the two yet" in output
         assert "--force" in output
         assert champion(gated) == 1
@@ -62,7 +62,7 @@ def test_what_differs_or_fails_is_refused_unless_forced(
     score("orders", "2024-03-01")
     output = nightshift("promote", "doubler", "3", code=1).stderr
     said = {
-        "lower": "in run 4 it did in 93.2 %",
+        "lower": "in run 4 it did in 93.2%",
         "raise": "it was switched off (ValueError: cannot",
     }
     assert said[behaviour] in output
@@ -80,7 +80,7 @@ def test_the_level_is_the_job_s(gated: Project, nightshift: Nightshift) -> None:
     gated.store.promote("doubler", 3, "challenger")
     score("orders", "2024-03-01")
     job_with(gated, 0.933)
-    assert "93.3 % of the rows" in nightshift("promote", "doubler", "3", code=1).stderr
+    assert "93.3% of the rows" in nightshift("promote", "doubler", "3", code=1).stderr
     job_with(gated, 0.932)
     nightshift("promote", "doubler", "3")
     assert champion(gated) == 3

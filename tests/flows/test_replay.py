@@ -68,7 +68,7 @@ def test_some_may_be_rejected_and_are_merged_later(
     done = CliRunner().invoke(app, ["rejects", "orders", "--replay"])
     assert done.exit_code == 1
     assert "Merged 1 rows into run 1" in done.output
-    assert "still none for [700]" in done.output
+    assert "still no prediction for [700]" in done.output
     assert [(name, payload["rows"]) for name, payload in sent] == [
         (PARTITION_PUBLISHED, 998),
         (PARTITION_PUBLISHED, 999),
@@ -136,7 +136,7 @@ def test_all_rejects_are_replayed_however_many(
     assert [key for key, _ in result["errors"]] == ["[20]", "[30]", "[40]", "[90]"]
     assert counters(project) == [(995, 5)]
     again = CliRunner().invoke(app, ["rejects", "orders", "--replay"])
-    assert "still none for [90]" in again.output
+    assert "still no prediction for [90]" in again.output
     assert "release" not in again.output
     (shard,) = project.sql("SELECT profile FROM nightshift_shards")
     profile = Profile.from_json(shard.profile)
@@ -154,7 +154,7 @@ def test_what_the_checks_do_not_allow_is_not_merged(project: Project) -> None:
     assert done.exit_code == 1
     assert "Merged 2 rows into run 1" in done.output
     output = " ".join(done.output.split())
-    assert "still none for [160]: prediction prediction: about" in output
+    assert "still no prediction for [160]: prediction prediction: about" in output
     assert "are not between 0 and 2,000 (found 2 to 2e+06)" in output
     assert 160 not in project.scores()
     assert counters(project) == [(999, 1)]

@@ -347,7 +347,7 @@ def test_three_of_many_rows_with_a_label_that_is_not_allowed() -> None:
     predicted = np.arange(rows) % 2.0
     predicted[[7, 30_000, 59_999]] = 0.5
     allowed = checks("predictions: {labels: [0, 1]}")
-    exact = allowed.listed(["prediction"])
+    exact = allowed.find_listed(["prediction"])
     inputs = usual_inputs(rows)
     found = run_checks(
         allowed, evidence(inputs, profile=profiled(inputs, predicted, REFERENCE, exact))
@@ -356,9 +356,9 @@ def test_three_of_many_rows_with_a_label_that_is_not_allowed() -> None:
     assert result is not None
     assert (result.level, result.value) == ("fail", pytest.approx(3 / rows))
     assert "'0.5'" in result.text
-    assert checks().listed(["prediction"]) == frozenset()
+    assert checks().find_listed(["prediction"]) == frozenset()
     shared = checks("columns: {b: {shares: {late: [0, 0.5]}}}")
-    assert shared.listed(["a", "b"]) == frozenset({"b"})
+    assert shared.find_listed(["a", "b"]) == frozenset({"b"})
 
 
 def test_more_values_than_the_profile_keeps_are_not_labels() -> None:

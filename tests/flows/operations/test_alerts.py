@@ -205,7 +205,7 @@ def test_a_quarantined_run_is_reported_once(
 ) -> None:
     """By its event, and not as a failure; the job's next one, a moment later, is not reported."""
     job = f"orders-{uuid4().hex[:8]}"
-    reason = "input x: 40 % are NULL\nor NaN"
+    reason = "input x: 40% are NULL\nor NaN"
     emit_quarantined(result(job, "2024-03-01"), reason, PROJECT)
     EventsWorker.drain_all(timeout=10, at_exit=False)
     body = webhook.receive()
@@ -256,11 +256,11 @@ def test_the_state_of_a_quarantined_run_has_its_own_name(prefect: str) -> None:
     @flow(name="quarantined")
     @convert_errors
     def quarantined() -> None:
-        raise Quarantined("orders", "2024-03-01", 7, "input x: 40 % are NULL")
+        raise Quarantined("orders", "2024-03-01", 7, "input x: 40% are NULL")
 
     state = quarantined(return_state=True)
     assert (state.name, state.is_failed()) == ("Quarantined", True)
-    assert (state.message or "").startswith("input x: 40 % are NULL")
+    assert (state.message or "").startswith("input x: 40% are NULL")
 
 
 @pytest.mark.heavy

@@ -156,7 +156,7 @@ def test_a_job_file_that_is_wrong_does_not_stop_the_others(
     deployed.write_job("good", target={"table": "good_scores"})
     printed = nightshift("deploy", "--remove", code=2)
     assert "created    backfill/good" in printed.stdout
-    assert "orders.yaml: schedule.cron: '0 3 * *' has 4 fields, not 5" in printed.stderr
+    assert "orders.yaml, line 5: schedule.cron: '0 3 * *' has 4 fields, not 5" in printed.stderr
     assert deployment(prefect, "score/orders")["name"] == "orders"  # what there was of it
 
 

@@ -78,7 +78,9 @@ def test_a_run_that_has_stopped_is_seen(project: Project, prefect: str) -> None:
     project.sql(
         "UPDATE nightshift_runs SET state = 'running', heartbeat_at = now() - interval '1 hour'"
     )
-    project.sql("UPDATE nightshift_shards SET rows_rejected = 3")
+    project.sql(
+        "UPDATE nightshift_shards SET rows_rejected = 3, written_at = now() - interval '1 hour'"
+    )
     found = parsed(metrics_text(load_settings()))
     assert 3600 <= found["nightshift_run_silent_seconds", "orders", ""] < 4000
     assert found["nightshift_runs", "orders", "running"] == 1
@@ -180,7 +182,7 @@ def answering(answer: Callable[[str | None], tuple[int, bytes]]) -> Iterator[str
     [
         (401, b"{}", "refuses this process.*PREFECT_API_AUTH_STRING"),
         (403, b"{}", "refuses this process"),
-        (503, b"", "fails (503)"),
+        (503, b"", r"fails \(503\)"),
         (200, b"<html>", "is not a Prefect server"),
     ],
 )

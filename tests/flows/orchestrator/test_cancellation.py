@@ -86,7 +86,7 @@ def test_shards_stop_too(
     cancel: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("nightshift.flows.scoring.shards._LOOK", 0.05)
+    monkeypatch.setattr("nightshift.flows.scoring.shards._POLL", 0.05)
     project.write_job(shards={"count": 2, "on": "threads", "at_once": 1}, chunk_rows=50)
     at_call[2] = cancel
     at_call[4] = lambda: eventually(lambda: project.states() == [("all", "failed")] or withdrawn())

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import Log
 from prefect.client.schemas.sorting import LogSort
 from prefect.states import State
 
-from nightshift.flows.orchestrator.server import send_the_rest
+from nightshift.flows.orchestrator.server import flush_logs_and_events
 from nightshift.flows.score import score
 from project import Project
 from waiting import eventually
@@ -25,7 +25,7 @@ def story(state: State[Any]) -> list[Log]:
     of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
 
     def found() -> list[Log]:
-        send_the_rest()
+        flush_logs_and_events()
         with get_client(sync_client=True) as client:
             logs = client.read_logs(of_run, sort=LogSort.TIMESTAMP_ASC)
         return logs if any("Finished in state" in log.message for log in logs) else []
@@ -38,7 +38,7 @@ def test_an_ordinary_run(project: Project, reports: None) -> None:
     project.register()
     logs = story(score("orders", "all", return_state=True))
     messages = [log.message for log in logs if log.level == INFO]
-    assert len(messages) <= 12
+    assert len(messages) <= 13
     assert all(len(line) < 200 and "\n" not in line for line in messages)
     text = "\n".join(messages)
     for part in (
@@ -55,5 +55,5 @@ def test_a_run_that_fails_says_why_last(project: Project) -> None:
     project.fill()
     project.register(behaviour="raise")
     logs = story(score("orders", "all", return_state=True))
-    assert len(logs) <= 12
+    assert len(logs) <= 13
     assert "doubler@1 could not predict" in logs[-1].message

@@ -16,7 +16,7 @@ import pytest
 
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.ledger.leases import new_owner
-from nightshift.flows.orchestrator.server import announced, prefect_api, running_api
+from nightshift.flows.orchestrator.server import announce, prefect_api, running_api
 from project import Project
 from served import NIGHTSHIFT, deployment, ended, post
 from waiting import eventually
@@ -46,7 +46,9 @@ def test_a_port_that_another_prefect_server_has_is_refused(tmp_path: Path, stran
     with pytest.raises(ConfigurationError) as refused, prefect_api(tmp_path, stranger):
         pass
     text = str(refused.value)
-    assert text.startswith(f"--port: {stranger}: another Prefect server has it. Take another one.")
+    assert text.startswith(
+        f"--port: {stranger}: another Prefect server uses the port. Choose another port."
+    )
     assert f"PREFECT_API_URL=http://127.0.0.1:{stranger}/api nightshift serve" in text
 
 
@@ -56,19 +58,19 @@ def test_a_port_that_another_program_has_is_refused(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         with pytest.raises(ConfigurationError) as refused, prefect_api(tmp_path, port):
             pass
-    assert "it cannot be had (Address already in use)" in str(refused.value)
+    assert "the port cannot be used (Address already in use)" in str(refused.value)
     assert "PREFECT_API_URL" not in str(refused.value)
 
 
 def test_a_server_is_found_while_it_is_announced(tmp_path: Path, stranger: int) -> None:
     (tmp_path / "prefect").mkdir()
     url = f"http://127.0.0.1:{stranger}/api"
-    with announced(tmp_path, url):
+    with announce(tmp_path, url):
         assert running_api(tmp_path) == url
     assert running_api(tmp_path) is None
 
 
-def test_who_has_the_port_of_one_that_was_killed_is_a_stranger(
+def test_a_killed_server_is_not_found_though_its_port_answers(
     tmp_path: Path, stranger: int
 ) -> None:
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],

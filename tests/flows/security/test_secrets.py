@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from nightshift.adapters.errors import ConfigurationError, StatementFailed
 from nightshift.flows.config.settings import load_settings
 from nightshift.flows.operations.doctor import examine
-from nightshift.flows.orchestrator.server import send_the_rest
+from nightshift.flows.orchestrator.server import flush_logs_and_events
 from nightshift.flows.score import score
 from project import Project
 from served import start
@@ -183,7 +183,7 @@ def test_no_secret_in_what_runs_leave_and_say(
             traces.add(f"doctor, {fail.__name__}", repr(findings))
         guarded.write_job()
         guarded.sql("GRANT SELECT ON orders TO sesame_reader")
-    send_the_rest()
+    flush_logs_and_events()
     captured = capfd.readouterr()
     traces.add("standard output and error", captured.out + captured.err)
     traces.add("log records", caplog.text)
