@@ -106,7 +106,7 @@ app = typer.Typer(
     cls=Nightshift,
     help="Score database tables with machine-learning models, exactly once.",
     no_args_is_help=True,
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong input, 75 try again later, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong input, 75 try again later, 130 interrupted or cancelled.",
 )
 
 
@@ -136,10 +136,19 @@ def main() -> None:
         from nightshift.adapters.errors import NightshiftError
         from nightshift.flows.cli import terminal
 
+        if _is_cancelled(error):
+            terminal.say_error(str(error))
+            sys.exit(EXIT_INTERRUPTED)
         if not isinstance(error, NightshiftError):
             raise
         terminal.say_error(str(error))
         sys.exit(exit_code(error))
+
+
+def _is_cancelled(error: Exception) -> bool:
+    """Whether the flow run was cancelled in Prefect; without importing it, which takes seconds."""
+    exceptions = sys.modules.get("prefect.exceptions")
+    return exceptions is not None and isinstance(error, exceptions.CancelledRun)
 
 
 def exit_code(error: Exception) -> int:

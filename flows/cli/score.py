@@ -125,6 +125,10 @@ def _score(
     )
     for remark in result.remarks:
         terminal.say_warning(remark)
+    if result.not_judged:
+        count = f"{result.not_judged} check{'s' * (result.not_judged > 1)}"
+        report = f"`nightshift report {result.run_id}`"
+        terminal.say(f"  {count} could not judge this run; {report} says why")
     if result.resumed_rows:
         terminal.say(f"  {result.resumed_rows:,} of them were written before it resumed")
     terminal.say(f"  {result.sql}")

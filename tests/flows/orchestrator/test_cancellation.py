@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelling
 
 from nightshift.flows.backfill import backfill
+from nightshift.flows.cli.main import main
 from nightshift.flows.orchestrator.cancellation import CancellationWatch
 from nightshift.flows.score import score
 from project import Project
@@ -78,6 +79,23 @@ def test_a_run_stops_within_a_chunk_and_resumes(
     result = score("orders", "all")
     assert (result.run_id, result.resumed_rows) == (1, 50 * committed)
     assert project.scores() == project.expected()
+
+
+def test_the_command_ends_with_one_line(
+    project: Project,
+    at_call: dict[int, Callable[[], None]],
+    cancel: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    at_call[4] = cancel
+    monkeypatch.setattr("sys.argv", ["nightshift", "run", "orders", "--partition", "all"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "Error: cancelled in Prefect; run it again to resume where it stopped" in printed
+    assert "Traceback" not in printed
 
 
 def test_shards_stop_too(
