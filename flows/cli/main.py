@@ -106,7 +106,7 @@ app = typer.Typer(
     cls=Nightshift,
     help="Score database tables with machine-learning models, exactly once.",
     no_args_is_help=True,
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong input, 75 try again later, 130 interrupted or cancelled.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong input, 75 try again later, 130 stopped.",
 )
 
 
