@@ -17,6 +17,7 @@ from nightshift.adapters.libraries.sklearn import SklearnModel
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.models.registry import adapter_name
 from nightshift.adapters.models.signature import Signature
+from nightshift.adapters.models.tolerance import Tolerance
 from nightshift.adapters.store import golden_rows
 
 Converted = Callable[[], OnnxModel]
@@ -39,12 +40,13 @@ def to_onnx(model: Model, sample: pd.DataFrame, tolerance: float = 1e-5) -> Onnx
     signature = Signature.from_sample(sample, values, model.output_names)
     then = signature.predictions(values, len(sample))
     features = signature.features(signature.table(sample))
+    allowed = Tolerance(relative=tolerance)
     problems = []
     for convert in _WAYS.get(name, _no_way)(model, sample):
         try:
             converted = convert()
             now = signature.predictions(converted.predict_batch(features), len(sample))
-            problem = golden_rows.difference(then, now, tolerance)
+            problem = golden_rows.difference(then, now, allowed)
         except Exception as error:  # converters raise anything at what they do not know
             text = f"{type(error).__name__}: {error}"  # some print the whole model
             problem = text.splitlines()[0][:_LONGEST]

@@ -17,9 +17,11 @@ import pyarrow.compute as pc
 from nightshift.adapters.errors import SignatureUndefined
 from nightshift.adapters.models.column import Column
 from nightshift.adapters.models.signature import Signature
+from nightshift.adapters.models.tolerance import Tolerance
 
 MOST_ROWS = 32
 _MOST_BYTES = 64 * 1024**2  # 32 rows of 100,000 numbers each are just below
+_MOST_NAMED = 9  # rows that differ
 _PLAIN = {"date": pa.int32(), "timestamp": pa.int64(), "timestamptz": pa.int64()}
 
 
@@ -84,43 +86,39 @@ def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return values
 
 
-def difference(then: pa.Table, now: pa.Table, tolerance: float) -> str | None:
-    """The first prediction that is not the same, as text; None if all are.
-
-    Floats may differ by `tolerance` times the prediction, or times the column's mean where that
-    is more, since the noise of a sum does not shrink with its result. NaN equals NaN.
+def difference(
+    then: pa.Table,
+    now: pa.Table,
+    tolerance: Tolerance,
+    words: tuple[str, str] = ("then", "now"),
+) -> str | None:
+    """Which predictions of the first column that differs are not the same, as text; None if all
+    are. `words` say whose the two are.
     """
     for name in then.column_names:
         before, after = then.column(name), now.column(name)
         if pa.types.is_floating(before.type):
-            same = _close(_floats(before), _floats(after), tolerance)
+            same = tolerance.near(_floats(before), _floats(after))
         elif pa.types.is_list(before.type):  # of floats, all of one length
             one, other = (_floats(pc.list_flatten(values)) for values in (before, after))
-            same = np.all(_close(one, other, tolerance).reshape(len(before), -1), axis=1)
+            same = np.all(tolerance.near(one, other).reshape(len(before), -1), axis=1)
         else:
             pairs = zip(before.to_pylist(), after.to_pylist(), strict=True)
             same = np.array([one == other for one, other in pairs], dtype=bool)
         if not same.all():
-            row = int(np.argmin(same))
-            count = int(len(same) - same.sum())
-            first, second = (reprlib.repr(values[row].as_py()) for values in (before, after))
-            return (
-                f"{name!r} differs in {count} of {len(same)} rows, "
-                f"first in row {row}: {first} then, {second} now"
+            rows = np.flatnonzero(~same).tolist()
+            first, *others = rows
+            text = (
+                f"{name!r} differs in {len(rows):,} of {len(same):,} rows, first in row {first}: "
+                f"{reprlib.repr(before[first].as_py())} {words[0]}, "
+                f"{reprlib.repr(after[first].as_py())} {words[1]}"
             )
+            if others:
+                named = ", ".join(str(row) for row in others[:_MOST_NAMED])
+                text += f"; also in {named}" + (", ..." if len(others) > _MOST_NAMED else "")
+            return text
     return None
 
 
 def _floats(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
     return np.asarray(values.to_numpy(), dtype=np.float64)
-
-
-def _close(
-    then: npt.NDArray[np.float64], now: npt.NDArray[np.float64], tolerance: float
-) -> npt.NDArray[np.bool_]:
-    finite = np.abs(then[np.isfinite(then)])
-    mean = np.sum(finite / max(len(finite), 1))  # in this order it cannot overflow
-    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf
-        near = np.abs(now - then) <= tolerance * np.maximum(np.abs(then), mean)
-    near &= np.isfinite(then) & np.isfinite(now)
-    return np.asarray(near | (then == now) | (np.isnan(then) & np.isnan(now)))

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.models.reference import ModelRef
 from nightshift.adapters.models.signature import Signature
+from nightshift.adapters.models.tolerance import Tolerance
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 _NAME_REMEDY = "Use lower-case letters, digits, '_', '-' and '.', beginning with a letter or digit."
@@ -82,6 +83,8 @@ class Manifest(_Record):
     blob: Blob
     signature: Signature
     golden: GoldenBlob
+    tolerance: Tolerance
+    """How far the golden rows' predictions may be from those kept."""
     libraries: dict[str, str]
     created_at: AwareDatetime
     created_by: str

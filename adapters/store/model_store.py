@@ -169,6 +169,7 @@ class ModelStore:
             "blob": Blob(digest=_digest(data), size=len(data)),
             "signature": ready.signature,
             "golden": GoldenBlob(digest=_digest(rows), size=len(rows), rows=ready.inputs.num_rows),
+            "tolerance": ready.tolerance,
             "libraries": libraries_of(model),
             "created_at": datetime.now(UTC),
             "created_by": by or user_name(),

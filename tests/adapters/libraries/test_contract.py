@@ -51,6 +51,7 @@ from nightshift.adapters.models import registry
 from nightshift.adapters.models.column import Column
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.models.signature import Signature
+from nightshift.adapters.models.tolerance import Tolerance
 from nightshift.adapters.store import golden_rows
 from nightshift.adapters.store.trust_policy import TrustPolicy
 
@@ -145,7 +146,8 @@ class Trained:
     def assert_same(self, then: pa.Table, now: pa.Table) -> None:
         """Equal within the adapter's declared tolerance."""
         flat_then, flat_now = _flat(then), _flat(now)
-        assert golden_rows.difference(flat_then, flat_now, self.model.tolerance) is None
+        tolerance = Tolerance.of(self.signature, self.model.tolerance)
+        assert golden_rows.difference(flat_then, flat_now, tolerance) is None
 
 
 def _flat(table: pa.Table) -> pa.Table:

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from nightshift.adapters.errors import ModelUntrusted
 from nightshift.adapters.libraries.sklearn import SklearnModel
 from nightshift.adapters.models.signature import Signature
+from nightshift.adapters.models.tolerance import Tolerance
 from nightshift.adapters.store import golden_rows
 from nightshift.adapters.store.library_versions import libraries_of, version_mismatches
 from nightshift.adapters.store.trust_policy import TrustPolicy
 from nightshift.adapters.store.version_diff import diff_versions
 
+EXACT = Tolerance(relative=0)
 NAN, INF = float("nan"), float("inf")
 
 
@@ -59,7 +61,7 @@ def test_every_type_comes_back() -> None:
 
 @given(st.lists(st.floats(width=64), min_size=1))
 def test_a_prediction_equals_itself_without_tolerance(values: list[float]) -> None:
-    assert golden_rows.difference(table(values), table(values), 0.0) is None
+    assert golden_rows.difference(table(values), table(values), EXACT) is None
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,8 @@ def test_a_prediction_equals_itself_without_tolerance(values: list[float]) -> No
     ],
 )
 def test_what_differs(then: Any, now: Any, tolerance: float, says: str | None) -> None:
-    problem = golden_rows.difference(table(then), table(now), tolerance)
+    allowed = Tolerance(relative=tolerance)
+    problem = golden_rows.difference(table(then), table(now), allowed)
     assert (problem is None) == (says is None)
     assert (says or "") in (problem or "")
 
@@ -92,9 +95,9 @@ def test_arrays_differ_by_row() -> None:
     kind = pa.list_(pa.float32())
     then = table([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], kind)
     now = table([[1.0, 2.0], [3.0, 4.5], [5.0, 6.0]], kind)
-    assert golden_rows.difference(then, then, 0.0) is None
+    assert golden_rows.difference(then, then, EXACT) is None
     assert "1 of 3 rows, first in row 1: [3.0, 4.0] then" in str(
-        golden_rows.difference(then, now, 1e-6)
+        golden_rows.difference(then, now, Tolerance(relative=1e-6))
     )
 
 
