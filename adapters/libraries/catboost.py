@@ -17,7 +17,6 @@ from nightshift.adapters.models.class_labels import Label, Output, positions, pr
 _VALUES = {  # as CatBoostRegressor.predict does it, which a loaded model no longer knows
     "Poisson": "Exponent",
     "Tweedie": "Exponent",
-    "LogLinQuantile": "Exponent",
     "RMSEWithUncertainty": "RMSEWithUncertainty",
 }
 
@@ -57,6 +56,14 @@ class CatBoostModel(ArchivedModel):
             features = self._plain(features)
         predict = catboost.CatBoost.predict  # a subclass's takes fewer kinds
         predictions = np.asarray(predict(self.model, features, prediction_type=self._kind))
+        return predictions[:, self._chosen] if self.output == "predict_proba" else flat(predictions)
+
+    def predict_original(self, features: Features) -> PredictionArray:
+        if type(self.model) is catboost.CatBoost:  # what a loaded model is: it knows no labels
+            return self.predict_batch(features)
+        if isinstance(features, pd.DataFrame):
+            features = self._plain(features)
+        predictions = np.asarray(getattr(self.model, self.output)(features))
         return predictions[:, self._chosen] if self.output == "predict_proba" else flat(predictions)
 
     def _plain(self, features: pd.DataFrame) -> pd.DataFrame:

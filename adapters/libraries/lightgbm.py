@@ -24,6 +24,8 @@ from nightshift.adapters.models.class_labels import (
 )
 
 _CLASSIFIERS = {"binary", "multiclass", "multiclassova"}
+_LABELLED = {"cross_entropy"}  # a classifier's if it has labels
+_PREDICTING = ("pred_early_stop", "pred_early_stop_freq", "pred_early_stop_margin")
 
 
 @dataclass(eq=False, repr=False)
@@ -33,7 +35,9 @@ class LightGBMModel(ArchivedModel):
     `output="predict"` gives values, (m,) float64, and the labels of a classifier;
     `output="predict_proba"` gives float64 probabilities in [0, 1], one column per class, (m, k),
     or only those of `classes`. `labels` are the classes' names in LightGBM's order, by default
-    the estimator's own, or 0, 1, ... After early stopping the best iteration predicts.
+    the estimator's own, or 0, 1, ... `predicting` are LightGBM's parameters for predicting, by
+    default the estimator's own: `pred_early_stop` and its `_freq` and `_margin`. After early
+    stopping the best iteration predicts.
     """
 
     thread_safe: ClassVar[bool] = True
@@ -42,32 +46,57 @@ class LightGBMModel(ArchivedModel):
     output: Output = "predict"
     classes: tuple[Label, ...] | None = None
     labels: tuple[Label, ...] | None = None
+    predicting: dict[str, bool | int | float] | None = None
 
     def __post_init__(self) -> None:
+        self._estimator = None
         if isinstance(self.booster, lightgbm.LGBMModel):
-            if self.labels is None and isinstance(self.booster, lightgbm.LGBMClassifier):
-                self.labels = tuple(np.asarray(self.booster.classes_).tolist())
-            self.booster = self.booster.booster_
+            self._estimator = self.booster
+            self._adopt(self.booster)
         header = self.booster.model_to_string(num_iteration=1).partition("\nTree=0")[0]
         objective = re.search(r"^objective=(\w+)", header, re.MULTILINE)
-        self._graded = objective is not None and objective[1] in _CLASSIFIERS
+        known = _CLASSIFIERS | (_LABELLED if self.labels else set())
+        graded = objective is not None and objective[1] in known and self.labels != ()
         several = self.booster.num_model_per_iteration()
-        count = max(several, 2) if self._graded else 0
+        count = max(several, 2) if graded else 0
         self.labels = class_labels(type(self).__name__, self.labels, count)
         if self.output == "predict_proba":
             self._chosen = positions(type(self).__name__, self.labels, self.classes)
         names = self.booster.feature_name()
         self._names = None if names == [f"Column_{i}" for i in range(len(names))] else names
 
+    def _adopt(self, estimator: lightgbm.LGBMModel) -> None:
+        """Take over what the estimator knows beside its Booster."""
+        parameters = estimator.get_params()
+        if self.predicting is None:
+            self.predicting = {name: parameters[name] for name in _PREDICTING if name in parameters}
+        classifier = isinstance(estimator, lightgbm.LGBMClassifier)
+        if self.labels is None and not callable(estimator.objective_):
+            self.labels = tuple(np.asarray(estimator.classes_).tolist()) if classifier else ()
+        self.booster = estimator.booster_
+
     def predict_batch(self, features: Features) -> PredictionArray:
         if isinstance(features, pd.DataFrame) and self._names:
             self._check([str(name) for name in features.columns])
-        values = np.asarray(self.booster.predict(features))
+        values = np.asarray(self.booster.predict(features, **(self.predicting or {})))
         if self.output == "predict_proba":
             return both(values)[:, self._chosen]
         if not self.labels:
             return values
         labels: PredictionArray = np.asarray(self.labels)[both(values).argmax(axis=1)]
+        return labels
+
+    def predict_original(self, features: Features) -> PredictionArray:
+        estimator = self._estimator
+        if estimator is None or not hasattr(estimator, self.output):  # a Booster
+            return self.predict_batch(features)
+        found = np.asarray(getattr(estimator, self.output)(features))
+        if self.output == "predict_proba":
+            return found[:, self._chosen]
+        if not self.labels:
+            return found
+        codes = np.searchsorted(estimator.classes_, found)
+        labels: PredictionArray = np.asarray(self.labels)[codes]
         return labels
 
     def _check(self, columns: Sequence[str]) -> None:

@@ -96,6 +96,8 @@ def _xgboost_ways(model: Any, sample: pd.DataFrame) -> Iterator[Converted]:
 
 
 def _xgboost(model: Any, width: int) -> OnnxModel:
+    if model.missing is not None:
+        raise ValueError(f"the trees of ONNX know NaN as missing, not {model.missing:g}")
     booster = model.booster[: model.iterations]  # a copy
     booster.feature_names = booster.feature_types = None  # the converter knows only f0, f1, ...
     types = [("features", data_types.FloatTensorType([None, width]))]

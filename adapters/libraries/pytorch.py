@@ -1,5 +1,6 @@
 """PyTorch: an exported program (.pt2), or weights for a module that your code declares."""
 
+import copy
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -74,10 +75,13 @@ class PyTorchModel(ArchivedModel):
         return move_to_device_pass(self.trained, self._device).module()
 
     def predict_batch(self, features: Features) -> PredictionArray:
+        return self._run(self._forward, features)
+
+    def _run(self, forward: torch.nn.Module, features: Features) -> PredictionArray:
         rows = matrix(features, self.dtype)
         with torch.inference_mode(), _memory_errors():
             parts = [
-                self._forward(torch.tensor(rows[part], device=self._device)).cpu().numpy()
+                forward(torch.tensor(rows[part], device=self._device)).cpu().numpy()
                 for part in slices(len(rows), self.micro_batch)
             ]
         return flat(np.concatenate(parts))
@@ -118,11 +122,17 @@ class StateDictModel(PyTorchModel):
     arguments: dict[str, JsonValue] = field(default_factory=dict)
 
     def _module(self) -> torch.nn.Module:
+        self._original: torch.nn.Module | None = None
         if isinstance(self.trained, torch.nn.Module):
+            self._original = copy.deepcopy(self.trained).eval().to(self._device)
             self.trained = self.trained.state_dict()
         module = type(self).architecture(**self.arguments)
         module.load_state_dict(self.trained)
         return module.eval().to(self._device)
+
+    def predict_original(self, features: Features) -> PredictionArray:
+        """The module itself: it may hold more than its state dict, such as a temperature."""
+        return self._run(self._original or self._forward, features)
 
     def files(self) -> Mapping[str, bytes]:
         buffer = io.BytesIO()

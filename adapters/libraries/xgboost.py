@@ -21,16 +21,23 @@ from nightshift.adapters.models.class_labels import (
     probability_names,
 )
 
+_CLASSIFIERS = {"binary:logistic", "binary:hinge", "multi:softprob", "multi:softmax"}
+_PROBABILITIES = {"binary:logistic", "multi:softprob"}  # multi:softmax has only labels
+
 
 @dataclass(eq=False, repr=False)
 class XGBoostModel(ArchivedModel):
     """A Booster, or one of XGBoost's scikit-learn estimators, of which the Booster is kept.
 
     `output="predict"` gives values, (m,) float32, or (m, k) for several targets or quantiles, and
-    the labels of a classifier; `output="predict_proba"` gives float32 probabilities in [0, 1],
-    one column per class, (m, k), or only those of `classes`. `labels` are the classes' names in
-    XGBoost's order, by default 0, 1, ...; `names` names the k columns of values. After early
-    stopping the best iteration predicts.
+    the labels of a classifier, (m,), or (m, k) zeros and ones if it is multi-label;
+    `output="predict_proba"` gives float32 probabilities in [0, 1], one column per class (or per
+    label), (m, k), or only those of `classes`. `labels` are the classes' names in XGBoost's order,
+    by default 0, 1, ...; `names` names the k columns of values. `missing` is the number that stands
+    for a missing value, by default NaN; an estimator has its own, a file written by `save_model`
+    does not keep it, so give it there. `classifier` says whether values become labels, by default
+    what the estimator, the file or the objective says. After early stopping the best iteration
+    predicts.
     """
 
     thread_safe: ClassVar[bool] = True
@@ -40,41 +47,82 @@ class XGBoostModel(ArchivedModel):
     classes: tuple[Label, ...] | None = None
     labels: tuple[Label, ...] | None = None
     names: tuple[str, ...] | None = None
+    missing: float | None = None
+    classifier: bool | None = None
 
     def __post_init__(self) -> None:
+        self._estimator = None
         if isinstance(self.booster, xgboost.XGBModel):
-            self.booster = self.booster.get_booster()
+            self._estimator = self.booster
+            self._adopt(self.booster)
         learner = json.loads(self.booster.save_config())["learner"]
-        shape, objective = learner["learner_model_param"], learner["objective"]["name"]
-        binary = objective == "binary:logistic" and shape["num_target"] == "1"
-        count = 2 if binary else int(shape["num_class"])
+        shape, self._objective = learner["learner_model_param"], learner["objective"]["name"]
+        targets = int(shape["num_target"])
+        if self.classifier is None:
+            saved = self.booster.attr("scikit_learn")  # as `save_model` of an estimator leaves it
+            kind = json.loads(saved).get("_estimator_type") if saved else None
+            plain = self._objective in _CLASSIFIERS and targets == 1
+            self.classifier = kind == "classifier" or (kind is None and plain)
+        self._multilabel = self.classifier and targets > 1
+        count = (int(shape["num_class"]) or 2) if self.classifier and not self._multilabel else 0
         self.labels = class_labels(type(self).__name__, self.labels, count)
-        self._graded = binary or objective == "multi:softprob"  # multi:softmax has only labels
         if self.output == "predict_proba":
-            known = self.labels if self._graded else ()
+            known = tuple(range(targets)) if self._multilabel else self.labels
+            known = known if self._objective in _PROBABILITIES else ()
             self.chosen = positions(type(self).__name__, known, self.classes)
+            self._probable = known
         self._linear = learner["gradient_booster"]["name"] == "gblinear"
         best = self.booster.attr("best_iteration")
         self.iterations = self.booster.num_boosted_rounds() if best is None else int(best) + 1
 
+    def _adopt(self, estimator: xgboost.XGBModel) -> None:
+        """Take over what the estimator knows beside its Booster."""
+        if self.missing is None and not np.isnan(estimator.missing):
+            self.missing = float(estimator.missing)
+        if self.classifier is None:
+            self.classifier = isinstance(estimator, xgboost.XGBClassifier)
+        self.booster = estimator.get_booster()
+
     def predict_batch(self, features: Features) -> PredictionArray:
-        values = self._values(features)
+        values = self._values(self._plain(features))
         if self.output == "predict_proba":
             return both(values)[:, self.chosen]
-        if not self.labels:
+        if not self.classifier:
             return values
-        where = both(values).argmax(axis=1) if self._graded else values.astype(np.intp)
-        labels: PredictionArray = np.asarray(self.labels)[where]
+        if self._multilabel:
+            return (values > 0.5).astype(np.float64)  # as XGBClassifier gives them
+        if values.ndim == 2:
+            codes = values.argmax(axis=1)
+        elif self._objective == "multi:softmax":
+            codes = values.astype(np.intp)
+        else:  # also of margins: XGBClassifier has no other threshold
+            codes = (values > 0.5).astype(np.intp)
+        labels: PredictionArray = np.asarray(self.labels)[codes]
         return labels
 
-    def _values(self, features: Features) -> PredictionArray:
+    def predict_original(self, features: Features) -> PredictionArray:
+        predict = getattr(self._estimator, self.output, None)
+        if predict is None:  # a Booster; or probabilities of a regressor, which has no such method
+            return self.predict_batch(features)
+        found = np.asarray(predict(self._plain(features)))
+        if self.output == "predict_proba":
+            return found[:, self.chosen]
+        named: PredictionArray = np.asarray(self.labels)[found] if self.labels else found
+        return named
+
+    def _plain(self, features: Features) -> Features:
         if self.booster.feature_names is None or not isinstance(features, pd.DataFrame):
-            features = np.asarray(features)
+            return np.asarray(features)
+        return features
+
+    def _values(self, features: Features) -> PredictionArray:
+        missing = np.nan if self.missing is None else self.missing
+        rounds = (0, self.iterations)
         if self._linear:  # it cannot predict in place
-            matrix = xgboost.DMatrix(features)
-            return np.asarray(self.booster.predict(matrix, iteration_range=(0, self.iterations)))
-        values = self.booster.inplace_predict(features, iteration_range=(0, self.iterations))
-        return np.asarray(values)
+            rows = xgboost.DMatrix(features, missing=missing)
+            return np.asarray(self.booster.predict(rows, iteration_range=rounds))
+        predict = self.booster.inplace_predict
+        return np.asarray(predict(features, iteration_range=rounds, missing=missing))
 
     @property
     def input_names(self) -> list[str] | None:
@@ -85,7 +133,7 @@ class XGBoostModel(ArchivedModel):
     def output_names(self) -> Sequence[str] | None:
         if self.output == "predict":
             return self.names
-        return probability_names(self.labels or (), self.chosen)
+        return probability_names(self._probable, self.chosen)
 
     def files(self) -> Mapping[str, bytes]:
         return {"model.ubj": bytes(self.booster.save_raw("ubj"))}

@@ -40,7 +40,8 @@ class Tolerance(BaseModel):
     ) -> npt.NDArray[np.bool_]:
         """(m,) and (m,) numbers of one column -> (m,) whether they are the same; NaN equals NaN."""
         finite = np.abs(then[np.isfinite(then)])
-        mean = np.sum(finite / max(len(finite), 1))  # in this order it cannot overflow
+        with np.errstate(over="ignore"):
+            mean = min(np.sum(finite / max(len(finite), 1)), np.finfo(np.float64).max)
         absolute = self.absolute * max(mean, 1)
         if mean:
             absolute = min(absolute, _LARGEST_SHARE * mean)

@@ -1,5 +1,6 @@
 """What a model has to show before it is registered, and again whenever it is loaded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,6 +16,7 @@ from nightshift.adapters.errors import (
 from nightshift.adapters.models.arrays import Features, PredictionArray
 from nightshift.adapters.models.model import Model, Trust
 from nightshift.adapters.models.signature import Signature
+from nightshift.adapters.models.tolerance import Tolerance
 from nightshift.adapters.profiles.drift import MINIMUM_ROWS, RANGE_ROWS
 from nightshift.adapters.profiles.profile import Profile
 from nightshift.adapters.store import golden_rows
@@ -32,41 +34,68 @@ class VerifiedModel:
 
     data: bytes
     signature: Signature
+    tolerance: Tolerance
     inputs: pa.Table
     predictions: pa.Table
     profile: Profile
 
 
 def verify(model: Model, sample: pd.DataFrame, policy: Trust) -> VerifiedModel:
-    """Let the model predict the sample: as given, as a database would give it, and from its bytes.
+    """Let what was handed over predict the sample, and then the model that its bytes hold, for the
+    rows as a database would give them.
 
     Raises PredictionFailed, InvalidPredictions, SignatureMismatch, SignatureUndefined or
-    SerializationFailed if the three are not the same within the model's tolerance.
+    SerializationFailed if the two are not the same within the tolerance.
     """
     _require_modules(model)
-    values = _predict(model, sample.copy(), "the sample")
+    values = _predict(model.predict_original, type(model).__name__, sample.copy(), "the sample")
     signature = Signature.from_sample(sample, values, model.output_names)
+    tolerance = Tolerance.of(signature, model.tolerance)
     table = signature.table(sample)
     given = signature.predictions(values, len(sample))
-    retyped = predict_table(model, signature, table, "the sample, once it has a database's types")
-    if changed := golden_rows.difference(given, retyped, model.tolerance):
-        problem = (
-            f"{type(model).__name__} gives other predictions once it has been through a "
-            f"database: {changed}"
-        )
-        remedy = "Give it the types that it was trained on, or make its predictions repeatable."
-        raise SignatureUndefined("the sample", problem, remedy)
-
-    inputs = table.take(golden_rows.spread_rows(table.num_rows))
-    predictions = predict_table(model, signature, inputs, "its golden rows")
     data = model.serialize()
     copy = type(model).deserialize_trusted(data, policy)
-    again = predict_table(copy, signature, inputs, "its golden rows, read back from its own bytes")
-    if changed := golden_rows.difference(predictions, again, model.tolerance):
+    fed = predict_table(copy, signature, table, "the sample, once it has a database's types")
+    if changed := golden_rows.difference(
+        given, fed, tolerance, ("as handed over", "from its bytes")
+    ):
+        _find_loss(model, signature, tolerance, sample, given)
         problem = f"read back from its own bytes it gives other predictions: {changed}"
         remedy = "Its serialize or deserialize loses something, or its predictions are random."
         raise SerializationFailed(type(model).__name__, problem, remedy)
-    return VerifiedModel(data, signature, inputs, predictions, _profile(signature, table, retyped))
+    inputs = table.take(golden_rows.spread_rows(table.num_rows))
+    predictions = predict_table(copy, signature, inputs, "its golden rows")
+    profile = _profile(signature, table, fed)
+    return VerifiedModel(data, signature, tolerance, inputs, predictions, profile)
+
+
+def _find_loss(
+    model: Model, signature: Signature, tolerance: Tolerance, sample: pd.DataFrame, given: pa.Table
+) -> None:
+    """Raise what explains a difference if it is there before the model became bytes."""
+    adapter = type(model).__name__
+
+    def change(predict: Callable[[Features], PredictionArray], words: tuple[str, str]) -> str:
+        values = _predict(predict, adapter, sample.copy(), "the sample")
+        found = signature.predictions(values, len(sample))
+        return golden_rows.difference(given, found, tolerance, words) or ""
+
+    if changed := change(model.predict_original, ("at first", "the second time")):
+        problem = f"{adapter} gives other predictions when it is called again: {changed}"
+        raise SignatureUndefined(
+            "the sample", problem, "Fix its seed: make its predictions repeatable."
+        )
+    if changed := change(model.predict_batch, ("as handed over", "by the adapter")):
+        problem = f"it gives other predictions than the object it was made from: {changed}"
+        remedy = "Register that object with an adapter that keeps it whole, such as `sklearn`."
+        raise SerializationFailed(adapter, problem, remedy)
+    fed = predict_table(model, signature, signature.table(sample), "the sample as Arrow")
+    if changed := golden_rows.difference(given, fed, tolerance, ("as given", "from a database")):
+        problem = (
+            f"{adapter} gives other predictions once it has been through a database: {changed}"
+        )
+        remedy = "Give the sample the types that the model was trained on."
+        raise SignatureUndefined("the sample", problem, remedy)
 
 
 def warn_of_small_sample(rows: int) -> tuple[str, ...]:
@@ -88,7 +117,7 @@ def check_golden_rows(model: Model, manifest: Manifest, inputs: pa.Table, then: 
     """Raises GoldenRowsDiffer unless the model predicts its golden rows as it did then."""
     try:
         now = predict_table(model, manifest.signature, inputs, "its golden rows")
-        problem = golden_rows.difference(then, now, model.tolerance) or ""
+        problem = golden_rows.difference(then, now, manifest.tolerance) or ""
     except NightshiftError as error:
         problem = str(error)
     if problem:
@@ -100,7 +129,8 @@ def predict_table(model: Model, signature: Signature, inputs: pa.Table, place: s
 
     Raises PredictionFailed, InvalidPredictions or SignatureMismatch.
     """
-    predictions = _predict(model, signature.features(inputs), place)
+    adapter = type(model).__name__
+    predictions = _predict(model.predict_batch, adapter, signature.features(inputs), place)
     return signature.predictions(predictions, inputs.num_rows)
 
 
@@ -113,12 +143,14 @@ def _profile(signature: Signature, inputs: pa.Table, predictions: pa.Table) -> P
     return found
 
 
-def _predict(model: Model, features: Features, place: str) -> PredictionArray:
+def _predict(
+    predict: Callable[[Features], PredictionArray], model: str, features: Features, place: str
+) -> PredictionArray:
     try:
-        return model.predict_batch(features)
+        return predict(features)
     except Exception as error:  # whatever a model may raise
         problem = f"{type(error).__name__}: {error}"
-        raise PredictionFailed(type(model).__name__, place, problem) from error
+        raise PredictionFailed(model, place, problem) from error
 
 
 def _require_modules(model: Model) -> None:

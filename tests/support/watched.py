@@ -15,6 +15,7 @@ from sklearn.tree import DecisionTreeRegressor
 from nightshift.adapters.libraries.sklearn import SklearnModel
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.models.signature import Signature
+from nightshift.adapters.models.tolerance import Tolerance
 from nightshift.adapters.store.manifest import Blob, GoldenBlob, Manifest
 
 WORDS = ("apfel", "birne", "クルミ")
@@ -124,7 +125,7 @@ def manifest(model: Model, version: int = 3, **signature: Any) -> Manifest:
         name="orders", version=version, adapter="sklearn",
         blob=Blob(digest="0" * 64, size=1),
         signature=taken.model_copy(update=signature),
-        golden=GoldenBlob(digest="0" * 64, size=1, rows=1),
+        golden=GoldenBlob(digest="0" * 64, size=1, rows=1), tolerance=Tolerance(relative=0),
         libraries={}, created_at=datetime.now(UTC), created_by="a test", metrics={},
         description="", trained_through=None, token="",
     )  # fmt: skip

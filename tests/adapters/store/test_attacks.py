@@ -285,6 +285,7 @@ CHANGES: dict[str, Any] = {
     "adapter": "skops",
     "blob": {"digest": "0" * 64, "size": 7},
     "golden": {"digest": "0" * 64, "size": 7, "rows": 3},
+    "tolerance": {"relative": 1.0, "absolute": 1.0},
     "libraries": {"numpy": "1.0"},
     "created_at": "2020-01-01T00:00:00Z",
     "created_by": "somebody else",
