@@ -90,10 +90,9 @@ def _find_loss(
         remedy = "Register that object with an adapter that keeps it whole, such as `sklearn`."
         raise SerializationFailed(adapter, problem, remedy)
     fed = predict_table(model, signature, signature.table(sample), "the sample as Arrow")
-    if changed := golden_rows.difference(given, fed, tolerance, ("as given", "from a database")):
-        problem = (
-            f"{adapter} gives other predictions once it has been through a database: {changed}"
-        )
+    words = ("as given", "from a database")
+    if (found := golden_rows.difference(given, fed, tolerance, words)) is not None:
+        problem = f"{adapter} gives other predictions once it has been through a database: {found}"
         remedy = "Give the sample the types that the model was trained on."
         raise SignatureUndefined("the sample", problem, remedy)
 
