@@ -31,7 +31,7 @@ from nightshift.flows.cli.main import main
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("prefect")]
 
 LASTING = {"up", "serve"}
-"""Commands that run until Ctrl-C. As in a terminal of their own, later commands run meanwhile."""
+"""Commands that run until Ctrl-C. As in a terminal of their own, later commands run alongside."""
 
 
 class Reader:

@@ -184,7 +184,7 @@ def test_files_of_parquet_as_a_source(duck: Lane, tmp_path: Path) -> None:
 
 
 def test_a_file_belongs_to_one_process(duck: Lane) -> None:
-    """Another one is told so, and that it may try again."""
+    """Another one gets an error that says so, and that it may try again."""
     duck.numbers("t", 3)
     path = duck.engine.url.database
     holding = (

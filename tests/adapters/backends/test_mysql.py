@@ -317,7 +317,7 @@ def test_a_reader_that_stops_early_does_not_read_the_rest(maria: Lane) -> None:
 
 
 def test_what_a_session_waits_for(maria: Lane) -> None:
-    """A server gives up a client that does not read on after a minute, and nobody else ever."""
+    """A server drops a client that reads nothing for a minute, and no other."""
     waits = "net_write_timeout", "lock_wait_timeout", "idle_write_transaction_timeout"
     (found,) = maria.rows(f"SELECT {', '.join('@@' + name for name in waits)}")
     assert found == (86400, 60, 60)
@@ -475,7 +475,7 @@ def test_a_connection_ended_while_writing(maria: Lane) -> None:
     assert maria.view() == {id_: id_ / 2 for id_ in range(10)}
 
 
-def test_a_lock_that_somebody_keeps(maria: Lane) -> None:
+def test_a_lock_that_is_kept(maria: Lane) -> None:
     maria.numbers("t", 10)
     predictions = maria.predictions(maria.source(table="t"))
     predictions.create()
@@ -531,7 +531,7 @@ def test_two_roles_with_what_they_need(maria: Lane) -> None:
     ("change", "kind", "text"),
     [
         ({"database": "nowhere"}, StatementFailed, "Unknown database 'nowhere'"),
-        ({"username": "nobody", "password": "hunter2"}, StatementFailed, "Access denied"),
+        ({"username": "missing", "password": "hunter2"}, StatementFailed, "Access denied"),
     ],
 )
 def test_who_is_not_let_in(maria: Lane, change: dict[str, str], kind: type, text: str) -> None:

@@ -194,7 +194,7 @@ def test_infinite_times_stay_at_the_end_of_time(url: str) -> None:
 # --- what may go wrong --------------------------------------------------------------------------
 
 
-def test_an_error_amid_the_rows(url: str) -> None:
+def test_an_error_between_rows(url: str) -> None:
     query = "SELECT 1 / (50000 - i) AS x FROM generate_series(1, 100000) AS i"
     with pytest.raises(psycopg.errors.DivisionByZero, match="division by zero"):
         read(url, query, {"x": pa.int32()}, 1000)
@@ -224,11 +224,11 @@ def test_a_connection_that_ended_before_the_query(
             list(copied_out(reading, "COPY (SELECT 1) TO STDOUT (FORMAT binary)"))
 
 
-def test_a_notice_amid_the_rows(url: str, connection: psycopg.Connection[Any]) -> None:
+def test_a_notice_between_rows(url: str, connection: psycopg.Connection[Any]) -> None:
     connection.execute("""
-        CREATE OR REPLACE FUNCTION public.told(i integer) RETURNS integer LANGUAGE plpgsql AS
+        CREATE OR REPLACE FUNCTION public.noticed(i integer) RETURNS integer LANGUAGE plpgsql AS
         $$ BEGIN RAISE NOTICE 'row %', i; RETURN i; END $$""")
-    query = "SELECT public.told(i) AS x FROM generate_series(1, 2000) AS i"
+    query = "SELECT public.noticed(i) AS x FROM generate_series(1, 2000) AS i"
     chunks = read(url, query, {"x": pa.int32()}, 5000)
     assert chunks[0].column("x").to_pylist() == list(range(1, 2001))
 

@@ -91,9 +91,9 @@ def test_keys_of_its_own_kinds(request: pytest.FixtureRequest, source: str, targ
         for _ in range(2):  # what was made once is there the second time
             predictions = there.predictions(read, f"{name}_scores")
             predictions.create()
-        cell = request_of(job=name, target=f"{name}_scores")
-        run = there.score(predictions, cell, publish=False)
-        assert there.ledger().begin(cell, run.owner).rows == 1
+        request = request_of(job=name, target=f"{name}_scores")
+        run = there.score(predictions, request, publish=False)
+        assert there.ledger().begin(request, run.owner).rows == 1
         with there.engine.connect() as connection:
             (found,) = connection.execute(sa.select(predictions.rows.c.k)).scalars()
         if isinstance(wanted, str) and isinstance(found, Decimal):

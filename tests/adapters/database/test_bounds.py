@@ -52,7 +52,7 @@ def test_what_the_operator_has_set_stays(fast: Lane) -> None:
 
 
 def test_a_transaction_that_stands_still_is_ended(fast: Lane) -> None:
-    """Whoever takes over a run waits for its chunk's transaction: so it must not last for ever."""
+    """Taking over a run waits for its chunk's transaction: so it must not last for ever."""
     fast.ledger().create()
     fast.execute(f"ALTER DATABASE {fast.engine.url.database} SET {IDLE} = '50ms'")
     fast.engine.dispose()
@@ -134,7 +134,7 @@ def test_a_server_that_stands_still_is_given_up(
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["double precision", "text"])
-def test_a_source_that_stands_still_amid_the_rows_is_given_up(
+def test_a_source_that_stands_still_between_rows_is_given_up(
     fast: Lane, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever driver waits for it."""
@@ -184,7 +184,7 @@ def test_a_server_that_does_not_greet() -> None:
 
 @pytest.mark.parametrize("hours", [-3, 3])
 def test_a_run_of_another_time_is_taken_over(lane: Lane, hours: int) -> None:
-    """The database's clock was set while nobody was at work: forward, or back."""
+    """The database's clock was set while no process was running: forward, or back."""
     ledger = lane.ledger()
     ledger.create()
     first = ledger.begin(request_of(), "elsewhere:1:a")

@@ -49,8 +49,10 @@ def test_one_of_many_gets_the_run(lane: Lane) -> None:
     lane.predictions(lane.source(table="t")).create()
     ledger = lane.ledger()
     for number in range(10):
-        cell = request_of(f"partition {number}")
-        found = at_once(lambda worker, cell=cell: ledger.begin(cell, f"elsewhere:1:{worker}"))
+        request = request_of(f"partition {number}")
+        found = at_once(
+            lambda worker, request=request: ledger.begin(request, f"elsewhere:1:{worker}")
+        )
         got = [run for run in found if not isinstance(run, Exception)]
         assert len(got) == 1
         assert [type(lost) for lost in found if lost not in got] == [PartitionBusy] * (WORKERS - 1)
@@ -62,14 +64,16 @@ def test_one_of_many_takes_over(lane: Lane) -> None:
     lane.predictions(lane.source(table="t")).create()
     ledger = lane.ledger()
     for number in range(5):
-        cell = request_of(f"partition {number}")
-        lane.ledger(lease=-1).begin(cell, "elsewhere:1:dead")
+        request = request_of(f"partition {number}")
+        lane.ledger(lease=-1).begin(request, "elsewhere:1:dead")
         long_ago = "'2001-01-01 00:00:00.000000'"
         lane.execute(
             f"UPDATE nightshift_runs SET heartbeat_at = {long_ago} WHERE state = 'running'",
             f"UPDATE nightshift_shards SET written_at = {long_ago}",
         )
-        found = at_once(lambda worker, cell=cell: ledger.begin(cell, f"elsewhere:1:{worker}"))
+        found = at_once(
+            lambda worker, request=request: ledger.begin(request, f"elsewhere:1:{worker}")
+        )
         got = [run for run in found if not isinstance(run, Exception)]
         assert len(got) == 1
         ledger.fail(got[0], "stopped")
@@ -90,9 +94,9 @@ ledger.exists()
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(int(sys.argv[2])):
-    cell = RunRequest("job", "scores", str(number), None, None, "m", 1, "d", "f")
+    request = RunRequest("job", "scores", str(number), None, None, "m", 1, "d", "f")
     try:
-        won.append([number, ledger.begin(cell, new_owner()).run_id])
+        won.append([number, ledger.begin(request, new_owner()).run_id])
     except PartitionBusy:
         pass
 print(json.dumps(won), flush=True)
@@ -212,7 +216,9 @@ def test_a_server_with_stricter_transactions(fast: Lane) -> None:
     fast.engine.dispose()
     ledger = Ledger(fast.engine)
     for number in range(10):
-        cell = request_of(f"partition {number}")
-        found = at_once(lambda worker, cell=cell: ledger.begin(cell, f"elsewhere:1:{worker}"))
+        request = request_of(f"partition {number}")
+        found = at_once(
+            lambda worker, request=request: ledger.begin(request, f"elsewhere:1:{worker}")
+        )
         assert sum(not isinstance(run, Exception) for run in found) == 1
     assert len(History(ledger).runs(limit=100)) == 10

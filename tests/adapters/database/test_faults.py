@@ -136,9 +136,9 @@ def test_a_wire_cut_anywhere(wired: Lane, wire: Wire, fast: Lane, when: str) -> 
     assert messages > 50
     for turn in range(3, messages, messages // 7):
         clear(fast)
-        begun = next(wire.messages)
+        started = next(wire.messages)
         wire.cuts = 0
-        wire.cut = lambda number, _, at=begun + turn: when if number == at else None  # type: ignore[misc]
+        wire.cut = lambda number, _, at=started + turn: when if number == at else None  # type: ignore[misc]
         persist(predictions, new_owner())
         check_all(fast)
         assert wire.cuts == 1
@@ -152,11 +152,11 @@ def test_a_server_that_is_gone(wired: Lane, wire: Wire, fast: Lane) -> None:
     run = ledger.begin(request_of(), new_owner())
     chunk = pa.table({"id": [0], "prediction": [0.0]})
     with source.snapshot(sign(), None, None) as snapshot:
-        begun = snapshot.chunks(ALL_KEYS, 1)
-        next(begun)
+        started = snapshot.chunks(ALL_KEYS, 1)
+        next(started)
         wire.stop()
         steps: list[Callable[[], object]] = [
-            lambda: list(begun),
+            lambda: list(started),
             lambda: snapshot.count(),
             lambda: list(snapshot.chunks(ALL_KEYS, 4)),
             lambda: predictions.write(run, 0, chunk),
@@ -174,7 +174,7 @@ def test_a_server_that_is_gone(wired: Lane, wire: Wire, fast: Lane) -> None:
         ]
         for step in steps[:1]:
             # What the driver had received already may still come.
-            with closing(begun), pytest.raises((DatabaseUnavailable, AssertionError)):
+            with closing(started), pytest.raises((DatabaseUnavailable, AssertionError)):
                 assert len(step()) == ROWS  # type: ignore[arg-type]
         for step in steps[1:]:
             with pytest.raises(DatabaseUnavailable) as caught:
@@ -311,7 +311,7 @@ def refused(url: sa.URL | str, kind: type[NightshiftError], text: str, timeout: 
         lane.engine.dispose()
 
 
-def test_nobody_listens() -> None:
+def test_no_server_listens() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -319,15 +319,15 @@ def test_nobody_listens() -> None:
     refused(url, DatabaseUnavailable, f"someone:\\*\\*\\*@127.0.0.1:{port}/db cannot be reached")
 
 
-def test_nobody_answers() -> None:
+def test_no_server_answers() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(50)
         url = f"postgresql://someone:hunter2@127.0.0.1:{silent.getsockname()[1]}/db"
-        lane, begun = lane_at(url, 2), time.monotonic()
+        lane, started = lane_at(url, 2), time.monotonic()
         with pytest.raises(DatabaseUnavailable, match="timeout"):
             lane.source(table="t").check(sign())
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - started < 8
         lane.engine.dispose()
 
 
@@ -355,7 +355,7 @@ def test_no_such_database(database: sa.URL) -> None:
 
 
 def test_no_such_role(database: sa.URL) -> None:
-    refused(database.set(username="nobody"), StatementFailed, '"nobody" does not exist')
+    refused(database.set(username="missing"), StatementFailed, '"missing" does not exist')
 
 
 @pytest.fixture
@@ -390,7 +390,7 @@ def test_a_password(fast: Lane, guarded: str) -> None:
     lane.engine.dispose()
 
 
-def test_a_lock_that_somebody_keeps(fast: Lane) -> None:
+def test_a_lock_that_is_kept(fast: Lane) -> None:
     fast.numbers("t", ROWS)
     predictions = fast.predictions(fast.source(table="t"))
     predictions.create()
@@ -406,7 +406,7 @@ def test_a_lock_that_somebody_keeps(fast: Lane) -> None:
     check_all(fast)
 
 
-def test_a_lock_that_somebody_keeps_in_sqlite(lite: Lane) -> None:
+def test_a_lock_that_is_kept_in_sqlite(lite: Lane) -> None:
     lite.numbers("t", ROWS)
     predictions = lite.predictions(lite.source(table="t"))
     predictions.create()

@@ -51,12 +51,12 @@ def instant(value: datetime | date, kind: pa.DataType, zone: str) -> datetime:
 def test_a_local_time_is_in_the_partition_of_its_instant(
     zone: str, local: datetime, bound: datetime
 ) -> None:
-    spelt = first_local_time(TIMESTAMP, bound, ZoneInfo(zone))
-    assert isinstance(spelt, datetime)
-    assert (local >= spelt) == (instant(local, TIMESTAMP, zone) >= bound)
-    # `spelt` is the least such time, to the microsecond.
-    assert instant(spelt, TIMESTAMP, zone) >= bound
-    assert instant(spelt - timedelta(microseconds=1), TIMESTAMP, zone) < bound
+    local_bound = first_local_time(TIMESTAMP, bound, ZoneInfo(zone))
+    assert isinstance(local_bound, datetime)
+    assert (local >= local_bound) == (instant(local, TIMESTAMP, zone) >= bound)
+    # `local_bound` is the least such time, to the microsecond.
+    assert instant(local_bound, TIMESTAMP, zone) >= bound
+    assert instant(local_bound - timedelta(microseconds=1), TIMESTAMP, zone) < bound
 
 
 @given(zone=zones, local=st.dates(date(2009, 1, 1), date(2019, 12, 31)), bound=moments)
@@ -67,9 +67,9 @@ def test_a_local_time_is_in_the_partition_of_its_instant(
 def test_a_date_is_in_the_partition_of_its_first_moment(
     zone: str, local: date, bound: datetime
 ) -> None:
-    spelt = first_local_time(DATE, bound, ZoneInfo(zone))
-    assert not isinstance(spelt, datetime)
-    assert (local >= spelt) == (instant(local, DATE, zone) >= bound)
+    local_bound = first_local_time(DATE, bound, ZoneInfo(zone))
+    assert not isinstance(local_bound, datetime)
+    assert (local >= local_bound) == (instant(local, DATE, zone) >= bound)
 
 
 @given(zone=zones, bound=moments)
@@ -94,11 +94,11 @@ def test_a_time_that_is_there_once_means_what_python_says(zone: str, local: date
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_partitions_at_the_ends_of_time_can_be_spelt(zone: str) -> None:
+def test_partitions_at_the_ends_of_time_have_local_bounds(zone: str) -> None:
     for kind in (TIMESTAMP, DATE, pa.timestamp("us", "UTC")):
         for bound in (BEGINNING + timedelta(days=2), END - timedelta(days=2)):
-            spelt = first_local_time(kind, bound, ZoneInfo(zone))
-            assert instant(spelt, kind, zone) >= bound
+            local_bound = first_local_time(kind, bound, ZoneInfo(zone))
+            assert instant(local_bound, kind, zone) >= bound
 
 
 def test_what_no_time_can_hold() -> None:

@@ -157,19 +157,19 @@ def test_floats_to_the_last_bit(lane: Lane) -> None:
     assert all(same(a, b) for a, b in zip(found, expected, strict=True)), found
 
 
-UNHELD = {
+OUT_OF_RANGE = {
     "date": ["infinity", "-infinity", "0001-01-01 BC", "10000-01-01", "5874897-12-31"],
     "timestamp": ["infinity", "-infinity", "4713-01-01 BC", "10000-01-01", "294276-12-31"],
     "timestamptz": ["infinity", "-infinity", "0001-12-31 BC", "10000-01-01", "294276-01-01"],
 }
 
 
-@pytest.mark.parametrize("kind", UNHELD)
+@pytest.mark.parametrize("kind", OUT_OF_RANGE)
 def test_times_that_nothing_can_hold_are_refused(postgres_lane: Lane, kind: str) -> None:
     """The driver would turn infinity into the year -290,000, and 294276 into another."""
     lane = postgres_lane
     lane.execute(f"CREATE TABLE t (id int PRIMARY KEY, x {kind}, y {kind} NOT NULL DEFAULT now())")
-    for number, value in enumerate(UNHELD[kind]):
+    for number, value in enumerate(OUT_OF_RANGE[kind]):
         lane.execute("DELETE FROM t", "INSERT INTO t VALUES (6), (8)")
         lane.execute(f"INSERT INTO t VALUES (7, '{value}')")
         with pytest.raises(DatabaseError) as caught:
@@ -180,7 +180,7 @@ def test_times_that_nothing_can_hold_are_refused(postgres_lane: Lane, kind: str)
         assert "table 't'" in str(caught.value) or isinstance(caught.value, StatementFailed)
 
 
-@pytest.mark.parametrize("kind", UNHELD)
+@pytest.mark.parametrize("kind", OUT_OF_RANGE)
 def test_and_so_as_key_and_as_time(fast: Lane, kind: str) -> None:
     fast.execute(
         f"CREATE TABLE t (k {kind} PRIMARY KEY, id int UNIQUE NOT NULL, x float8)",

@@ -1,4 +1,4 @@
-"""Predictions and what happened: which runs count, and how each kind of prediction is told."""
+"""Predictions and what happened: which runs count, and how each kind of prediction is evaluated."""
 
 from typing import Any
 
@@ -24,14 +24,14 @@ def scored(lane: Lane, kind: str, model: Any) -> PredictionTable:
 
 
 def compared(
-    lane: Lane, predictions: PredictionTable, kind: Any, values: list[Any], **told: Any
+    lane: Lane, predictions: PredictionTable, kind: Any, values: list[Any], **options: Any
 ) -> list[Evaluation]:
     """With what happened: `values` of the ids 0, 1, ..."""
     columns = [sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("real", kind)]
     rows = [{"id": number, "real": value} for number, value in enumerate(values)]
     actuals = lane.table("happened", columns, rows)
     history = History(predictions.ledger)
-    return evaluate_predictions(history, "job", "scores", ("id",), actuals, "real", None, **told)
+    return evaluate_predictions(history, "job", "scores", ("id",), actuals, "real", None, **options)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def predictions(lane: Lane) -> PredictionTable:
     return made
 
 
-def cell(day: int | None, version: int = 1, role: str = "champion") -> RunRequest:
+def run_request(day: int | None, version: int = 1, role: str = "champion") -> RunRequest:
     start = None if day is None else ONE + day * DAY
     end = None if start is None else start + DAY
     label = "all" if day is None else str(day)
@@ -47,7 +47,7 @@ def test_a_published_run_and_the_one_that_took_its_place(
     lane: Lane, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
-    first = lane.score(predictions, cell(0, 1), rows=4)
+    first = lane.score(predictions, run_request(0, 1), rows=4)
     alone = read_run_details(ledger, first.run_id)
     assert (alone.run.state, alone.run.rows, alone.chunks) == (RunState.PUBLISHED, 10, 3)
     assert (alone.earlier, alone.before, alone.challenger, alone.audit) == (None, None, None, None)
@@ -56,7 +56,7 @@ def test_a_published_run_and_the_one_that_took_its_place(
     assert alone.run.started_at <= alone.first_commit <= alone.last_commit
     assert [shown.run_id for shown in alone.shown] == [first.run_id]
     assert (alone.start, alone.end) == (ONE, ONE + DAY)
-    second = lane.score(predictions, cell(0, 2))
+    second = lane.score(predictions, run_request(0, 2))
     assert newest_run(ledger, "job") == second.run_id
     assert newest_run(ledger, "another") is None
     found = read_run_details(ledger, second.run_id)
@@ -73,12 +73,12 @@ def test_a_published_run_and_the_one_that_took_its_place(
         assert len(shown) == 10
 
 
-def test_a_quarantined_run_beside_what_readers_see(
+def test_a_quarantined_run_next_to_what_readers_see(
     lane: Lane, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
-    everything = lane.score(predictions, cell(None, 1))
-    run = lane.score(predictions, cell(1, 2), lambda row: row["x"] + 100, publish=False)
+    everything = lane.score(predictions, run_request(None, 1))
+    run = lane.score(predictions, run_request(1, 2), lambda row: row["x"] + 100, publish=False)
     ledger.note(run, audit='{"verdict": "fail"}')
     ledger.quarantine(run, "the predictions have moved")
     found = read_run_details(ledger, run.run_id)
@@ -98,7 +98,7 @@ def test_a_quarantined_run_beside_what_readers_see(
 
 def test_rejects_by_kind_each_with_its_first(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
-    run = ledger.begin(cell(0), new_owner())
+    run = ledger.begin(run_request(0), new_owner())
     (values,) = lane.read(predictions.source, start=ONE, end=ONE + DAY)
     rejects = [
         RejectedRow(f"[{i}]", "NaN" if i else "ValueError", f"error {i}", f'{{"x": {i}}}')
@@ -118,23 +118,23 @@ def test_rejects_by_kind_each_with_its_first(lane: Lane, predictions: Prediction
     assert found.profiles == ['{"rows": 7}']
 
 
-def test_the_challenger_of_a_run_is_the_one_beside_it(
+def test_the_challenger_of_a_run_is_the_one_alongside_it(
     lane: Lane, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
     runs = []
     for version in (1, 2):
-        champion = lane.score(predictions, cell(0, version), publish=False)
-        rival = lane.score(predictions, cell(0, 9, CHALLENGER), publish=False)
-        ledger.note(rival, comparison=f'{{"rows": {version}}}')
+        champion = lane.score(predictions, run_request(0, version), publish=False)
+        challenger = lane.score(predictions, run_request(0, 9, CHALLENGER), publish=False)
+        ledger.note(challenger, comparison=f'{{"rows": {version}}}')
         ledger.publish(champion)
-        runs.append((champion.run_id, rival.run_id))
-    for version, (champion_id, rival_id) in enumerate(runs, start=1):
-        for asked in (champion_id, rival_id):
+        runs.append((champion.run_id, challenger.run_id))
+    for version, (champion_id, challenger_id) in enumerate(runs, start=1):
+        for asked in (champion_id, challenger_id):
             found = read_run_details(ledger, asked)
             assert found.run.run_id == champion_id
             assert found.challenger is not None
-            assert found.challenger.run_id == rival_id
+            assert found.challenger.run_id == challenger_id
             assert found.comparison == f'{{"rows": {version}}}'
     assert newest_run(ledger, "job") == runs[-1][0]
 

@@ -1,4 +1,4 @@
-"""What an audit compares a run with, out of a real ledger: the night before, the last published
+"""What an audit compares a run with, out of a real ledger: the run before, the last published
 run, the same weekday's.
 """
 
@@ -45,7 +45,7 @@ def scored(predictions: PredictionTable, day: int | None, rows: int = 1, rejects
     return run
 
 
-def night(predictions: PredictionTable, day: int | None, drift: float) -> tuple[Run, Level]:
+def score_day(predictions: PredictionTable, day: int | None, drift: float) -> tuple[Run, Level]:
     """Score a day, and publish or reject it for how far its input has drifted."""
     ledger = predictions.ledger
     run = scored(predictions, day)
@@ -62,32 +62,28 @@ def night(predictions: PredictionTable, day: int | None, drift: float) -> tuple[
     return run, audit.verdict
 
 
-def test_one_odd_night_warns_and_what_goes_on_fails(
-    lane: Lane, predictions: PredictionTable
-) -> None:
-    nights = [(0, 0.05, "ok"), (1, 0.3, "warn"), (2, 0.3, "fail"), (3, 0.15, "fail")]
-    for day, drift, level in [*nights, (4, 0.05, "ok"), (5, 0.3, "warn")]:
-        assert night(predictions, day, drift)[1] == level, day
-    # Another try is judged by the night before, not by the try that failed.
-    assert night(predictions, 2, 0.15)[1] == "warn"
+def test_one_odd_run_warns_and_what_goes_on_fails(lane: Lane, predictions: PredictionTable) -> None:
+    runs = [(0, 0.05, "ok"), (1, 0.3, "warn"), (2, 0.3, "fail"), (3, 0.15, "fail")]
+    for day, drift, level in [*runs, (4, 0.05, "ok"), (5, 0.3, "warn")]:
+        assert score_day(predictions, day, drift)[1] == level, day
+    # Another try is judged by the run of the day before, not by the try that failed.
+    assert score_day(predictions, 2, 0.15)[1] == "warn"
 
 
-def test_of_the_whole_table_the_night_before_is_the_run_before(
+def test_of_the_whole_table_the_day_before_is_the_run_before(
     lane: Lane, predictions: PredictionTable
 ) -> None:
-    assert [night(predictions, None, drift)[1] for drift in (0.05, 0.3, 0.3, 0.05)] == [
+    assert [score_day(predictions, None, drift)[1] for drift in (0.05, 0.3, 0.3, 0.05)] == [
         "ok", "warn", "fail", "ok",
     ]  # fmt: skip
 
 
-def test_what_somebody_has_released_is_no_odd_night(
-    lane: Lane, predictions: PredictionTable
-) -> None:
-    night(predictions, 0, 0.3)
-    run, level = night(predictions, 1, 0.3)
+def test_what_was_released_is_not_an_odd_run(lane: Lane, predictions: PredictionTable) -> None:
+    score_day(predictions, 0, 0.3)
+    run, level = score_day(predictions, 1, 0.3)
     assert level == "fail"
     Pointer(predictions.ledger).release(run.run_id, "ann@host", "so it is now")
-    assert night(predictions, 2, 0.3)[1] == "warn"
+    assert score_day(predictions, 2, 0.3)[1] == "warn"
 
 
 def test_the_last_published_run_to_compare_with(lane: Lane, predictions: PredictionTable) -> None:
@@ -98,10 +94,10 @@ def test_the_last_published_run_to_compare_with(lane: Lane, predictions: Predict
         return found and found.run_id
 
     assert former(0) is None
-    usual_one, _ = night(predictions, 0, 0.05)
-    night(predictions, 1, 0.3)  # published with a warning
+    usual_one, _ = score_day(predictions, 0, 0.05)
+    score_day(predictions, 1, 0.3)  # published with a warning
     assert former(2) == usual_one.run_id
-    rejected, _ = night(predictions, 2, 0.3)
+    rejected, _ = score_day(predictions, 2, 0.3)
     assert former(3) == usual_one.run_id
     Pointer(predictions.ledger).release(rejected.run_id, "ann@host", "so it is now")
     assert former(3) == rejected.run_id

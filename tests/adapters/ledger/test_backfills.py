@@ -33,7 +33,7 @@ def predictions(lane: Lane) -> PredictionTable:
     return made
 
 
-def cell(version: int = 1, whole: bool = False) -> RunRequest:
+def run_request(version: int = 1, whole: bool = False) -> RunRequest:
     start, end = (None, None) if whole else (ONE, ONE + DAY)
     label = "all" if whole else "2024-03-01"
     return request_of(label, start, end, version=version, fingerprint=str(version))
@@ -47,39 +47,37 @@ def planned(ledger: Ledger, request: RunRequest, moved: bool) -> RunRequest:
 
 
 @pytest.mark.parametrize("moved", [True, False])
-def test_what_somebody_has_published_since(
-    lane: Lane, predictions: PredictionTable, moved: bool
-) -> None:
+def test_what_was_published_since(lane: Lane, predictions: PredictionTable, moved: bool) -> None:
     ledger = predictions.ledger
-    lane.score(predictions, cell())
-    request = planned(ledger, cell(), moved)
+    lane.score(predictions, run_request())
+    request = planned(ledger, run_request(), moved)
     ledger.fail(ledger.begin(request, "elsewhere:1:a"), "stopped")
-    lane.score(predictions, cell())
+    lane.score(predictions, run_request())
     with pytest.raises(AlreadyPublished):
         ledger.begin(request, "elsewhere:1:b")
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_what_somebody_has_published_with_another_model(
+def test_what_was_published_with_another_model(
     lane: Lane, predictions: PredictionTable, whole: bool
 ) -> None:
     """Is it better? Who asked for all to be scored again wants theirs; who only wanted what is
     missing, or old, does not.
     """
     ledger = predictions.ledger
-    missing, everything = (planned(ledger, cell(), moved) for moved in (True, False))
-    newer = lane.score(predictions, cell(2, whole))
+    missing, everything = (planned(ledger, run_request(), moved) for moved in (True, False))
+    newer = lane.score(predictions, run_request(2, whole))
     with pytest.raises(AlreadyPublished) as caught:
         ledger.begin(missing, "elsewhere:1:a")
     assert caught.value.run_id == newer.run_id
     assert ledger.begin(everything, "elsewhere:1:a").run_id > newer.run_id
 
 
-def test_what_somebody_has_rolled_back_since(lane: Lane, predictions: PredictionTable) -> None:
+def test_what_was_rolled_back_since(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     for version in (1, 2):
-        lane.score(predictions, cell(version))
-    request = planned(ledger, cell(3), moved=True)
+        lane.score(predictions, run_request(version))
+    request = planned(ledger, run_request(3), moved=True)
     Pointer(ledger).rollback("job", "2024-03-01", ONE, ONE + DAY, "ann@host", "worse")
     with pytest.raises(AlreadyPublished):
         ledger.begin(request, "elsewhere:1:a")
@@ -87,13 +85,16 @@ def test_what_somebody_has_rolled_back_since(lane: Lane, predictions: Prediction
 
 def test_what_was_quarantined_since(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
-    request = planned(ledger, cell(), moved=True)
-    run = lane.score(predictions, cell(), publish=False)
+    request = planned(ledger, run_request(), moved=True)
+    run = lane.score(predictions, run_request(), publish=False)
     ledger.quarantine(run, "the predictions have moved")
     with pytest.raises(Quarantined) as caught:
         ledger.begin(request, "elsewhere:1:a")
     assert (caught.value.run_id, caught.value.reason) == (run.run_id, "the predictions have moved")
-    assert ledger.begin(planned(ledger, cell(), moved=True), "elsewhere:1:a").run_id > run.run_id
+    assert (
+        ledger.begin(planned(ledger, run_request(), moved=True), "elsewhere:1:a").run_id
+        > run.run_id
+    )
 
 
 def test_who_does_not_carry_out_a_plan_any_more_enters_nothing(

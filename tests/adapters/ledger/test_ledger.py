@@ -118,7 +118,7 @@ def test_a_failed_run_is_resumed_where_it_stopped(lane: Lane, predictions: Predi
     assert lane.view() == {id_: id_ / 2 for id_ in range(6)}
 
 
-def test_withdrawn_shards_are_nobodys_until_the_run_is_begun_again(
+def test_withdrawn_shards_have_no_owner_until_the_run_is_started_again(
     lane: Lane, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
@@ -153,7 +153,7 @@ def test_only_a_run_with_the_same_fingerprint_is_resumed(
     ledger.fail(second, "stopped")
     again = ledger.begin(request_of(fingerprint="two"), someone("c"))
     assert again.run_id == second.run_id
-    # Published, it is over: the same request begins anew.
+    # Published, it is over: the same request starts a new run.
     ledger.score(again)
     ledger.publish(again)
     assert ledger.begin(request_of(fingerprint="two"), someone("c")).run_id != second.run_id
@@ -173,7 +173,7 @@ def test_a_run_older_than_another_is_not_resumed(lane: Lane, predictions: Predic
     assert not new.resumed
 
 
-def test_a_run_is_begun_anew_when_asked(lane: Lane, predictions: PredictionTable) -> None:
+def test_a_new_run_is_started_when_asked(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     owner = new_owner()
     old = ledger.begin(request_of(), owner)
@@ -284,7 +284,7 @@ def test_a_zombie_changes_nothing(lane: Lane, predictions: PredictionTable) -> N
 def test_a_zombie_with_a_scored_run_publishes_no_old_model(
     lane: Lane, predictions: PredictionTable
 ) -> None:
-    """It slept before publishing; meanwhile another model has scored the partition."""
+    """It slept before publishing; another model has since scored the partition."""
     ledger = predictions.ledger
     zombie = ledger.begin(request_of(), someone("zombie"))
     predictions.write(zombie, 0, chunk_of(0))
@@ -438,9 +438,9 @@ def until(true: Any, seconds: float = 10) -> None:
 def test_heartbeats_are_renewed(lane: Lane, predictions: PredictionTable) -> None:
     ledger = lane.ledger(lease=0.2)
     run = ledger.begin(request_of(), someone("a"))
-    begun = heartbeat(lane)
+    before = heartbeat(lane)
     with alive(ledger, run):
-        until(lambda: heartbeat(lane) != begun)
+        until(lambda: heartbeat(lane) != before)
         first = heartbeat(lane)
         until(lambda: heartbeat(lane) != first)
         # A reader, a chunk's commit and other statements of this worker do not stop them.
@@ -467,7 +467,7 @@ def test_a_heartbeat_never_brings_a_run_back(lane: Lane, predictions: Prediction
 
 
 def test_a_chunk_longer_than_the_lease_is_a_sign_of_life(fast: Lane) -> None:
-    """Its transaction holds the run's row, so no heartbeat gets through meanwhile."""
+    """Its transaction holds the run's row, so no heartbeat gets through until its commit."""
     fast.numbers("t", 10)
     fast.predictions(fast.source(table="t")).create()
     ledger = fast.ledger()
@@ -524,7 +524,7 @@ def test_a_take_over_waits_for_the_chunk_under_way(postgres_lane: Lane) -> None:
     assert lane.rows("SELECT count(*) FROM scores_runs") == [(3,)]
 
 
-def test_owners_are_told_apart() -> None:
+def test_owners_differ() -> None:
     assert new_owner() != new_owner()
     host, pid, _ = new_owner().rsplit(":", 2)
     assert (host, int(pid)) == (HOST, os.getpid())

@@ -43,7 +43,7 @@ def predictions(lane: Lane) -> PredictionTable:
     return made
 
 
-def cell(day: int | None = 0, version: int = 1) -> RunRequest:
+def run_request(day: int | None = 0, version: int = 1) -> RunRequest:
     start = None if day is None else ONE + day * DAY
     end = None if start is None else start + DAY
     label = "all" if day is None else str(day)
@@ -61,20 +61,20 @@ def states(predictions: PredictionTable) -> list[str]:
 
 
 def test_readers_do_not_see_a_quarantined_run(lane: Lane, predictions: PredictionTable) -> None:
-    lane.score(predictions, cell(version=1))
-    run = quarantined(lane, predictions, cell(version=2), add=100)
+    lane.score(predictions, run_request(version=1))
+    run = quarantined(lane, predictions, run_request(version=2), add=100)
     assert lane.view() == {i: float(i) for i in range(10)}
     assert states(predictions) == [RunState.PUBLISHED, RunState.QUARANTINED]
     (record, _) = History(predictions.ledger).runs()
     assert (record.run_id, record.error) == (run.run_id, "the predictions have moved")
     predictions.ledger.quarantine(run, "again, since the answer got lost")
-    again = predictions.ledger.begin(cell(version=2), "elsewhere:1:b")
+    again = predictions.ledger.begin(run_request(version=2), "elsewhere:1:b")
     assert again.run_id != run.run_id
 
 
 def test_a_release_shows_it_and_is_remembered(lane: Lane, predictions: PredictionTable) -> None:
-    lane.score(predictions, cell(version=1))
-    run = quarantined(lane, predictions, cell(version=2), add=100)
+    lane.score(predictions, run_request(version=1))
+    run = quarantined(lane, predictions, run_request(version=2), add=100)
     moved = Pointer(predictions.ledger).release(run.run_id, "ann@host", "it was right")
     assert lane.view() == {i: i + 100.0 for i in range(10)}
     assert states(predictions) == [RunState.SUPERSEDED, RunState.PUBLISHED]
@@ -90,8 +90,8 @@ def test_a_release_shows_it_and_is_remembered(lane: Lane, predictions: Predictio
 
 def test_what_cannot_be_released(lane: Lane, predictions: PredictionTable) -> None:
     pointer = Pointer(predictions.ledger)
-    run = quarantined(lane, predictions, cell(version=1), add=100)
-    lane.score(predictions, cell(None, version=2))
+    run = quarantined(lane, predictions, run_request(version=1), add=100)
+    lane.score(predictions, run_request(None, version=2))
     with pytest.raises(RunNotQuarantined, match="the later run 2 has been published"):
         pointer.release(run.run_id, "ann@host", "late")
     with pytest.raises(RunUnknown):
@@ -101,9 +101,9 @@ def test_what_cannot_be_released(lane: Lane, predictions: PredictionTable) -> No
 
 def test_what_was_cleaned_is_not_released(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
-    lane.score(predictions, cell(version=1))
+    lane.score(predictions, run_request(version=1))
     for version in (2, 3, 4):
-        quarantined(lane, predictions, cell(version=version), add=100)
+        quarantined(lane, predictions, run_request(version=version), add=100)
     keeper = Retention(ledger, keep=1)
     assert keeper._condemn("job", 2)  # and killed before a row is deleted
     assert [old.run_id for old in keeper.clean("job", "scores", ("id",))] == [2, 3]
@@ -123,9 +123,9 @@ def test_a_rollback_never_shows_what_was_rolled_back_from(
         return pointer.rollback("job", "0", ONE, ONE + DAY, "ann@host", "garbage").run_id
 
     for version in (1, 2):
-        lane.score(predictions, cell(version=version), lambda row, v=version: row["x"] + v)
+        lane.score(predictions, run_request(version=version), lambda row, v=version: row["x"] + v)
     assert back() == 1
-    lane.score(predictions, cell(version=3))
+    lane.score(predictions, run_request(version=3))
     assert back() == 1
     assert lane.view() == {i: i + 1.0 for i in range(10)}
     with pytest.raises(NothingToRollBackTo, match="Name one of these with --to: 3, 2"):
@@ -137,7 +137,7 @@ def test_what_a_rollback_of_a_part_leaves_for_the_whole(
 ) -> None:
     pointer = Pointer(predictions.ledger)
     for version in (1, 2):
-        lane.score(predictions, cell(None, version), lambda row, v=version: row["x"] + v)
+        lane.score(predictions, run_request(None, version), lambda row, v=version: row["x"] + v)
     assert pointer.rollback("job", "0", ONE, ONE + DAY, "ann@host", "worse").run_id == 1
     assert pointer.rollback("job", "all", None, None, "ann@host", "worse").run_id == 1
     assert lane.view() == {i: i + 1.0 for i in range(20)}
@@ -145,8 +145,8 @@ def test_what_a_rollback_of_a_part_leaves_for_the_whole(
 
 def test_rollbacks_go_back_step_by_step(lane: Lane, predictions: PredictionTable) -> None:
     for version in (1, 2, 3):
-        lane.score(predictions, cell(version=version), lambda row, v=version: row["x"] + v)
-    lane.score(predictions, cell(1))
+        lane.score(predictions, run_request(version=version), lambda row, v=version: row["x"] + v)
+    lane.score(predictions, run_request(1))
     pointer = Pointer(predictions.ledger)
 
     def back(to: int | None = None) -> int:
@@ -181,8 +181,8 @@ def test_rollbacks_go_back_step_by_step(lane: Lane, predictions: PredictionTable
 def test_a_day_goes_back_to_the_run_of_the_whole_table(
     lane: Lane, predictions: PredictionTable
 ) -> None:
-    lane.score(predictions, cell(None))
-    lane.score(predictions, cell(1, version=2), lambda row: -1.0)
+    lane.score(predictions, run_request(None))
+    lane.score(predictions, run_request(1, version=2), lambda row: -1.0)
     moved = Pointer(predictions.ledger).rollback(
         "job", "1", ONE + DAY, ONE + 2 * DAY, "ann@host", "worse"
     )
@@ -196,10 +196,10 @@ def test_clean_leaves_what_readers_see_and_the_newest(
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 3)
     for version in (1, 2, 3, 4):
-        lane.score(predictions, cell(version=version), lambda row, v=version: row["x"] + v)
+        lane.score(predictions, run_request(version=version), lambda row, v=version: row["x"] + v)
     pointer = Pointer(predictions.ledger)
     pointer.rollback("job", "0", ONE, ONE + DAY, "ann@host", "worse", to=1)
-    lane.score(predictions, cell(1))
+    lane.score(predictions, run_request(1))
     before = lane.view()
     keeper = Retention(predictions.ledger, keep=2)
     assert [old.run_id for old in keeper.removable("job")] == [2]
@@ -219,7 +219,7 @@ def test_clean_leaves_what_readers_see_and_the_newest(
 
 def test_clean_goes_on_after_a_kill(lane: Lane, predictions: PredictionTable) -> None:
     for version in (1, 2):
-        lane.score(predictions, cell(version=version))
+        lane.score(predictions, run_request(version=version))
     keeper = Retention(predictions.ledger, keep=1)
     assert keeper._condemn("job", 1)
     lane.execute("DELETE FROM scores_runs WHERE run_id = 1 AND id < 5")
@@ -228,9 +228,9 @@ def test_clean_goes_on_after_a_kill(lane: Lane, predictions: PredictionTable) ->
     assert lane.rows("SELECT count(*) FROM nightshift_chunks") == [(1,)]
 
 
-def test_a_target_that_somebody_has_dropped(lane: Lane, predictions: PredictionTable) -> None:
+def test_a_target_that_was_dropped(lane: Lane, predictions: PredictionTable) -> None:
     for version in (1, 2):
-        lane.score(predictions, cell(version=version))
+        lane.score(predictions, run_request(version=version))
     lane.execute("DROP VIEW scores", "DROP TABLE scores_runs")
     keeper = Retention(predictions.ledger, keep=1)
     assert [old.run_id for old in keeper.clean("job", "scores", ("id",))] == [1]
@@ -238,8 +238,8 @@ def test_a_target_that_somebody_has_dropped(lane: Lane, predictions: PredictionT
 
 
 def test_a_retry_under_way_pushes_out_nothing(lane: Lane, predictions: PredictionTable) -> None:
-    quarantined(lane, predictions, cell(version=1), add=100)
-    predictions.ledger.begin(cell(version=2), "elsewhere:1:a")
+    quarantined(lane, predictions, run_request(version=1), add=100)
+    predictions.ledger.begin(run_request(version=2), "elsewhere:1:a")
     assert Retention(predictions.ledger, keep=1).removable("job") == []
 
 
@@ -258,9 +258,9 @@ def test_clean_leaves_a_run_under_way_and_one_that_can_resume(
 
 
 def test_where_a_row_came_from(lane: Lane, predictions: PredictionTable) -> None:
-    lane.score(predictions, cell(version=1), rows=4)
-    lane.score(predictions, cell(version=2), lambda row: row["x"] + 1, rows=4)
-    run = predictions.ledger.begin(cell(version=3), "elsewhere:1:a")
+    lane.score(predictions, run_request(version=1), rows=4)
+    lane.score(predictions, run_request(version=2), lambda row: row["x"] + 1, rows=4)
+    run = predictions.ledger.begin(run_request(version=3), "elsewhere:1:a")
     reject = RejectedRow("[5]", "ValueError", "cannot take it", '{"x": 5.0}')
     empty = pa.table({"id": [4], "partition_time": [ONE], "prediction": [4.0]})
     predictions.write(run, 0, empty, [reject], keys=((0,), (9,)))
@@ -277,10 +277,10 @@ def test_where_a_row_came_from(lane: Lane, predictions: PredictionTable) -> None
 
 def test_predictions_and_what_happened(lane: Lane, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
-    lane.score(predictions, cell(version=1), lambda row: row["x"] + 9)
-    lane.score(predictions, cell(version=2), lambda row: row["x"] + 1)
-    beside = cell(version=3)
-    challenger = RunRequest(**{**beside.__dict__, "role": CHALLENGER})
+    lane.score(predictions, run_request(version=1), lambda row: row["x"] + 9)
+    lane.score(predictions, run_request(version=2), lambda row: row["x"] + 1)
+    request = run_request(version=3)
+    challenger = RunRequest(**{**request.__dict__, "role": CHALLENGER})
     run = ledger.begin(challenger, "elsewhere:1:c")
     rows = {"id": [0, 1], "partition_time": [ONE, ONE], "prediction": [3.0, -2.0]}
     predictions.write(run, 0, pa.table(rows))

@@ -112,7 +112,7 @@ def days_of(lane: Lane) -> PredictionTable:
     return predictions
 
 
-def cell_of(days: tuple[int, int] | None, version: int) -> RunRequest:
+def run_request(days: tuple[int, int] | None, version: int) -> RunRequest:
     start, end = (None, None) if days is None else (FIRST + days[0] * DAY, FIRST + days[1] * DAY)
     return request_of(str(days), start, end, fingerprint=str(version), version=version)
 
@@ -141,7 +141,7 @@ def test_the_view_is_as_a_dict_would_be(
     seen: dict[int, float] = {}
     live: dict[int, int] = {}
     for version, days in enumerate(published, 1):
-        run = lane.score(predictions, cell_of(days, version), lambda row, v=version: v, rows=2)
+        run = lane.score(predictions, run_request(days, version), lambda row, v=version: v, rows=2)
         first, last = days or (0, DAYS)
         for day in range(max(first, 0), min(last, DAYS)):
             seen |= {10 * day + row: version for row in range(3)}
@@ -158,23 +158,23 @@ def test_the_view_is_as_a_dict_would_be(
 def test_an_older_run_is_published_around_what_is_newer(lane: Lane) -> None:
     predictions = days_of(lane)
     ledger = predictions.ledger
-    whole = lane.score(predictions, cell_of(None, 1), lambda row: 1, publish=False)
-    lane.score(predictions, cell_of((1, 3), 2), lambda row: 2)
+    whole = lane.score(predictions, run_request(None, 1), lambda row: 1, publish=False)
+    lane.score(predictions, run_request((1, 3), 2), lambda row: 2)
     ledger.publish(whole)
     assert lane.view() == {
         10 * day + row: 2 if day in {1, 2} else 1 for day in range(DAYS) for row in range(3)
     }
     moved = [(change.run_id, change.range_start) for change in Pointer(ledger).changes("job")]
     assert moved == [(1, FIRST + 3 * DAY), (1, BEGINNING), (2, FIRST + DAY)]
-    lane.score(predictions, cell_of(None, 3), lambda row: 3)
+    lane.score(predictions, run_request(None, 3), lambda row: 3)
     assert set(lane.view().values()) == {3}
 
 
 def test_an_older_run_that_readers_would_not_see(lane: Lane) -> None:
     predictions = days_of(lane)
     ledger = predictions.ledger
-    day = lane.score(predictions, cell_of((1, 2), 1), lambda row: 1, publish=False)
-    lane.score(predictions, cell_of(None, 2), lambda row: 2)
+    day = lane.score(predictions, run_request((1, 2), 1), lambda row: 1, publish=False)
+    lane.score(predictions, run_request(None, 2), lambda row: 2)
     with pytest.raises(AlreadyPublished, match=r"Run 2 is already published"):
         ledger.publish(day)
     assert set(lane.view().values()) == {2}
@@ -182,21 +182,21 @@ def test_an_older_run_that_readers_would_not_see(lane: Lane) -> None:
         RunState.PUBLISHED,
         RunState.SUPERSEDED,
     ]
-    assert ledger.begin(cell_of((1, 2), 1), "elsewhere:1:b").run_id == 3
+    assert ledger.begin(run_request((1, 2), 1), "elsewhere:1:b").run_id == 3
 
 
 def test_a_run_is_not_resumed_behind_what_is_newer(lane: Lane) -> None:
     predictions = days_of(lane)
     ledger = predictions.ledger
-    ledger.fail(ledger.begin(cell_of(None, 1), "elsewhere:1:a"), "stopped")
-    lane.score(predictions, cell_of((1, 2), 1))
-    again = ledger.begin(cell_of(None, 1), "elsewhere:1:b")
+    ledger.fail(ledger.begin(run_request(None, 1), "elsewhere:1:a"), "stopped")
+    lane.score(predictions, run_request((1, 2), 1))
+    again = ledger.begin(run_request(None, 1), "elsewhere:1:b")
     assert (again.run_id, again.seen) == (3, 0)
 
 
 def test_what_else_the_view_tells(lane: Lane) -> None:
     predictions = days_of(lane)
-    run = lane.score(predictions, cell_of((0, 1), 7))
+    run = lane.score(predictions, run_request((0, 1), 7))
     columns = [c["name"] for c in sa.inspect(lane.engine).get_columns("scores")]
     assert columns == [
         "id", "partition_time", "prediction", "model_version", "run_id", "scored_at",
@@ -208,8 +208,8 @@ def test_what_else_the_view_tells(lane: Lane) -> None:
 
 def test_the_same_partition_twice_leaves_one_copy(lane: Lane) -> None:
     predictions = days_of(lane)
-    first = lane.score(predictions, cell_of(None, 1), lambda row: 1)
-    second = lane.score(predictions, cell_of(None, 1), lambda row: 2)
+    first = lane.score(predictions, run_request(None, 1), lambda row: 1)
+    second = lane.score(predictions, run_request(None, 1), lambda row: 2)
     assert second.run_id != first.run_id
     values = lane.view()
     assert len(values) == 3 * DAYS
@@ -220,7 +220,7 @@ def test_the_same_partition_twice_leaves_one_copy(lane: Lane) -> None:
 def test_nothing_is_seen_before_it_is_published(lane: Lane) -> None:
     predictions = days_of(lane)
     ledger = predictions.ledger
-    run = ledger.begin(cell_of(None, 1), "elsewhere:1:a")
+    run = ledger.begin(run_request(None, 1), "elsewhere:1:a")
     with predictions.source.snapshot(sign(), None, None) as snapshot:
         for number, chunk in enumerate(snapshot.chunks(ALL_KEYS, 4)):
             lane.write(predictions, run, number, chunk)
@@ -235,10 +235,10 @@ def test_nothing_is_seen_before_it_is_published(lane: Lane) -> None:
 
 def test_a_run_of_no_rows(lane: Lane) -> None:
     predictions = days_of(lane)
-    lane.score(predictions, cell_of((3, 4), 1), lambda row: 1)
+    lane.score(predictions, run_request((3, 4), 1), lambda row: 1)
     lane.execute("DELETE FROM t WHERE id BETWEEN 30 AND 39")
     assert len(lane.view()) == 3
-    run = lane.score(predictions, cell_of((3, 4), 2))
+    run = lane.score(predictions, run_request((3, 4), 2))
     assert lane.view() == {}  # the rows are gone, and so are their predictions
     (record, old) = History(predictions.ledger).runs()
     assert (record.run_id, record.state, record.rows) == (run.run_id, RunState.PUBLISHED, 0)
@@ -248,11 +248,11 @@ def test_a_run_of_no_rows(lane: Lane) -> None:
 def test_publishing_twice_changes_nothing(lane: Lane) -> None:
     predictions = days_of(lane)
     ledger = predictions.ledger
-    first = lane.score(predictions, cell_of(None, 1), lambda row: 1)
+    first = lane.score(predictions, run_request(None, 1), lambda row: 1)
     before = lane.rows("SELECT * FROM nightshift_runs"), lane.view()
     ledger.publish(first)
     assert (lane.rows("SELECT * FROM nightshift_runs"), lane.view()) == before
-    second = lane.score(predictions, cell_of(None, 2), lambda row: 2)
+    second = lane.score(predictions, run_request(None, 2), lambda row: 2)
     with pytest.raises(OwnershipLost):  # superseded is not published
         ledger.publish(first)
     assert set(lane.view().values()) == {2}
@@ -264,8 +264,8 @@ def test_publishing_happens_wholly_or_not_at_all(lane: Lane) -> None:
     if lane.is_duckdb:
         pytest.skip("DuckDB has no triggers to fail with")
     predictions = days_of(lane)
-    lane.score(predictions, cell_of(None, 1), lambda row: 1)
-    run = lane.score(predictions, cell_of((1, 3), 2), lambda row: 2, publish=False)
+    lane.score(predictions, run_request(None, 1), lambda row: 1)
+    run = lane.score(predictions, run_request((1, 3), 2), lambda row: 2, publish=False)
     before = lane.rows("SELECT * FROM nightshift_published ORDER BY 2")
     if lane.is_sqlite:
         lane.execute(
@@ -302,7 +302,7 @@ def test_readers_always_see_each_key_once(lane: Lane) -> None:
     """While days and whole tables are published over one another, many times."""
     predictions = days_of(lane)
     ledger = predictions.ledger
-    lane.score(predictions, cell_of(None, 0), lambda row: 0)
+    lane.score(predictions, run_request(None, 0), lambda row: 0)
     ids = [10 * day + row for day in range(DAYS) for row in range(3)]
     published, looks = threading.Event(), 0
     problems: list[Sequence[sa.Row[Any]]] = []
@@ -321,7 +321,7 @@ def test_readers_always_see_each_key_once(lane: Lane) -> None:
                     problems.append(found)
 
     chance = random.Random(7)
-    cells = [None, (0, 1), (2, 3), (1, 4), (0, 5)]
+    ranges = [None, (0, 1), (2, 3), (1, 4), (0, 5)]
     readers = [threading.Thread(target=look) for _ in range(2)]
     for reader in readers:
         reader.start()
@@ -329,8 +329,8 @@ def test_readers_always_see_each_key_once(lane: Lane) -> None:
         version = 0
         while version < 25 or (looks < 50 and not problems):
             version += 1
-            days = chance.choice(cells)
-            run = ledger.begin(cell_of(days, version), "elsewhere:1:writer")
+            days = chance.choice(ranges)
+            run = ledger.begin(run_request(days, version), "elsewhere:1:writer")
             moments = {
                 10 * day + row: FIRST + day * DAY + row * DAY / 3
                 for day in range(*(days or (0, DAYS)))

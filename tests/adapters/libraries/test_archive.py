@@ -171,7 +171,7 @@ def test_an_archive_without_its_parts_is_no_model(members: dict[str, bytes]) -> 
         Echo.deserialize(pack(members))
 
 
-def test_what_the_library_cannot_write_is_told_with_its_cause() -> None:
+def test_what_the_library_cannot_write_is_reported_with_its_cause() -> None:
     class Broken(Echo):
         def files(self) -> Mapping[str, bytes]:
             raise RuntimeError("not trained")

@@ -119,12 +119,12 @@ class Trained:
     rows: pd.DataFrame
 
     @cached_property
-    def told(self) -> np.ndarray:
+    def predicted(self) -> np.ndarray:
         return np.asarray(self.model.predict_batch(self.rows.copy()))
 
     @cached_property
     def signature(self) -> Signature:
-        return Signature.from_sample(self.rows, self.told, self.model.output_names)
+        return Signature.from_sample(self.rows, self.predicted, self.model.output_names)
 
     @cached_property
     def table(self) -> pa.Table:
@@ -715,7 +715,7 @@ class TestContract:
     def test_an_array_does_where_all_columns_are_floats(self, trained: Trained) -> None:
         """Where all columns are floats, an array does: C or Fortran order, strided, read-only."""
         if {str(kind) for kind in trained.features.dtypes} != {"float64"}:
-            pytest.skip("columns of several types are no array")
+            pytest.skip("columns of several types are not an array")
         values = trained.features.to_numpy()
         wide = np.repeat(values, 2, axis=1)
         for array in (np.array(values, order="F"), np.array(values, order="C"), wide[:, ::2]):
@@ -755,12 +755,12 @@ class TestContract:
 
     def test_another_shape_of_predictions_is_refused(self, trained: Trained) -> None:
         """Predictions of another shape or number are refused."""
-        rows = len(trained.told)
+        rows = len(trained.predicted)
         for wrong in (
-            trained.told[:-1],
-            np.repeat(trained.told, 2, axis=0),
-            np.stack([trained.told] * 2, axis=-1)[..., np.newaxis],
-            np.column_stack([trained.told, trained.told]),
+            trained.predicted[:-1],
+            np.repeat(trained.predicted, 2, axis=0),
+            np.stack([trained.predicted] * 2, axis=-1)[..., np.newaxis],
+            np.column_stack([trained.predicted, trained.predicted]),
         ):
             with pytest.raises(InvalidPredictions):
                 trained.signature.predictions(wrong, rows)
@@ -790,8 +790,8 @@ class TestContract:
             ]
 
         with ThreadPoolExecutor(4) as pool:
-            told = list(pool.map(predict, range(4)))
-        for thread, tables in enumerate(told):
+            predicted = list(pool.map(predict, range(4)))
+        for thread, tables in enumerate(predicted):
             for step, table in enumerate(tables):
                 then = trained.predictions.slice(thread + 5 * step, 30)
                 trained.assert_same(then, table)
@@ -813,8 +813,8 @@ class TestContract:
         print(name, tmp_path, file=stdin, flush=True)
         answers = iter(stdout.readline, "")
         assert any(answer.strip() == str(tmp_path) for answer in answers)  # some libraries print
-        told = pickle.loads((tmp_path / "told").read_bytes())
-        now = trained.signature.predictions(told, len(trained.features))
+        predicted = pickle.loads((tmp_path / "predicted").read_bytes())
+        now = trained.signature.predictions(predicted, len(trained.features))
         trained.assert_same(trained.predictions, now)
 
 
@@ -831,9 +831,9 @@ for line in sys.stdin:
         data = Path(place, "model").read_bytes()
         model = registry.adapter_class(name).deserialize_trusted(data, policy)
         features = pickle.loads(Path(place, "features").read_bytes())
-        Path(place, "told").write_bytes(pickle.dumps(model.predict_batch(features)))
+        Path(place, "predicted").write_bytes(pickle.dumps(model.predict_batch(features)))
     except Exception:
-        traceback.print_exc()  # and nothing told
+        traceback.print_exc()  # and nothing is written
     print(place, flush=True)
 """
 

@@ -135,8 +135,8 @@ def test_xgboost_predicts_as_its_estimator(target: Any) -> None:
     trees = xgboost_classifier(target)
     from nightshift.adapters.libraries.xgboost import XGBoostModel
 
-    told = XGBoostModel(trees, "predict_proba").predict_batch(IRISES)
-    np.testing.assert_array_equal(told, trees.predict_proba(IRISES))
+    predicted = XGBoostModel(trees, "predict_proba").predict_batch(IRISES)
+    np.testing.assert_array_equal(predicted, trees.predict_proba(IRISES))
     labels = XGBoostModel(trees).predict_batch(IRISES)
     np.testing.assert_array_equal(labels, trees.predict(IRISES))
 
@@ -204,8 +204,8 @@ def test_lightgbm_predicts_as_its_estimator(target: Any) -> None:
     trees = lightgbm_classifier(target=target)
     from nightshift.adapters.libraries.lightgbm import LightGBMModel
 
-    told = LightGBMModel(trees, "predict_proba").predict_batch(IRISES)
-    np.testing.assert_array_equal(told, trees.predict_proba(IRISES))
+    predicted = LightGBMModel(trees, "predict_proba").predict_batch(IRISES)
+    np.testing.assert_array_equal(predicted, trees.predict_proba(IRISES))
     labels = LightGBMModel(trees)
     assert labels.labels == tuple(trees.classes_.tolist())
     np.testing.assert_array_equal(labels.predict_batch(IRISES), trees.predict(IRISES))
@@ -249,8 +249,8 @@ def test_catboost_predicts_as_its_estimator(target: Any, tmp_path: Path) -> None
         ("predict_proba", trees.predict_proba(IRISES)),
     ):
         model = adapter_for_file(tmp_path / "model.cbm", settings={"output": output})
-        told = model.predict_batch(IRISES)
-        np.testing.assert_array_equal(told.ravel(), expected.ravel())
+        predicted = model.predict_batch(IRISES)
+        np.testing.assert_array_equal(predicted.ravel(), expected.ravel())
     assert list(model.output_names or ()) == [f"probability_{one}" for one in trees.classes_]
 
 
@@ -378,8 +378,10 @@ def test_onnx_takes_another_models_place() -> None:
     source = SklearnModel(fitted, "predict_proba", (1,))
     model = converted(source, TUMOURS, tolerance=1e-12)
     assert list(model.output_names) == ["probability_1"]
-    told = model.predict_batch(TUMOURS)
-    np.testing.assert_allclose(told, source.predict_batch(TUMOURS)[:, 0], rtol=1e-9, atol=1e-12)
+    predicted = model.predict_batch(TUMOURS)
+    np.testing.assert_allclose(
+        predicted, source.predict_batch(TUMOURS)[:, 0], rtol=1e-9, atol=1e-12
+    )
     assert not model.pickled
 
 
@@ -392,7 +394,7 @@ def test_onnx_that_predicts_otherwise_is_refused() -> None:
     assert "Register it in its own format" in str(caught.value)
 
 
-def test_onnx_of_what_nobody_converts_is_refused() -> None:
+def test_onnx_of_what_nothing_converts_is_refused() -> None:
     class Own(SklearnModel):
         pass
 

@@ -1,4 +1,4 @@
-"""Adapters by name, by path and by file; what is missing is told apart from what is broken."""
+"""Adapters by name, by path and by file; a missing one and a broken one are different errors."""
 
 import importlib
 import json
@@ -60,8 +60,8 @@ def test_every_adapter_is_found_or_names_its_cure(name: str) -> None:
     try:
         found = adapter_class(name)
     except LibraryNotInstalled as missing:
-        told = str(missing)
-        assert f"pip install 'nightshift-batch[{BUILT_IN[name].extra}]'" in told
+        message = str(missing)
+        assert f"pip install 'nightshift-batch[{BUILT_IN[name].extra}]'" in message
     else:
         assert issubclass(found, Model)
         assert found.__doc__
@@ -237,7 +237,7 @@ def test_a_path_that_is_not_allowed_is_not_imported(
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "problem"),
     [
         ("no_such_package:Thing", "there is no module no_such_package"),
         ("no_such_package.part:Thing", "there is no module no_such_package"),
@@ -246,8 +246,8 @@ def test_a_path_that_is_not_allowed_is_not_imported(
         ("nightshift.adapters.models.model:Thing", "not a subclass"),
     ],
 )
-def test_a_path_that_leads_nowhere_is_a_wrong_setting(path: str, told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told) as caught:
+def test_a_path_that_leads_nowhere_is_a_wrong_setting(path: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem) as caught:
         adapter_class(path, {path})
     assert path in str(caught.value)
 
@@ -280,7 +280,7 @@ def test_settings_go_with_a_file(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "field", "told"),
+    ("settings", "field", "problem"),
     [
         ({"outputs": "predict"}, "outputs", "It has output, classes, names"),
         ({"output": "predict_prob"}, "output", "'predict_proba'"),
@@ -290,12 +290,12 @@ def test_settings_go_with_a_file(saved: Path) -> None:
     ],
 )
 def test_a_wrong_setting_is_named(
-    saved: Path, settings: dict[str, object], field: str, told: str
+    saved: Path, settings: dict[str, object], field: str, problem: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
         adapter_for_file(saved, settings=settings)
     assert caught.value.field == field
-    assert told in str(caught.value)
+    assert problem in str(caught.value)
 
 
 def test_an_unknown_file_lists_the_known(tmp_path: Path, saved: Path) -> None:

@@ -281,7 +281,7 @@ class TestTheTable:
             (date(2013, 1, 1), "2013-01-02", date(2013, 1, 2)),
         ],
     )
-    def test_a_rows_values_may_be_spelt_as_json_can(
+    def test_a_rows_values_may_be_written_as_json_can(
         self, trained_on: Any, value: Any, got: Any
     ) -> None:
         signature = signed(pd.DataFrame({"x": [trained_on]}))

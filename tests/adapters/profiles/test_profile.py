@@ -197,7 +197,7 @@ def test_only_the_commonest_categories_are_named() -> None:
     twice = found.merged(found)
     assert twice.counts["often"] == 600
     assert sum(twice.counts.values()) + twice.other == 2 * len(names)
-    assert profile(["new"], reference=found).unseen == 0  # nobody knows: it has others
+    assert profile(["new"], reference=found).unseen == 0  # unknown: it has others
     assert len(found.counts) <= MOST_CATEGORIES
 
 
@@ -265,7 +265,7 @@ def test_columns_are_read_as_the_signature_says() -> None:
     vector = found.outputs["vector"]
     assert (vector.nans, vector.infinities, vector.low, vector.high) == (1, 1, 1, 4)
     assert blank.merged(found) == found
-    spoilt = inputs.set_column(0, "price", pa.array(["1.50", "2", "dear"]))
+    spoilt = inputs.set_column(0, "price", pa.array(["1.50", "2", "much"]))
     merged = found.merged(Profile.of(spoilt, outputs, blank)).inputs["price"]
     assert (merged.kind, merged.rows, merged.high) == ("number", 6, 1.5)
 

@@ -195,7 +195,7 @@ def test_resumes_within_a_composite_key(lane: Lane) -> None:
 def test_composite_keys_of_a_database_that_compares_one_value_at_a_time(
     lite: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A dialect that nobody has told us about, such as a warehouse's."""
+    """A dialect that we know nothing about, such as a warehouse's."""
     monkeypatch.delitem(CAPABILITIES, "sqlite")
     test_resumes_within_a_composite_key(lite)
     source = lite.source(("a", "b", "c"), table="t")

@@ -1,4 +1,4 @@
-"""One moment: what others do to the table after the snapshot has begun is not in it."""
+"""One moment: what others do to the table after the snapshot has started is not in it."""
 
 from contextlib import closing
 
@@ -58,7 +58,7 @@ def test_nor_between_chunks(lane: Lane) -> None:
         assert rows_of(read) == {2 * number: float(number) for number in range(50)}
 
 
-def test_a_table_dropped_meanwhile_is_read_to_its_end_or_not_at_all(fast: Lane) -> None:
+def test_a_table_dropped_during_the_read_is_read_to_its_end_or_not_at_all(fast: Lane) -> None:
     """A writer that wants the whole table waits for the reader."""
     fast.numbers("t", 50)
     with fast.source(table="t").snapshot(sign(), None, None) as snapshot:

@@ -1,4 +1,4 @@
-"""A source query: somebody's SELECT, read-only, with the partition's bounds as parameters."""
+"""A source query: the user's own SELECT, read-only, with the partition's bounds as parameters."""
 
 from datetime import UTC, datetime
 

@@ -74,7 +74,7 @@ def test_a_planted_pickle_is_not_read(
     assert not marker.exists()
 
 
-def test_a_planted_pickle_under_a_stolen_seal_is_not_read(
+def test_a_planted_pickle_under_a_stolen_signature_is_not_read(
     folder: Any, model: Model, sample: pd.DataFrame, marker: Path
 ) -> None:
     """Nor under another manifest's signature."""
@@ -105,7 +105,7 @@ def test_never_means_not_even_signed(folder: Any, model: Model, sample: pd.DataF
     )
 
 
-def test_a_seal_that_was_taken_off_is_missed(
+def test_a_signature_that_was_taken_off_is_missed(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
     """A signature that was taken off is missed."""
@@ -288,7 +288,7 @@ CHANGES: dict[str, Any] = {
     "tolerance": {"relative": 1.0, "absolute": 1.0},
     "libraries": {"numpy": "1.0"},
     "created_at": "2020-01-01T00:00:00Z",
-    "created_by": "somebody else",
+    "created_by": "another user",
     "metrics": {"mae": 0.0},
     "description": "the best",
     "trained_through": "2012-01-01",

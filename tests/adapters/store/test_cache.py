@@ -68,7 +68,7 @@ def test_what_a_crash_left_is_removed(folder: Any, model: Model, sample: pd.Data
     store = folder.open()
     manifest = store.register("delay", model, sample)
     folder.options.cache_dir.mkdir()
-    names = "another", "another.under.way", manifest.digest + ".killed.amid"
+    names = "another", "another.under.way", manifest.digest + ".killed"
     old, fresh, same = (folder.options.cache_dir / f"{name}.part" for name in names)
     for file in (old, fresh, same):
         file.write_bytes(b"x")
@@ -77,7 +77,9 @@ def test_what_a_crash_left_is_removed(folder: Any, model: Model, sample: pd.Data
     assert [file.exists() for file in (old, fresh, same)] == [False, True, False]
 
 
-def test_a_cache_that_cannot_be_is_told(folder: Any, model: Model, sample: pd.DataFrame) -> None:
+def test_a_cache_that_cannot_be_is_reported(
+    folder: Any, model: Model, sample: pd.DataFrame
+) -> None:
     folder.options.cache_dir.write_text("a file, not a folder")
     store = folder.open()
     manifest = store.register("delay", model, sample)

@@ -349,7 +349,7 @@ class TestAliases:
         for error in lost:
             assert error.found != error.expected
 
-    def test_the_loser_is_told_who_won(
+    def test_the_loser_learns_who_won(
         self, place: Any, model: Model, sample: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         slow, quick = place.open(), place.open()
@@ -390,7 +390,7 @@ class TestAliases:
 
 
 class TestLoad:
-    def test_a_missing_store_is_told_from_a_missing_model(
+    def test_a_missing_store_is_not_a_missing_model(
         self, place: Any, model: Model, sample: pd.DataFrame
     ) -> None:
         place.url = place.missing_url
@@ -496,7 +496,7 @@ class TestLoad:
     def test_a_key_never_leaves_the_store(
         self, store: ModelStore, model: Model, sample: pd.DataFrame
     ) -> None:
-        """Even for a manifest that somebody made by hand, past all validation."""
+        """Even for a manifest made by hand, past all validation."""
         manifest = store.register("delay", model, sample)
         blob = manifest.blob.model_copy(update={"digest": "../../../secret"})
         with pytest.raises(StoreRefused, match="not a plain path"):

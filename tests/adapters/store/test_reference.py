@@ -87,7 +87,7 @@ def test_a_profile_that_is_none_is_one_clear_error(
         store.reference(store.resolve("delay@1"))
 
 
-def test_whoever_may_not_load_the_model_may_not_read_its_profile(
+def test_without_access_to_the_model_its_profile_is_not_read(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
     manifest = folder.open().register("delay", model, sample)

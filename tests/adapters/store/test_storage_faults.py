@@ -246,7 +246,7 @@ def test_a_name_that_no_bucket_can_have(bucket: Any) -> None:
         ("507 Insufficient Storage", "XMinioStorageFull", StoreRefused),
     ],
 )
-def test_any_other_answer_is_told_in_its_own_words(
+def test_any_other_answer_is_reported_in_its_own_words(
     bucket: Any, faulty: Faulty, status: str, code: str, error: type[Exception]
 ) -> None:
     def answer(app: App, environ: dict[str, Any], start_response: Any) -> Answer:
@@ -263,7 +263,7 @@ def test_any_other_answer_is_told_in_its_own_words(
         store.versions("delay")
 
 
-def test_a_full_disk_is_told(
+def test_a_full_disk_is_reported(
     folder: Any, model: Model, sample: pd.DataFrame, monkeypatch: Any
 ) -> None:
     def full(_: int) -> None:

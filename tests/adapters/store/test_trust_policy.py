@@ -72,7 +72,7 @@ def versions_are(policy: str) -> TrustPolicy:
     return TrustPolicy(classes=CLASSES, version_mismatch=policy)  # type: ignore[arg-type]
 
 
-def test_other_versions_are_told_as_the_operator_says(
+def test_other_versions_are_reported_as_the_operator_says(
     folder: Any, sample: pd.DataFrame, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest = folder.open(SAFE).register("delay", Scaled(1.0), sample)
@@ -145,7 +145,7 @@ def test_a_key_does_not_show_itself(tmp_path: Path) -> None:
     assert secret not in f"{KEY!r} {KEY} {vars(KEY)}"
 
 
-def test_what_is_no_key_is_told(tmp_path: Path) -> None:
+def test_an_invalid_key_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     with pytest.raises(ConfigurationError, match="nightshift keys create"):
         SigningKey.load(path)
@@ -174,7 +174,7 @@ def test_a_public_key_that_is_none_is_refused_at_once(public: str) -> None:
         TrustPolicy(keys=(public,))
 
 
-def test_a_seal_is_plain_ed25519_over_the_canonical_form(
+def test_a_signature_is_plain_ed25519_over_the_canonical_form(
     folder: Any, model: Model, sample: pd.DataFrame
 ) -> None:
     """So that anybody's tool can check it."""

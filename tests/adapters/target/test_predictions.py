@@ -178,7 +178,7 @@ def keep(lane: Lane) -> list[tuple[Any, ...]]:
         " prediction real, PRIMARY KEY (run_id, id))",
     ],
 )
-def test_somebody_else_s_table_is_left_alone(lane: Lane, taken: str) -> None:
+def test_a_foreign_table_is_left_alone(lane: Lane, taken: str) -> None:
     if (lane.is_sqlite or lane.is_mysql) and "precision[]" in taken:
         taken = taken.replace("double precision[]", "json")
     if lane.is_mysql:  # where a REAL is a DOUBLE
@@ -217,7 +217,7 @@ def test_a_half_made_target_is_completed(lane: Lane) -> None:
     assert len(lane.view()) == 3
 
 
-def test_a_view_that_somebody_replaced(lane: Lane) -> None:
+def test_a_view_that_was_replaced(lane: Lane) -> None:
     lane.numbers("t", 1)
     create(lane)
     lane.execute("DROP VIEW scores", "CREATE VIEW scores AS SELECT id, x AS prediction FROM t")
