@@ -10,7 +10,7 @@ from nightshift.adapters.backends.duckdb_dialect import type_of
 from nightshift.adapters.source.columns import KeyRange, KeySet, SourceColumn, decimal_type
 from nightshift.adapters.source.snapshot import StreamedSnapshot, rechunk
 from nightshift.adapters.source.source import Source
-from nightshift.adapters.source.statements import render
+from nightshift.adapters.source.statements import Statements, render
 from nightshift.adapters.target.predictions import PredictionTable
 
 # DuckDB's type names -> Arrow. Nested and parametrized types are handled in `_column`.
@@ -70,7 +70,7 @@ class DuckDBSource(Source):
             described = connection.exec_driver_sql(f"DESCRIBE {text}", tuple(values)).all()
         return [_column(row[0], row[1], row[0] not in required) for row in described]
 
-    def _begin_snapshot(self, connection: sa.Connection) -> None:
+    def _begin_snapshot(self, connection: sa.Connection, statements: Statements) -> None:
         connection.execution_options(nightshift_read_only=True)
         connection.begin()
 

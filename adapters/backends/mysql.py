@@ -22,6 +22,7 @@ from nightshift.adapters.database.types import Instant
 from nightshift.adapters.errors import ConfigurationError, StatementFailed, ValueUnreadable
 from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.source.columns import KeyRange, KeySet, SourceColumn, decimal_type
+from nightshift.adapters.source.locking import begin_locked
 from nightshift.adapters.source.snapshot import StreamedSnapshot
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.source.statements import Statements, render
@@ -190,7 +191,6 @@ class MySQLSource(Source):
     def _describe(self) -> list[SourceColumn]:
         statement = sa.select(sa.text("*")).select_from(self._from_clause()).limit(0)
         with self.engine.connect() as connection:
-            self._begin_snapshot(connection)
             found: Any = connection.execute(statement)
             # The cursor's public description lacks the sign of numbers.
             return [_column(field) for field in found.cursor._result.fields]  # noqa: SLF001
@@ -203,10 +203,27 @@ class MySQLSource(Source):
                 found.setdefault(index, []).append(column)
         return found.pop("PRIMARY", []), list(found.values())
 
-    def _begin_snapshot(self, connection: sa.Connection) -> None:
+    def _begin_snapshot(self, connection: sa.Connection, statements: Statements) -> None:
+        """The locks are on the tables' metadata: a table that was emptied, or took another's name,
+        after the snapshot would have no rows in it.
+        """
         connection.execution_options(isolation_level="REPEATABLE READ")
-        connection.begin()
-        connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
+        def lock(other: sa.Connection) -> None:
+            for statement in (statements.all_relations(), statements.rows_without_time()):
+                if statement is not None:
+                    other.execute(statement.limit(0)).all()
+
+        def begin_and_lock() -> None:
+            connection.begin()
+            connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            connection.exec_driver_sql("SET SESSION lock_wait_timeout = 5")
+            try:
+                lock(connection)
+            finally:
+                connection.exec_driver_sql("SET SESSION lock_wait_timeout = 60")
+
+        begin_locked(connection, lock, begin_and_lock)
 
 
 class MySQLPredictionTable(PredictionTable):

@@ -22,14 +22,24 @@ import pyarrow.csv
 import sqlalchemy as sa
 
 from nightshift.adapters.backends.postgres_copy import FIXED, CopyMalformed, Decoder, encoded
+from nightshift.adapters.backends.postgres_locks import (
+    SOON,
+    find_replaced,
+    joining_snapshot,
+    lock_soon,
+    plan,
+)
 from nightshift.adapters.backends.postgres_stream import can_stream, copied_out
 from nightshift.adapters.database import watchdog
-from nightshift.adapters.database.dialects.postgres import POSTGRES_SESSION
+from nightshift.adapters.database.dialects.postgres import transaction_settings
 from nightshift.adapters.database.error_translation import translate
-from nightshift.adapters.errors import StatementFailed
+from nightshift.adapters.errors import SourceReplaced, StatementFailed
+from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.source.columns import KeyRange, KeySet, SourceColumn, decimal_type
+from nightshift.adapters.source.locking import begin_locked
 from nightshift.adapters.source.snapshot import StreamedSnapshot, rechunk
 from nightshift.adapters.source.source import Source
+from nightshift.adapters.source.statements import Statements
 from nightshift.adapters.target.predictions import PredictionTable
 
 # Type OIDs (pg_type.dat) -> Arrow type, SQLAlchemy type. Most others come as text.
@@ -55,9 +65,19 @@ _NESTED = "ACRP"
 _NAMES = """
     SELECT oid, format_type(oid, NULL), typcategory FROM pg_type WHERE oid = ANY(:oids)"""
 
+_GRANTED = """
+    SELECT attname, has_column_privilege(attrelid, attnum, 'SELECT') FROM pg_attribute
+    WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND NOT attisdropped
+    ORDER BY attnum"""
+
+# NOT NULL, where PostgreSQL sees to it: not in a foreign table, and not before it is validated.
 _REQUIRED = """
-    SELECT attname FROM pg_attribute
-    WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND attnotnull"""
+    SELECT attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND attnotnull AND relkind <> 'f'
+      AND NOT EXISTS (
+        SELECT FROM pg_constraint
+        WHERE conrelid = attrelid AND attnum = ANY(conkey)
+          AND contype = 'n' AND NOT convalidated)"""
 
 # With old-style inheritance (not partitioning), no index covers a table and its children.
 _UNIQUE = """
@@ -86,13 +106,15 @@ class CopiedSnapshot(StreamedSnapshot):
             joining = [
                 "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
                 f"SET TRANSACTION SNAPSHOT '{self.snapshot_id()}'",
+                *transaction_settings(self._connection, reading=True).split("; "),
+                SOON,
             ]
             place = _conninfo(self._connection)
             # Always closed: a COPY in progress cannot be rolled back.
             with closing(psycopg.connect(place, autocommit=True)) as connection:
                 watchdog.track_connection(connection, self._connection.engine)
-                for command in (POSTGRES_SESSION, *joining):
-                    connection.execute(command)
+                with joining_snapshot(str(self._spec)):
+                    connection.execute("; ".join(joining))
                 sent = self._wire_types(connection, statement)
                 if sent is None or not can_stream(connection):
                     connection.close()
@@ -104,6 +126,8 @@ class CopiedSnapshot(StreamedSnapshot):
                         columns = [_cast(chunk.column(name), kind) for name, kind in fields]
                         named = pa.table(columns, names=[name for name, _ in fields])
                         yield self._finish(named)
+            driver: Any = self._connection.connection.driver_connection
+            self._check_replaced(driver)
 
     def _wire_types(
         self, connection: "psycopg.Connection[Any]", statement: "sa.Select[Any]"
@@ -131,6 +155,7 @@ class CopiedSnapshot(StreamedSnapshot):
                 for block in blocks:
                     yield from decoder.add(block)
                 yield from decoder.rest()
+            self._check_replaced(connection)
         except CopyMalformed as error:  # not seen yet: the types are the server's own
             raise StatementFailed(f"to read {self._spec}", str(error)) from error
 
@@ -141,12 +166,13 @@ class CopiedSnapshot(StreamedSnapshot):
             adbc_driver_postgresql.dbapi.connect(place) as connection,
             connection.cursor() as cursor,
         ):
-            cursor.execute(joining[0].replace("BEGIN", "SET"))  # the driver has already started one
-            cursor.execute(joining[1])
-            cursor.execute(POSTGRES_SESSION)
+            begin, *others = joining
+            for command in (begin.replace("BEGIN", "SET"), *others):  # the driver has started one
+                cursor.execute(command)
             cursor.execute(_with_literals(self._connection, statement))
             with cursor.fetch_record_batch() as reader:
                 yield from rechunk(self._batches(reader), rows)
+            self._check_replaced(connection)
 
     def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         try:
@@ -154,18 +180,29 @@ class CopiedSnapshot(StreamedSnapshot):
         except (OSError, pa.ArrowException) as error:  # Arrow's form of the driver's errors
             raise translate(self._connection.engine, f"to read {self._spec}", error) from error
 
+    def _check_replaced(self, connection: Any) -> None:
+        found = find_replaced(connection)
+        if found:
+            raise SourceReplaced(str(self._spec), found)
+
 
 class PostgresSource(Source):
     snapshot_class = CopiedSnapshot
+    _withheld: frozenset[str] | set[str] = frozenset()
+    """Columns of the table that the role may not read."""
 
     def _describe(self) -> list[SourceColumn]:
         spec, required = self.spec, set[str]()
-        statement = sa.select(sa.text("*")).select_from(self._from_clause()).limit(0)
+        columns: list[sa.ColumnElement[Any]] = [sa.literal_column("*")]
         with self.engine.connect() as connection:
-            connection.execution_options(postgresql_readonly=True)
             if spec.table is not None:
                 place = {"table": _identifier(spec.schema, spec.table).as_string()}
                 required = set(connection.scalars(sa.text(_REQUIRED), place))
+                granted = connection.execute(sa.text(_GRANTED), place).all()
+                self._withheld = {name for name, may_read in granted if not may_read}
+                # With no privilege at all, the server says so.
+                columns = [sa.column(name) for name, may_read in granted if may_read] or columns
+            statement = sa.select(*columns).select_from(self._from_clause()).limit(0)
             described: Any = connection.execute(statement).cursor.description
             others = [column.type_code for column in described if column.type_code not in _TYPES]
             rows = connection.execute(sa.text(_NAMES), {"oids": others}) if others else ()
@@ -182,14 +219,34 @@ class PostgresSource(Source):
         primary: list[str] = next((columns for is_primary, columns in found if is_primary), [])
         return primary, [columns for _, columns in found]
 
-    def _begin_snapshot(self, connection: sa.Connection) -> None:
-        connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        connection.begin()
-        # This connection only holds the snapshot, while the other one streams.
-        connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    def check(self, signature: Signature) -> None:
+        needed = [*self.spec.key, self.spec.time_column, *signature.input_names]
+        for name in needed:
+            if self.columns and name in self._withheld:
+                problem = f"the role {self.engine.url.username!r} may not read the column {name!r}"
+                remedy = f"GRANT SELECT ({name}) ON {self.spec.table} TO it"
+                raise StatementFailed(f"to read {self.spec}", f"{problem}; {remedy}")
+        super().check(signature)
+        with self.reading(), self.engine.connect() as connection:
+            plan(connection, self.statements(None, None))  # raises what row-level security hides
 
-    def _join(self, connection: sa.Connection, snapshot_id: str) -> None:
-        connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{snapshot_id}'")
+    def _begin_snapshot(self, connection: sa.Connection, statements: Statements) -> None:
+        connection.execution_options(isolation_level="REPEATABLE READ")
+
+        def begin_and_lock() -> None:
+            connection.begin()
+            lock_soon(connection, statements)
+
+        begin_locked(connection, lambda other: plan(other, statements), begin_and_lock)
+
+    def _join_snapshot(
+        self, connection: sa.Connection, statements: Statements, snapshot_id: str
+    ) -> None:
+        connection.execution_options(isolation_level="REPEATABLE READ")
+        connection.begin()
+        with joining_snapshot(str(self.spec)):
+            connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{snapshot_id}'")
+        lock_soon(connection, statements)
 
 
 class PostgresPredictionTable(PredictionTable):

@@ -39,8 +39,8 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
 
 
 def read_only(engine: sa.Engine) -> sa.Engine:
-    """The same engine, for reading only: where writers take turns, it does not wait for one."""
-    return engine.execution_options(nightshift_read_only=True, postgresql_readonly=True)
+    """The same engine, whose transactions only read: where writers take turns, they do not wait."""
+    return engine.execution_options(nightshift_read_only=True)
 
 
 def open_reader(engine: sa.Engine) -> sa.Connection:

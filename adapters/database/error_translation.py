@@ -1,27 +1,41 @@
 """Errors of SQLAlchemy and the drivers, translated into ours."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+import pyarrow as pa
 import sqlalchemy as sa
 from adbc_driver_manager import Error as AdbcError
 
 from nightshift.adapters.database.engine import database_name
-from nightshift.adapters.errors import DatabaseUnavailable, NightshiftError, StatementFailed
+from nightshift.adapters.errors import (
+    DatabaseUnavailable,
+    NightshiftError,
+    RowsHidden,
+    StatementFailed,
+)
 
 # SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which the same statement may
 # succeed: connection lost, server stopping or starting, too many connections, serialization
-# failure, deadlock, lock timeout, a session or transaction that was idle for too long.
+# failure or a standby's conflict with recovery, deadlock, lock timeout, a session or transaction
+# that was idle for too long, and a server that only reads, as it does while another takes over.
 _TRANSIENT_STATES = (
     "08", "57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03", "25P03", "25P04", "57P05",
+    "25006",
 )  # fmt: skip
 # MariaDB's and MySQL's numbers for the same (their SQLSTATE is HY000 for most): too many
 # connections, lock wait timeout, deadlock, cannot connect, gone away, connection lost, killed or
-# aborted, server shutting down, network read or write error, too many connections of this user.
+# aborted, server shutting down, network read or write error, too many connections of this user, a
+# table that changed after the snapshot, and read-only servers (1290, 1792, 1836).
 _TRANSIENT_NUMBERS = frozenset(
-    {1040, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
+    {1040, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1290, 1412, 1792, 1836, 1927}
+    | {2002, 2003, 2006, 2013, 2055, 4031}
 )
+_NOT_A_FAILOVER = ("--secure-file-priv", "--skip-grant-tables")  # also 1290
+_HIDDEN = ("42501", "check_enable_rls")
+"""SQLSTATE of a missing privilege, and the server's function that raises it for hidden rows."""
 # The server answers these while connecting, where drivers give no SQLSTATE.
 _REFUSALS = (
     "authentication failed", "does not exist", "pg_hba.conf", "not permitted", "no password",
@@ -35,11 +49,12 @@ _AWAY = (
 _FAILURES = {"OperationalError", "InterfaceError", "InternalError", "OSError"}
 
 _FOREIGN = (
-    sa.exc.StatementError,
-    sa.exc.PendingRollbackError,  # the connection was lost earlier
+    sa.exc.SQLAlchemyError,
     psycopg.Error,
     AdbcError,
+    pa.ArrowException,
     OverflowError,
+    UnicodeError,  # a text in another encoding than the server said
 )
 _DRIVER_MODULES = ("sqlite3", "pymysql", "duckdb", "_duckdb")
 
@@ -61,6 +76,8 @@ def translate_errors(engine: sa.Engine, doing: str) -> Iterator[None]:
 
 def _is_foreign(error: Exception) -> bool:
     package = type(error).__module__.partition(".")[0]
+    if isinstance(error, sa.exc.NoSuchTableError):  # an answer, which its callers expect
+        return False
     return isinstance(error, _FOREIGN) or package in _DRIVER_MODULES
 
 
@@ -68,6 +85,15 @@ def translate(engine: sa.Engine, doing: str, error: BaseException) -> Nightshift
     """Nightshift's error for an error of a database or its driver."""
     cause = getattr(error, "orig", None) or error
     text = " ".join(str(cause).split()) or type(cause).__name__
+    diagnosis = getattr(cause, "diag", None)
+    if (getattr(cause, "sqlstate", None), getattr(diagnosis, "source_function", "")) == _HIDDEN:
+        table = re.search(r'"(.*)"', text)
+        return RowsHidden(table[1] if table else text, engine.url.username or "of the connection")
+    if isinstance(cause, pa.ArrowException) and "offset overflow" in text:
+        text = "one column of a chunk has more than 2 GiB of text; lower chunk_rows in the job file"
+    if "statement pooling mode" in text:  # PgBouncer's, with a code of a lost connection
+        text = "it is behind a pooler that pools statements; let it pool transactions or sessions"
+        return StatementFailed(doing, text)
     if isinstance(error, sa.exc.PendingRollbackError) or is_transient(cause, text):
         return DatabaseUnavailable(database_name(engine), text)
     return StatementFailed(doing, text)
@@ -79,6 +105,8 @@ def is_transient(cause: BaseException, text: str) -> bool:
     refused = any(refusal in text for refusal in _REFUSALS)
     if type(cause).__module__.startswith("pymysql") and isinstance(number, int):
         transient = number in _TRANSIENT_NUMBERS or number == 0  # of a connection closed before
+        if any(option in text for option in _NOT_A_FAILOVER):
+            return False
         return transient and not refused
     state = getattr(cause, "sqlstate", None)
     if state:

@@ -33,6 +33,7 @@
     │   ├── TableNotFound, ColumnNotFound, ColumnTypeUnsupported, ColumnNameReserved
     │   ├── KeyNotUnique            the source's key is not unique, or not declared so
     │   ├── RowWithoutTime          a row with NULL in the time column belongs to no partition
+    │   ├── RowsHidden              row-level security would hide rows of the source from the role
     │   ├── ValueUnreadable         a value that no model can be given, such as an infinite time
     │   ├── ValueUnstorable         a prediction that the target database cannot hold, such as NaN
     │   ├── LedgerIncompatible      the ledger was made by another version of Nightshift
@@ -51,6 +52,8 @@
     └── TransientError              may succeed when tried again; only these are retried
         ├── StoreUnavailable
         ├── DatabaseUnavailable
+        ├── SnapshotEnded           the connection that held a shared snapshot has ended
+        ├── SourceReplaced          a table was emptied or replaced behind the snapshot
         └── WorkerLost              a process that scored a shard was killed
 
 An error's arguments are its fields, all positional, so that it survives pickling across task
@@ -69,6 +72,7 @@ from nightshift.adapters.errors.database import (
     OwnershipLost,
     PartitionBusy,
     Quarantined,
+    RowsHidden,
     RowsMissing,
     RowWithoutTime,
     RunIncomplete,
@@ -118,6 +122,8 @@ from nightshift.adapters.errors.store import (
 )
 from nightshift.adapters.errors.transient import (
     DatabaseUnavailable,
+    SnapshotEnded,
+    SourceReplaced,
     StoreUnavailable,
     TransientError,
     WorkerLost,
@@ -156,6 +162,7 @@ __all__ = [
     "RecordInvalid",
     "RejectsExceeded",
     "RowWithoutTime",
+    "RowsHidden",
     "RowsMissing",
     "RunIncomplete",
     "RunNotQuarantined",
@@ -165,6 +172,8 @@ __all__ = [
     "SerializationFailed",
     "SignatureMismatch",
     "SignatureUndefined",
+    "SnapshotEnded",
+    "SourceReplaced",
     "StatementFailed",
     "StoreAccessDenied",
     "StoreError",

@@ -81,6 +81,20 @@ class RowWithoutTime(DatabaseError):
         )
 
 
+class RowsHidden(DatabaseError):
+    def __init__(self, table: str, role: str) -> None:
+        super().__init__(table, role)
+        self.table, self.role = table, role
+
+    def __str__(self) -> str:
+        return (
+            f"Row-level security on the table {self.table!r} would hide rows from the role "
+            f"{self.role!r}; they would get no prediction. Let it see all rows (ALTER ROLE "
+            f"{self.role} BYPASSRLS), or read a view that holds the rows you mean, owned by the "
+            "table's owner."
+        )
+
+
 class ValueUnreadable(DatabaseError):
     def __init__(self, source: str, column: str, row: str, problem: str) -> None:
         super().__init__(source, column, row, problem)

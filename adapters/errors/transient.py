@@ -31,6 +31,31 @@ class DatabaseUnavailable(TransientError):
         )
 
 
+class SnapshotEnded(TransientError):
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
+        self.source = source
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source}: the snapshot that this worker was to join is gone: the connection of "
+            "the run's coordinator has ended. The run resumes with a new snapshot."
+        )
+
+
+class SourceReplaced(TransientError):
+    def __init__(self, source: str, tables: tuple[str, ...]) -> None:
+        super().__init__(source, tables)
+        self.source, self.tables = source, tables
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source}: {', '.join(self.tables)} was emptied, rewritten or replaced after the "
+            "run's snapshot, which sees none of its rows. Nothing was published; the run begins "
+            "again. Does a function in the source query read a table that is loaded by TRUNCATE?"
+        )
+
+
 class WorkerLost(TransientError):
     def __init__(self, job: str, partition: str) -> None:
         super().__init__(job, partition)

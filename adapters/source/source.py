@@ -41,7 +41,7 @@ class Source:
     snapshot_class: ClassVar[type[StreamedSnapshot]] = StreamedSnapshot
 
     def __init__(self, engine: sa.Engine, spec: SourceSpec) -> None:
-        self.engine = engine
+        self.engine = read_only(engine)
         self.spec = spec
         self._relation: Relation | None = None
 
@@ -120,11 +120,11 @@ class Source:
                 connection = self.engine.connect()
                 opened.callback(_release, connection)
                 statements = self.statements(start, end)
-                self._begin_snapshot(connection)
                 if snapshot_id is None:
+                    self._begin_snapshot(connection, statements)
                     self._check_rows(connection, statements)
                 else:
-                    self._join(connection, snapshot_id)
+                    self._join_snapshot(connection, statements, snapshot_id)
                 snapshot = self.snapshot_class(statements, connection, signature)
             yield snapshot
 
@@ -138,26 +138,31 @@ class Source:
         if self.spec.table is None:
             problem = f"{self.engine.dialect.name} does not describe the columns of a query"
             raise ConfigurationError("the job", "source.query", problem, "Use source.table.")
-        inspector = sa.inspect(read_only(self.engine))
+        inspector = sa.inspect(self.engine)
         found = inspector.get_columns(self.spec.table, schema=self.spec.schema)
         return [reflect_column(column) for column in found]
 
-    def _begin_snapshot(self, connection: sa.Connection) -> None:
-        """Make all reads of this connection see one moment, where the database can."""
-        connection.execution_options(nightshift_read_only=True, postgresql_readonly=True)
+    def _begin_snapshot(self, connection: sa.Connection, statements: Statements) -> None:
+        """Make all reads of this connection see one moment, where the database can.
+
+        Where a change of a table's definition is not part of the moment, as in servers, the tables
+        are locked against it before that moment, so that what is read is what was there.
+        """
         driver: Any = connection.connection.dbapi_connection
         with suppress(NotImplementedError):  # a dialect that knows no levels
             if "REPEATABLE READ" in connection.dialect.get_isolation_level_values(driver):
                 connection.execution_options(isolation_level="REPEATABLE READ")
         connection.begin()
 
-    def _join(self, connection: sa.Connection, snapshot_id: str) -> None:
+    def _join_snapshot(
+        self, connection: sa.Connection, statements: Statements, snapshot_id: str
+    ) -> None:
         """Make this connection read another's snapshot."""
         raise cannot_share(self.engine.dialect)
 
     def _declared_unique(self, table: str) -> tuple[list[str], list[list[str]]]:
         """The primary key's columns, and those of every other unique constraint or index."""
-        inspector, schema = sa.inspect(read_only(self.engine)), self.spec.schema
+        inspector, schema = sa.inspect(self.engine), self.spec.schema
         unique = [c["column_names"] for c in inspector.get_unique_constraints(table, schema)]
         for index in inspector.get_indexes(table, schema):
             partial = any(name.endswith("_where") for name in index.get("dialect_options", {}))
@@ -188,7 +193,7 @@ class Source:
         return query.columns().subquery("source")
 
     def _require_table(self, table: str) -> None:
-        inspector = sa.inspect(read_only(self.engine))
+        inspector = sa.inspect(self.engine)
         schema = self.spec.schema
         if not inspector.has_table(table, schema=schema):
             known = inspector.get_table_names(schema=schema) + inspector.get_view_names(schema)

@@ -41,6 +41,10 @@ class Statements:
             selected.append(self._from.c[self.spec.time_column].label(PARTITION_TIME))
         return self._select(*selected, keys=keys).order_by(*self._key)
 
+    def all_relations(self) -> "sa.Select[Any]":
+        """A SELECT of this partition that reads, and locks, what any of the others may read."""
+        return self.count() if self.spec.table else self._select(sa.literal_column("*"))
+
     def count(self, keys: KeyRange = ALL_KEYS) -> "sa.Select[Any]":
         return self._select(sa.func.count(), keys=keys)
 

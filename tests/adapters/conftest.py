@@ -39,7 +39,7 @@ def engine(lasting_engine: sa.Engine) -> Iterator[sa.Engine]:
     yield lasting_engine
     lasting_engine.dispose()
     with lasting_engine.connect() as connection:
-        connection.execution_options(postgresql_readonly=False)
+        connection.exec_driver_sql("SET TRANSACTION READ WRITE")
         connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
         connection.exec_driver_sql("ALTER DATABASE lanes RESET ALL")
         for schema in connection.exec_driver_sql(_SCHEMAS).scalars().all():

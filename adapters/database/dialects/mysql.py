@@ -16,10 +16,12 @@ MYSQL = ("mysql", "mariadb")
 
 # Settings of a session: TIMESTAMPs come as UTC; tables have transactions; what does not fit is
 # refused, not cut; waiting for a table's lock ends after a minute (not a day); while a slow model
-# holds up the reader, the server waits for a day (not a minute); and, on MariaDB only, a process
-# that stands still after a write loses its transaction.
+# holds up the reader, the server waits for a day (not a minute), and no statement is ended for its
+# length; and, on MariaDB only, a process that stands still after a write loses its transaction.
 _SETTINGS = """SET SESSION time_zone = '+00:00', default_storage_engine = InnoDB,
-    lock_wait_timeout = 60, net_write_timeout = 86400,
+    lock_wait_timeout = 60, net_write_timeout = 86400, wait_timeout = 86400,
+    /*M! max_statement_time = 0, idle_transaction_timeout = 0, */
+    /*M! idle_readonly_transaction_timeout = 0, */
     sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION')
     /*M! , idle_write_transaction_timeout = 60 */"""
 
@@ -74,6 +76,7 @@ class MySQL(Capabilities):
 
     def configure(self, engine: sa.Engine) -> None:
         sa.event.listen(engine, "connect", _configure)
+        sa.event.listen(engine, "begin", _begin)
         if "read_timeout" not in engine.url.query:
             sa.event.listen(engine, "connect", _lift_read_timeout)
 
@@ -138,6 +141,11 @@ def _configure(connection: Any, _record: object) -> None:
             if hasattr(socket, name):  # not every system has them
                 option = getattr(socket, name)
                 connection._sock.setsockopt(socket.IPPROTO_TCP, option, value)  # noqa: SLF001
+
+
+def _begin(connection: sa.Connection) -> None:
+    if connection.get_execution_options().get("nightshift_read_only", False):
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
 
 
 def _lift_read_timeout(connection: Any, _record: object) -> None:

@@ -9,13 +9,9 @@ from sqlalchemy.ext.compiler import compiles
 
 from nightshift.adapters.database.dialects.base import Capabilities, Session
 
-POSTGRES_SESSION = """
-    SELECT set_config(name, '60s', false)
-    FROM (VALUES ('lock_timeout'), ('idle_in_transaction_session_timeout')) AS setting (name)
-    WHERE current_setting(name) = '0'"""
-"""Settings of a session, where neither the server nor the role has any: no endless wait for a lock,
-and a process that stands still within a transaction loses it, so that another can take its run
-over."""
+# Bounds that an operator may have set; those that are 0 get one.
+_BOUNDS = ("lock_timeout", "idle_in_transaction_session_timeout")
+_READ_BOUNDS = f"SELECT {', '.join(f'current_setting({name!r})' for name in _BOUNDS)}"
 
 # So that a connection that leads nowhere is noticed: seconds, and milliseconds.
 _NETWORK = {
@@ -50,7 +46,11 @@ class PostgreSQL(Capabilities):
     zoned_instants = True
 
     def engine_options(self, url: sa.URL, connect_timeout: int) -> dict[str, Any]:
-        network = {name: value for name, value in _NETWORK.items() if name not in url.query}
+        # A pooler gives each transaction another session, without the statements prepared before.
+        # In SQL_ASCII, the driver would return bytes for texts; in UTF-8, the server checks them.
+        options = {**_NETWORK, "client_encoding": "utf8"}
+        network = {name: value for name, value in options.items() if name not in url.query}
+        network["prepare_threshold"] = None
         return {
             "pool_pre_ping": True,
             # A server's default may be stricter; but after waiting for a lock, the ledger must see
@@ -60,7 +60,8 @@ class PostgreSQL(Capabilities):
         }
 
     def configure(self, engine: sa.Engine) -> None:
-        sa.event.listen(engine, "connect", _configure)
+        sa.event.listen(engine, "connect", _read_bounds)
+        sa.event.listen(engine, "begin", _begin)
 
     def clock(self) -> "sa.ColumnElement[Any]":
         return sa.func.clock_timestamp()
@@ -68,7 +69,7 @@ class PostgreSQL(Capabilities):
     def estimate_rows(self, connection: sa.Connection, counting: "sa.Select[Any]") -> int:
         """The planner's estimate."""
         rows = counting.with_only_columns(sa.literal(1), maintain_column_froms=True)
-        plan: Any = connection.execute(_Explain(rows)).scalar_one()
+        plan: Any = connection.execute(Explain(rows)).scalar_one()
         return int(plan[0]["Plan"]["Plan Rows"])
 
     @contextmanager
@@ -110,18 +111,49 @@ class PostgreSQL(Capabilities):
         return [f"{', '.join(refused)} belong to another role; ALTER TABLE ... OWNER TO {role}"]
 
 
-def _configure(connection: Any, _record: object) -> None:
-    connection.execute(POSTGRES_SESSION)
-    connection.commit()
+def transaction_settings(connection: sa.Connection, *, reading: bool) -> str:
+    """Statements that give the connection's transaction what Nightshift needs, and only that one:
+    behind a pooler, the next transaction of this session is another client's.
+
+    No statement is ended for its length, and no wait for a lock is endless. A process that stands
+    still after a write loses its transaction, so that another can take its run over; a reader may
+    wait for a slow model. A reader that may not see all rows gets an error, not the others.
+    """
+    lock, idle = (value if value != "0" else "60s" for value in connection.info[_BOUNDS])
+    wanted = {"lock_timeout": lock, "statement_timeout": "0"}
+    wanted["idle_in_transaction_session_timeout"] = "0" if reading else idle
+    if (connection.dialect.server_version_info or (0,)) >= (17,):
+        wanted["transaction_timeout"] = "0"
+    if reading:
+        wanted["row_security"] = "off"
+    return "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in wanted.items())
 
 
-class _Explain(sa.Executable, sa.ClauseElement):
+def _read_bounds(connection: Any, record: Any) -> None:
+    record.info[_BOUNDS] = connection.execute(_READ_BOUNDS).fetchone()
+    connection.rollback()
+
+
+def _begin(connection: sa.Connection) -> None:
+    """Only READ ONLY is said: a standby refuses READ WRITE, and so may a role's default."""
+    driver: Any = connection.connection.dbapi_connection
+    if driver.autocommit:
+        return
+    reading = bool(connection.get_execution_options().get("nightshift_read_only", False))
+    driver.read_only = True if reading else None
+    settings = transaction_settings(connection, reading=reading)
+    connection.exec_driver_sql(settings, execution_options={"no_parameters": True})
+
+
+class Explain(sa.Executable, sa.ClauseElement):
+    """EXPLAIN of a SELECT, as JSON. Planning locks whatever the SELECT would read."""
+
     inherit_cache = False
 
     def __init__(self, statement: "sa.Select[Any]") -> None:
         self.statement = statement
 
 
-@compiles(_Explain)
-def _compile_explain(element: _Explain, compiler: Any, **kwargs: Any) -> str:
+@compiles(Explain)
+def _compile_explain(element: Explain, compiler: Any, **kwargs: Any) -> str:
     return f"EXPLAIN (FORMAT JSON) {compiler.process(element.statement, **kwargs)}"
