@@ -96,7 +96,9 @@ class Reader:
             output.seek(0)
             printed = output.read()
         found = re.search(r"Database +(\S+)", printed)
-        self.know(address=found[1] if found else "")
+        address = found[1] if found else ""
+        assert "***" not in address  # a reader copies it into a client
+        self.know(address=address)
         return 0
 
     def close(self) -> None:
@@ -179,17 +181,19 @@ def worlds(prefect: str) -> Iterator[dict[str, Path]]:
         yield {"files": files, "project": project}
 
 
+def _find_runnable(document: Path) -> list[Block]:
+    blocks = (block for block in find_blocks(document) if not block.not_run)
+    return [block for block in blocks if block.commands or block.language == "python"]
+
+
 def _name(document: Path) -> str:
     return str(document.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+@pytest.mark.parametrize("document", filter(_find_runnable, DOCUMENTS), ids=_name)
 def test_every_command_runs(
     document: Path, worlds: dict[str, Path], prefect: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = [block for block in find_blocks(document) if not block.not_run]
-    if not any(block.commands or block.language == "python" for block in blocks):
-        pytest.skip("it has no commands that run here")
     monkeypatch.setenv("PREFECT_API_URL", prefect)
     with tempfile.TemporaryDirectory(prefix="nightshift-documents-") as name:
         folder = Path(name) / "shop"
@@ -204,7 +208,7 @@ def test_every_command_runs(
             train = pd.read_parquet("train.parquet")
             reader.know(estimator=joblib.load("churn.joblib"), train=train)
         try:
-            for block in blocks:
+            for block in _find_runnable(document):
                 reader.follow(block)
         finally:
             reader.close()
