@@ -190,7 +190,7 @@ def _name(document: Path) -> str:
     return str(document.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("document", filter(_find_runnable, DOCUMENTS), ids=_name)
+@pytest.mark.parametrize("document", [*filter(_find_runnable, DOCUMENTS)], ids=_name)
 def test_every_command_runs(
     document: Path, worlds: dict[str, Path], prefect: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
