@@ -1,7 +1,7 @@
 """LightGBM: boosted trees, kept in its text format; native categories and missing values."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -105,6 +105,12 @@ class LightGBMModel(ArchivedModel):
             if found is None or re.sub(r"\s", "_", found) != trained:
                 remedy = "Give the columns in the order of the training."
                 raise SignatureMismatch(str(trained), str(trained), str(found), remedy)
+
+    def categories(self, features: pd.DataFrame) -> Mapping[str, Collection[Any] | None]:
+        """LightGBM keeps those of the columns of category dtype, in their order."""
+        names = features.select_dtypes("category").columns
+        known = self.booster.pandas_categorical
+        return dict.fromkeys(names) if not known else dict(zip(names, known, strict=False))
 
     @property
     def input_names(self) -> list[str] | None:

@@ -1,6 +1,6 @@
 """scikit-learn: any fitted estimator or pipeline, kept as a joblib pickle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -41,6 +41,9 @@ class SklearnModel(Model):
             problem = f"{type(self.estimator).__name__} has no method {self.output!r}"
             remedy = "Choose another output, or an estimator that has it."
             raise ConfigurationError(type(self).__name__, "output", problem, remedy)
+        found = (getattr(part, "feature_names_in_", None) for part in _first_parts(self.estimator))
+        names = next((names for names in found if names is not None), None)
+        self._names = None if names is None else [str(name) for name in names]
         if self.output == "predict_proba":
             self.chosen = self._chosen()
 
@@ -55,10 +58,21 @@ class SklearnModel(Model):
             return predictions[:, self.chosen]
         return predictions
 
+    def categories(self, features: pd.DataFrame) -> Mapping[str, Collection[Any] | None]:
+        """Those of the encoders that get the inputs as they are."""
+        return {
+            name: values
+            for part in _first_parts(self.estimator)
+            if hasattr(part, "categories_")
+            for name, values in zip(
+                getattr(part, "feature_names_in_", ()), part.categories_, strict=False
+            )
+            if name in features.columns
+        }
+
     @property
     def input_names(self) -> list[str] | None:
-        names = getattr(self.estimator, "feature_names_in_", None)  # of pipelines and searches, too
-        return None if names is None else [str(name) for name in names]
+        return self._names
 
     @property
     def output_names(self) -> Sequence[str] | None:
@@ -79,3 +93,29 @@ class SklearnModel(Model):
         remedy = "Save the fitted estimator with `joblib.dump(estimator, 'model.joblib')`."
         with translated(path.name, "read", remedy):
             return configured(cls, joblib.load(path), settings)
+
+
+def _first_parts(estimator: Any) -> Iterator[Any]:
+    """The estimator, and those inside it that get its inputs as they are, as far as scikit-learn's
+    own classes say: of a pipeline only the first step that does anything.
+    """
+    yield estimator
+    if type(estimator).__module__.partition(".")[0] not in {"sklearn", "imblearn"}:
+        return  # what a class of somebody's own does with its parts is not known
+    steps = getattr(estimator, "steps", None)
+    if isinstance(steps, list):  # a Pipeline
+        inside = [step for _, step in steps if step not in (None, "passthrough")][:1]
+    else:
+        inside = [part for value in vars(estimator).values() for part in _parts(value)]
+    for part in inside:
+        yield from _first_parts(part)
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _parts(one)
+    elif isinstance(value, dict):
+        yield from _parts(list(value.values()))
+    elif hasattr(value, "get_params") and not isinstance(value, type):
+        yield value

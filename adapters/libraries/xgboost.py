@@ -1,7 +1,7 @@
 """XGBoost: boosted trees, kept as UBJSON; native categories and missing values."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -122,7 +122,22 @@ class XGBoostModel(ArchivedModel):
             rows = xgboost.DMatrix(features, missing=missing)
             return np.asarray(self.booster.predict(rows, iteration_range=rounds))
         predict = self.booster.inplace_predict
-        return np.asarray(predict(features, iteration_range=rounds, missing=missing))
+        try:
+            return np.asarray(predict(features, iteration_range=rounds, missing=missing))
+        except xgboost.core.XGBoostError as error:
+            raise ValueError(str(error).partition("\nStack trace")[0]) from error
+
+    def categories(self, features: pd.DataFrame) -> Mapping[str, Collection[Any] | None]:
+        kinds = self.booster.feature_types or []
+        names = self.booster.feature_names or list(features.columns)
+        known: dict[str, Any] = {}
+        if hasattr(self.booster, "get_categories"):  # XGBoost 3.1 and newer keep them
+            known = dict(self.booster.get_categories(export_to_arrow=True).to_arrow() or ())
+        return {
+            name: known[name].to_pylist() if known.get(name) is not None else None
+            for name, kind in zip(names, kinds, strict=False)
+            if kind == "c" and isinstance(features[name].dtype, pd.CategoricalDtype)
+        }
 
     @property
     def input_names(self) -> list[str] | None:

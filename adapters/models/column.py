@@ -15,7 +15,7 @@ One table says what each type is on its way from the database to the model:
 | decimal       | string                | object of decimal.Decimal               | None           |
 | float32[]/64[]| list of float32/64    | outputs only: k columns kept as one     |                |
 
-A value outside a category's categories becomes missing, as the libraries themselves do it.
+A value outside a category's categories is appended to them: what it means is up to the library.
 """
 
 from typing import Literal

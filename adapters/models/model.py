@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 import joblib
+import pandas as pd
 
 from nightshift.adapters.errors import SerializationFailed
 from nightshift.adapters.models.arrays import Features, PredictionArray
@@ -62,6 +63,14 @@ class Model(ABC):
     def input_names(self) -> list[str] | None:
         """Names of the n inputs in their order; None where the model does not know them."""
         return None
+
+    def categories(self, features: pd.DataFrame) -> Mapping[str, Collection[Any] | None]:
+        """The values that the model itself has for its categorical inputs, by name; None for an
+        input of category dtype of which it keeps only the codes. Inputs without are left out.
+
+        `features` are a sample's. Registration compares the two.
+        """
+        return {}
 
     @property
     def output_names(self) -> Sequence[str] | None:

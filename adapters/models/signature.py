@@ -227,10 +227,7 @@ def _list(output: Column, array: npt.NDArray[Any], rows: int) -> pa.Array:
 def _series(column: Column, values: pa.Array) -> "pd.Series[Any]":
     match column.type:
         case "category":
-            dtype = pd.CategoricalDtype(list(column.categories or ()), ordered=column.ordered)
-            known = pa.array(column.categories, column.arrow_type)
-            codes = pc.fill_null(pc.index_in(values, known), -1).to_numpy(zero_copy_only=False)
-            return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype))
+            return pd.Series(_categorical(column, values))
         case "decimal":
             decimals = [_decimal(column, text) for text in values.to_pylist()]
             return pd.Series(decimals, dtype=object)
@@ -251,6 +248,21 @@ def _series(column: Column, values: pa.Array) -> "pd.Series[Any]":
     return pd.Series(
         values.to_pandas(types_mapper=lambda _: pd.api.types.pandas_dtype(column.dtype))
     )
+
+
+def _categorical(column: Column, values: pa.Array) -> pd.Categorical:
+    """The sample's categories keep their codes; a value outside them is appended, so that the
+    library itself says what it means.
+    """
+    known = pa.array(column.categories, column.arrow_type)
+    codes = pc.index_in(values, known)
+    if codes.null_count > values.null_count:
+        unseen = pc.unique(values.filter(pc.is_null(codes))).drop_null()
+        known = pa.concat_arrays([known, unseen.take(pc.sort_indices(unseen))])
+        codes = pc.index_in(values, known)
+    codes = pc.fill_null(codes, -1).to_numpy(zero_copy_only=False)
+    dtype = pd.CategoricalDtype(known.to_pylist(), ordered=column.ordered)
+    return pd.Categorical.from_codes(codes, dtype=dtype)
 
 
 def _decimal(column: Column, text: str | None) -> Decimal | None:

@@ -1,5 +1,6 @@
 """What a model has to show before it is registered, and again whenever it is loaded."""
 
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -51,6 +52,7 @@ def verify(model: Model, sample: pd.DataFrame, policy: Trust) -> VerifiedModel:
     values = _predict(model.predict_original, type(model).__name__, sample.copy(), "the sample")
     signature = Signature.from_sample(sample, values, model.output_names)
     tolerance = Tolerance.of(signature, model.tolerance)
+    _compare_categories(model, sample)
     table = signature.table(sample)
     given = signature.predictions(values, len(sample))
     data = model.serialize()
@@ -95,6 +97,22 @@ def _find_loss(
         problem = f"{adapter} gives other predictions once it has been through a database: {found}"
         remedy = "Give the sample the types that the model was trained on."
         raise SignatureUndefined("the sample", problem, remedy)
+
+
+def _compare_categories(model: Model, sample: pd.DataFrame) -> None:
+    """Raises SignatureUndefined for a column whose values the model cannot know."""
+    for name, own in model.categories(sample).items():
+        if own is None:
+            problem = (
+                "the model knows its categories only by their codes, and the sample has others"
+            )
+            remedy = "Give the codes that it was trained on as whole numbers, or train it on them."
+            raise SignatureUndefined(repr(name), problem, remedy)
+        found = set(sample[name].dropna().unique())
+        if found and not found & set(own):
+            one, other = (reprlib.repr(sorted(values, key=str)) for values in (found, set(own)))
+            problem = f"its values {one} are none of the model's own categories, {other}"
+            raise SignatureUndefined(repr(name), problem, "Give the values of the training.")
 
 
 def warn_of_small_sample(rows: int) -> tuple[str, ...]:

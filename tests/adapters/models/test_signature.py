@@ -297,12 +297,12 @@ class TestTheTable:
         assert features["s"][0] == "a"
         assert features["t"][0] == datetime(2013, 1, 1)  # noqa: DTZ001
 
-    def test_a_category_unknown_in_training_is_missing(self) -> None:
+    def test_a_category_unknown_in_training_gets_a_code_of_its_own(self) -> None:
         dtype = pd.CategoricalDtype(["b", "a"])
-        signature = signed(pd.DataFrame({"x": pd.Series(["a", "b"], dtype=dtype)}))
-        features = signature.features(pa.table({"x": ["c", "a", "b"]}))
-        assert features["x"].cat.codes.tolist() == [-1, 1, 0]
-        assert features["x"].dtype == dtype
+        signature = signed(pd.DataFrame({"x": pd.Series(["a", None], dtype=dtype)}))
+        features = signature.features(pa.table({"x": ["c", "a", "b", None]}))
+        assert features["x"].cat.codes.tolist() == [2, 1, 0, -1]
+        assert features["x"].cat.categories.tolist() == ["b", "a", "c"]
 
     def test_order_and_surplus_do_not_matter_and_a_gap_does(self) -> None:
         sample = pd.DataFrame({"a": [1.5], "b": [2]})
