@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from lanes import Lane, request_of, sign
+from backends import Backend, request_of, sign
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import (
     ColumnTypeUnsupported,
@@ -75,7 +75,7 @@ TYPES: dict[str, tuple[str, pa.DataType, dict[str, Any]]] = {
 
 
 @pytest.mark.heavy
-def test_every_type_arrives_as_declared(duck: Lane) -> None:
+def test_every_type_arrives_as_declared(duck: Backend) -> None:
     names = {kind: f"c{number}" for number, kind in enumerate(TYPES)}
     columns = ", ".join(f"{name} {kind}" for kind, name in names.items())
     duck.execute(f"CREATE TABLE t (id int PRIMARY KEY, {columns})")
@@ -103,7 +103,7 @@ def test_every_type_arrives_as_declared(duck: Lane) -> None:
 @pytest.mark.parametrize(
     "kind", ["integer[]", "struct(a integer)", "map(integer, integer)", "blob", "timestamp_ns"]
 )
-def test_types_that_are_no_single_value_are_refused(duck: Lane, kind: str) -> None:
+def test_types_that_are_no_single_value_are_refused(duck: Backend, kind: str) -> None:
     duck.execute(f"CREATE TABLE t (id int PRIMARY KEY, x {kind})")
     for wanted in ("string", "float64", "int64", "decimal", "timestamp"):
         with pytest.raises(SignatureMismatch):
@@ -112,7 +112,7 @@ def test_types_that_are_no_single_value_are_refused(duck: Lane, kind: str) -> No
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["date", "timestamp", "timestamptz"])
-def test_times_that_nothing_can_hold_are_refused(duck: Lane, kind: str) -> None:
+def test_times_that_nothing_can_hold_are_refused(duck: Backend, kind: str) -> None:
     duck.execute(
         f"CREATE TABLE t (id int PRIMARY KEY, x {kind})",
         "INSERT INTO t VALUES (6, NULL), (7, 'infinity')",
@@ -124,13 +124,13 @@ def test_times_that_nothing_can_hold_are_refused(duck: Lane, kind: str) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["double", "enum('a', 'b')", "blob"])
-def test_keys_of_no_order(duck: Lane, kind: str) -> None:
+def test_keys_of_no_order(duck: Backend, kind: str) -> None:
     duck.execute(f"CREATE TABLE t (id {kind} PRIMARY KEY, x double)")
     with pytest.raises(ColumnTypeUnsupported, match="cannot serve as a key column"):
         duck.source(table="t").check(sign())
 
 
-def test_a_query_and_what_it_cannot_do(duck: Lane) -> None:
+def test_a_query_and_what_it_cannot_do(duck: Backend) -> None:
     duck.execute(
         'CREATE TABLE e (id int, "at" timestamptz, x double)',
         "INSERT INTO e SELECT i, timestamptz '2013-10-01 00:00+00' + 3 * i * interval '1 hour', i"
@@ -170,7 +170,7 @@ def test_a_query_and_what_it_cannot_do(duck: Lane) -> None:
     assert duck.rows("SELECT count(*), sum(x) FROM e") == [(10, 45.0)]
 
 
-def test_files_of_parquet_as_a_source(duck: Lane, tmp_path: Path) -> None:
+def test_files_of_parquet_as_a_source(duck: Backend, tmp_path: Path) -> None:
     for part in range(2):
         ids = list(range(10 * part, 10 * part + 10))
         rows = pa.table({"id": ids, "x": [id_ / 2 for id_ in ids]})
@@ -183,7 +183,7 @@ def test_files_of_parquet_as_a_source(duck: Lane, tmp_path: Path) -> None:
     assert duck.view() == {id_: id_ / 2 for id_ in range(20)}
 
 
-def test_a_file_belongs_to_one_process(duck: Lane) -> None:
+def test_a_file_belongs_to_one_process(duck: Backend) -> None:
     """Another one gets an error that says so, and that it may try again."""
     duck.numbers("t", 3)
     path = duck.engine.url.database
@@ -203,7 +203,7 @@ def test_a_file_belongs_to_one_process(duck: Lane) -> None:
     assert len(duck.read(duck.source(table="t"))) == 1
 
 
-def test_a_writer_waits_for_its_turn(duck: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_waits_for_its_turn(duck: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     duck.numbers("t", 3)
     predictions = duck.predictions(duck.source(table="t"))
     predictions.create()
@@ -217,7 +217,7 @@ def test_a_writer_waits_for_its_turn(duck: Lane, monkeypatch: pytest.MonkeyPatch
     assert duck.view() == dict.fromkeys(range(3), -1.0)
 
 
-def test_a_writer_whose_connection_is_dropped_lets_others_write(duck: Lane) -> None:
+def test_a_writer_whose_connection_is_dropped_lets_others_write(duck: Backend) -> None:
     duck.numbers("t", 3)
     connection = duck.engine.connect()
     connection.exec_driver_sql("UPDATE t SET x = -1")
@@ -230,7 +230,7 @@ def test_a_writer_whose_connection_is_dropped_lets_others_write(duck: Lane) -> N
 
 
 @pytest.mark.heavy
-def test_an_error_in_the_middle_of_reading(duck: Lane) -> None:
+def test_an_error_in_the_middle_of_reading(duck: Backend) -> None:
     duck.execute("CREATE TABLE t AS SELECT i AS id, i::varchar AS x FROM range(100000) r(i)")
     duck.execute("UPDATE t SET x = 'none' WHERE id = 99000")
     source = duck.source(query="SELECT id, CAST(x AS double) AS x FROM t")
@@ -241,7 +241,7 @@ def test_an_error_in_the_middle_of_reading(duck: Lane) -> None:
 
 
 @pytest.mark.heavy
-def test_a_reader_that_stops_early(duck: Lane) -> None:
+def test_a_reader_that_stops_early(duck: Backend) -> None:
     duck.execute("CREATE TABLE t AS SELECT i AS id, i / 2 AS x FROM range(1000000) r(i)")
     duck.execute("ALTER TABLE t ALTER id SET NOT NULL")
     source = duck.source(query="SELECT id, x FROM t")

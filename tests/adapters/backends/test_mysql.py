@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from lanes import Lane, request_of, sign
+from backends import Backend, request_of, sign
 from nightshift.adapters.backends.registry import predictions_class, source_class
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.database.error_translation import is_transient, translate_errors
@@ -90,7 +90,7 @@ def same(found: Any, wanted: Any) -> bool:
     return type(found) is type(wanted) and bool(found == wanted)
 
 
-def test_every_type_arrives_as_declared(maria: Lane) -> None:
+def test_every_type_arrives_as_declared(maria: Backend) -> None:
     names = {kind: f"c{number}" for number, kind in enumerate(TYPES)}
     columns = ", ".join(f"{name} {kind}" for kind, name in names.items())
     maria.execute(f"CREATE TABLE t (id int PRIMARY KEY, {columns})")
@@ -122,7 +122,7 @@ def test_every_type_arrives_as_declared(maria: Lane) -> None:
         ("tinyint(1)", "7", "bool"),
     ],
 )
-def test_values_that_are_none(maria: Lane, kind: str, value: str, wanted: str) -> None:
+def test_values_that_are_none(maria: Backend, kind: str, value: str, wanted: str) -> None:
     maria.execute(
         f"CREATE TABLE t (id int PRIMARY KEY, x {kind})", "INSERT INTO t VALUES (1, NULL)"
     )
@@ -135,7 +135,7 @@ def test_values_that_are_none(maria: Lane, kind: str, value: str, wanted: str) -
 
 
 @pytest.mark.parametrize("kind", ["blob", "varbinary(5)", "binary(3)", "geometry"])
-def test_bytes_are_no_input(maria: Lane, kind: str) -> None:
+def test_bytes_are_no_input(maria: Backend, kind: str) -> None:
     maria.execute(f"CREATE TABLE t (id int PRIMARY KEY, x {kind})")
     for wanted in ("string", "float64", "int64", "decimal"):
         with pytest.raises(SignatureMismatch):
@@ -143,7 +143,7 @@ def test_bytes_are_no_input(maria: Lane, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float", "enum('a','b')", "time", "varbinary(5)"])
-def test_keys_of_no_order(maria: Lane, kind: str) -> None:
+def test_keys_of_no_order(maria: Backend, kind: str) -> None:
     maria.execute(f"CREATE TABLE t (id {kind} PRIMARY KEY, x double)")
     with pytest.raises(ColumnTypeUnsupported, match="cannot serve as a key column"):
         maria.source(table="t").check(sign())
@@ -160,7 +160,7 @@ COLLATIONS = (
 
 
 @pytest.mark.parametrize("collation", COLLATIONS)
-def test_resumes_in_the_columns_own_collation(maria: Lane, collation: str) -> None:
+def test_resumes_in_the_columns_own_collation(maria: Backend, collation: str) -> None:
     """Where 'B' comes after 'a', and 'ä' is 'a' or is not: order and comparison agree."""
     charset = collation.partition("_")[0]
     maria.execute(
@@ -182,7 +182,7 @@ def test_resumes_in_the_columns_own_collation(maria: Lane, collation: str) -> No
         ]
 
 
-def test_keys_that_differ_in_case_accents_or_trailing_spaces(maria: Lane, lite: Lane) -> None:
+def test_keys_that_differ_in_case_accents_or_trailing_spaces(maria: Backend, lite: Backend) -> None:
     """MariaDB's usual collations take them for one; as keys of predictions they are not."""
     keys = ["a", "A", "a ", "ä", "a\u0308", "ss", "ß", "", " ", "😀", "x" * 255]
     columns = [sa.Column("k", sa.Text, primary_key=True), sa.Column("x", sa.Double)]
@@ -195,7 +195,7 @@ def test_keys_that_differ_in_case_accents_or_trailing_spaces(maria: Lane, lite: 
     assert maria.view(key="k") == {key: float(n) for n, key in enumerate(keys)}
 
 
-def test_a_key_longer_than_a_key_can_be(maria: Lane, lite: Lane) -> None:
+def test_a_key_longer_than_a_key_can_be(maria: Backend, lite: Backend) -> None:
     columns = [sa.Column("k", sa.Text, primary_key=True), sa.Column("x", sa.Double)]
     lite.table("t", columns, [{"k": "x" * 256, "x": 1.0}])
     predictions = maria.predictions(lite.source("k", table="t"))
@@ -205,7 +205,7 @@ def test_a_key_longer_than_a_key_can_be(maria: Lane, lite: Lane) -> None:
     assert maria.rows("SELECT count(*) FROM scores_runs") == [(0,)]
 
 
-def test_jobs_that_differ_in_case(maria: Lane) -> None:
+def test_jobs_that_differ_in_case(maria: Backend) -> None:
     maria.numbers("t", 1)
     for name in ("job", "Job", "job "):
         source = maria.source(table="t")
@@ -218,7 +218,7 @@ def test_jobs_that_differ_in_case(maria: Lane) -> None:
 # --- what is written ----------------------------------------------------------------------------
 
 
-def test_nan_and_infinity_are_refused_not_turned_into_null(maria: Lane) -> None:
+def test_nan_and_infinity_are_refused_not_turned_into_null(maria: Backend) -> None:
     maria.numbers("t", 4)
     predictions = maria.predictions(maria.source(table="t"))
     predictions.create()
@@ -237,17 +237,17 @@ def test_nan_and_infinity_are_refused_not_turned_into_null(maria: Lane) -> None:
 
 
 @contextmanager
-def without_files(lane: Lane) -> Iterator[None]:
-    lane.execute("SET GLOBAL local_infile = 0")
-    lane.engine.dispose()
+def without_files(backend: Backend) -> Iterator[None]:
+    backend.execute("SET GLOBAL local_infile = 0")
+    backend.engine.dispose()
     try:
         yield
     finally:
-        lane.execute("SET GLOBAL local_infile = 1")
-        lane.engine.dispose()
+        backend.execute("SET GLOBAL local_infile = 1")
+        backend.engine.dispose()
 
 
-def test_a_server_that_takes_no_files(maria: Lane) -> None:
+def test_a_server_that_takes_no_files(maria: Backend) -> None:
     """Rows are then sent as INSERTs."""
     maria.numbers("t", 10)
     with without_files(maria):
@@ -261,7 +261,7 @@ def test_a_server_that_takes_no_files(maria: Lane) -> None:
             predictions.write(run, 0, twice)
 
 
-def test_no_file_leaves_this_machine(maria: Lane) -> None:
+def test_no_file_leaves_this_machine(maria: Backend) -> None:
     """A server may answer any statement by asking for any file of the client's."""
     maria.numbers("t", 3)
     predictions = maria.predictions(maria.source(table="t"))
@@ -276,7 +276,7 @@ def test_no_file_leaves_this_machine(maria: Lane) -> None:
     assert maria.rows("SELECT count(*) FROM stolen") == [(0,)]
 
 
-def test_a_row_longer_than_a_packet_may_be(maria: Lane) -> None:
+def test_a_row_longer_than_a_packet_may_be(maria: Backend) -> None:
     """The server then prints NULL, and a mere warning."""
     maria.execute(
         "CREATE TABLE t (id int PRIMARY KEY, x longtext, y longtext)",
@@ -289,7 +289,7 @@ def test_a_row_longer_than_a_packet_may_be(maria: Lane) -> None:
 # --- reading ------------------------------------------------------------------------------------
 
 
-def test_a_table_without_snapshots_is_refused(maria: Lane) -> None:
+def test_a_table_without_snapshots_is_refused(maria: Backend) -> None:
     maria.execute("CREATE TABLE t (id int PRIMARY KEY, x double) ENGINE=MyISAM")
     with pytest.raises(ConfigurationError, match=r"MyISAM.*ENGINE=InnoDB"):
         maria.source(table="t").check(sign())
@@ -297,7 +297,7 @@ def test_a_table_without_snapshots_is_refused(maria: Lane) -> None:
     maria.source(table="t").check(sign())
 
 
-def test_a_reader_that_stops_early_does_not_read_the_rest(maria: Lane) -> None:
+def test_a_reader_that_stops_early_does_not_read_the_rest(maria: Backend) -> None:
     maria.execute(
         "CREATE TABLE t (id int PRIMARY KEY, x longtext)",
         "INSERT INTO t SELECT seq, repeat('x', 10000) FROM seq_1_to_20000",
@@ -316,14 +316,14 @@ def test_a_reader_that_stops_early_does_not_read_the_rest(maria: Lane) -> None:
     assert maria.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
-def test_what_a_session_waits_for(maria: Lane) -> None:
+def test_what_a_session_waits_for(maria: Backend) -> None:
     """A server drops a client that reads nothing for a minute, and no other."""
     waits = "net_write_timeout", "lock_wait_timeout", "idle_write_transaction_timeout"
     (found,) = maria.rows(f"SELECT {', '.join('@@' + name for name in waits)}")
     assert found == (86400, 60, 60)
 
 
-def test_a_process_that_stands_still_loses_its_transaction(maria: Lane) -> None:
+def test_a_process_that_stands_still_loses_its_transaction(maria: Backend) -> None:
     maria.numbers("t", 3)
     with maria.engine.connect() as sleeper:
         sleeper.exec_driver_sql("SET SESSION idle_write_transaction_timeout = 1")
@@ -338,7 +338,7 @@ def test_a_process_that_stands_still_loses_its_transaction(maria: Lane) -> None:
 
 
 @pytest.fixture
-def events(maria: Lane) -> Lane:
+def events(maria: Backend) -> Backend:
     """Events e: ten rows three hours apart from midnight, 2013-10-01, UTC."""
     maria.execute(
         "CREATE TABLE e (id int, at timestamp(6) NULL, x double, label varchar(9))",
@@ -351,15 +351,15 @@ def events(maria: Lane) -> Lane:
 DAY = datetime(2013, 10, 1, tzinfo=UTC), datetime(2013, 10, 2, tzinfo=UTC)
 
 
-def ids(lane: Lane, query: str, bounded: bool = True, **spec: str) -> list[int]:
-    source = lane.source(query=query, **spec)
+def ids(backend: Backend, query: str, bounded: bool = True, **spec: str) -> list[int]:
+    source = backend.source(query=query, **spec)
     source.check(sign())
     start, end = DAY if bounded else (None, None)
-    chunks = lane.read(source, start=start, end=end, rows=3)
+    chunks = backend.read(source, start=start, end=end, rows=3)
     return [number for chunk in chunks for number in chunk.column("id").to_pylist()]
 
 
-def test_queries_of_all_kinds(events: Lane) -> None:
+def test_queries_of_all_kinds(events: Backend) -> None:
     for query in (
         "SELECT id, x FROM e;",
         "SELECT id, x FROM e # all of them; `",
@@ -373,7 +373,7 @@ def test_queries_of_all_kinds(events: Lane) -> None:
         assert ids(events, query) == list(range(10)), query
 
 
-def test_the_partition_in_the_query(events: Lane) -> None:
+def test_the_partition_in_the_query(events: Backend) -> None:
     bounded = "SELECT id, x FROM e WHERE at >= :partition_start AND at < :partition_end"
     assert ids(events, bounded) == list(range(8))
     assert ids(events, bounded, bounded=False) == list(range(10))
@@ -395,7 +395,7 @@ def test_the_partition_in_the_query(events: Lane) -> None:
         "UPDATE e SET x = 0",
     ],
 )
-def test_a_query_cannot_write(events: Lane, query: str) -> None:
+def test_a_query_cannot_write(events: Backend, query: str) -> None:
     events.execute(
         "CREATE FUNCTION spoil() RETURNS double DETERMINISTIC MODIFIES SQL DATA"
         " BEGIN DELETE FROM e; RETURN 1.0; END"
@@ -414,7 +414,7 @@ def test_a_query_cannot_write(events: Lane, query: str) -> None:
         ("SELECT id, x, id FROM e", "Duplicate column"),
     ],
 )
-def test_a_query_that_is_wrong(events: Lane, query: str, problem: str) -> None:
+def test_a_query_that_is_wrong(events: Backend, query: str, problem: str) -> None:
     with pytest.raises(StatementFailed, match=problem):
         ids(events, query)
 
@@ -422,9 +422,9 @@ def test_a_query_that_is_wrong(events: Lane, query: str, problem: str) -> None:
 # --- what breaks --------------------------------------------------------------------------------
 
 
-def kill_others(lane: Lane, what: str) -> None:
+def kill_others(backend: Backend, what: str) -> None:
     """End the other connections whose statement has this in it."""
-    with lane.engine.connect() as connection:
+    with backend.engine.connect() as connection:
         found = connection.exec_driver_sql(
             "SELECT id FROM information_schema.processlist WHERE id <> connection_id()"
             f" AND user = 'root' AND coalesce(info, '') LIKE '%%{what}%%'"
@@ -433,7 +433,7 @@ def kill_others(lane: Lane, what: str) -> None:
             connection.exec_driver_sql(f"KILL {number}")
 
 
-def test_a_connection_ended_while_reading(maria: Lane) -> None:
+def test_a_connection_ended_while_reading(maria: Backend) -> None:
     maria.execute(
         "CREATE TABLE t (id int PRIMARY KEY, x longtext)",
         "INSERT INTO t SELECT seq, repeat('x', 10000) FROM seq_1_to_20000",
@@ -457,7 +457,7 @@ def test_a_connection_ended_while_reading(maria: Lane) -> None:
     assert maria.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
-def test_a_connection_ended_while_writing(maria: Lane) -> None:
+def test_a_connection_ended_while_writing(maria: Backend) -> None:
     maria.numbers("t", 10)
     predictions = maria.predictions(maria.source(table="t"))
     predictions.create()
@@ -475,7 +475,7 @@ def test_a_connection_ended_while_writing(maria: Lane) -> None:
     assert maria.view() == {id_: id_ / 2 for id_ in range(10)}
 
 
-def test_a_lock_that_is_kept(maria: Lane) -> None:
+def test_a_lock_that_is_kept(maria: Backend) -> None:
     maria.numbers("t", 10)
     predictions = maria.predictions(maria.source(table="t"))
     predictions.create()
@@ -495,18 +495,18 @@ READS = "SELECT"
 WRITES = "SELECT, INSERT, UPDATE, DELETE, CREATE, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW"
 
 
-def test_two_roles_with_what_they_need(maria: Lane) -> None:
+def test_two_roles_with_what_they_need(maria: Backend) -> None:
     """One reads the source, one keeps the predictions; neither may do the other's work."""
     maria.execute("CREATE DATABASE kept", "DROP USER IF EXISTS reader, writer")
     maria.numbers("t", 10)
     maria.execute(
-        "CREATE USER reader", f"GRANT {READS} ON lanes.* TO reader",
+        "CREATE USER reader", f"GRANT {READS} ON backends.* TO reader",
         "CREATE USER writer", f"GRANT {WRITES} ON kept.* TO writer",
     )  # fmt: skip
     reading = open_engine(maria.engine.url.set(username="reader"))
     writing = open_engine(maria.engine.url.set(username="writer", database="kept"))
-    reader = Lane("maria", reading, maria.source_class, maria.predictions_class)
-    writer = Lane("maria", writing, maria.source_class, maria.predictions_class)
+    reader = Backend("maria", reading, maria.source_class, maria.predictions_class)
+    writer = Backend("maria", writing, maria.source_class, maria.predictions_class)
     try:
         source = reader.source(table="t")
         source.check(sign())
@@ -518,7 +518,7 @@ def test_two_roles_with_what_they_need(maria: Lane) -> None:
         with source.snapshot(sign(), None, None) as snapshot:  # it may end its own query
             next(snapshot.chunks(ALL_KEYS, 1))
         with pytest.raises(StatementFailed, match=r"denied|doesn't exist"):
-            writer.source(table="t", schema="lanes").check(sign())
+            writer.source(table="t", schema="backends").check(sign())
         with pytest.raises(StatementFailed, match="denied"):
             reader.predictions(source).create()
     finally:
@@ -534,11 +534,11 @@ def test_two_roles_with_what_they_need(maria: Lane) -> None:
         ({"username": "missing", "password": "hunter2"}, StatementFailed, "Access denied"),
     ],
 )
-def test_who_is_not_let_in(maria: Lane, change: dict[str, str], kind: type, text: str) -> None:
+def test_who_is_not_let_in(maria: Backend, change: dict[str, str], kind: type, text: str) -> None:
     engine = open_engine(maria.engine.url.set(**change))
-    lane = Lane("maria", engine, source_class(engine), predictions_class(engine))
+    backend = Backend("maria", engine, source_class(engine), predictions_class(engine))
     with pytest.raises(kind, match=text) as caught:
-        lane.source(table="t").check(sign())
+        backend.source(table="t").check(sign())
     assert "hunter2" not in str(caught.value)
     engine.dispose()
 
@@ -557,11 +557,11 @@ def test_who_is_not_let_in(maria: Lane, change: dict[str, str], kind: type, text
         (pymysql.DataError(1406, "Data too long"), False),
     ],
 )
-def test_which_errors_may_pass(maria: Lane, error: Exception, transient: bool) -> None:
+def test_which_errors_may_pass(maria: Backend, error: Exception, transient: bool) -> None:
     assert is_transient(error, str(error)) == transient
 
 
-def test_indexes_that_a_killed_process_left_out(maria: Lane) -> None:
+def test_indexes_that_a_killed_process_left_out(maria: Backend) -> None:
     """Tables are not made in a transaction here."""
     maria.numbers("t", 1)
     predictions = maria.predictions(maria.source(table="t"), index_key=True)
@@ -581,7 +581,7 @@ def test_indexes_that_a_killed_process_left_out(maria: Lane) -> None:
     assert ["job", "partition"] in there
 
 
-def test_times_are_kept_to_the_microsecond(maria: Lane) -> None:
+def test_times_are_kept_to_the_microsecond(maria: Backend) -> None:
     columns = [
         sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("at", mysql.TIMESTAMP(fsp=6), nullable=False),

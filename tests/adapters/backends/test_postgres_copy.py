@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lanes import Lane, sign
+from backends import Backend, sign
 from nightshift.adapters.backends.postgres_copy import (
     HEADER,
     PADDING,
@@ -250,7 +250,7 @@ def test_reading_that_ends_early_leaves_nothing_behind(
 
 
 def test_an_encrypted_connection_is_read_through_its_driver(
-    fast: Lane, monkeypatch: pytest.MonkeyPatch
+    fast: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There the socket has no messages on it that could be read."""
     fast.execute(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from lanes import Lane, request_of, sign
+from backends import Backend, request_of, sign
 
 QUICK = {("lite", "fast"), ("fast", "lite")}
 PAIRS = [
@@ -24,8 +24,8 @@ UUID_TEXT = "0a000000-0000-0000-0000-00000000000f"
 def test_keys_of_the_kinds_that_all_have(
     request: pytest.FixtureRequest, source: str, target: str
 ) -> None:
-    here: Lane = request.getfixturevalue(source)
-    there: Lane = request.getfixturevalue(target)
+    here: Backend = request.getfixturevalue(source)
+    there: Backend = request.getfixturevalue(target)
     kinds = [sa.BigInteger(), sa.Text(), sa.Boolean(), sa.Date(), sa.DateTime()]
     columns = [sa.Column(f"k{n}", kind, primary_key=True) for n, kind in enumerate(kinds)]
     keys = [(2**40 + n, "a'ä ", True, date(2013, 10, 1), MOMENT) for n in range(3)]
@@ -78,8 +78,8 @@ OWN: dict[str, dict[str, tuple[str, Any]]] = {
 @pytest.mark.parametrize("source", OWN)
 @pytest.mark.parametrize("target", ["fast", "lite", "maria", "duck"])
 def test_keys_of_its_own_kinds(request: pytest.FixtureRequest, source: str, target: str) -> None:
-    here: Lane = request.getfixturevalue(source)
-    there: Lane = request.getfixturevalue(target)
+    here: Backend = request.getfixturevalue(source)
+    there: Backend = request.getfixturevalue(target)
     for number, (kind, (literal, wanted)) in enumerate(OWN[source].items()):
         name = f"t{number}"
         here.execute(
@@ -104,8 +104,8 @@ def test_keys_of_its_own_kinds(request: pytest.FixtureRequest, source: str, targ
 @pytest.mark.heavy
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_partitions_by_a_time(request: pytest.FixtureRequest, source: str, target: str) -> None:
-    here: Lane = request.getfixturevalue(source)
-    there: Lane = request.getfixturevalue(target)
+    here: Backend = request.getfixturevalue(source)
+    there: Backend = request.getfixturevalue(target)
     columns = [
         sa.Column("id", sa.BigInteger, primary_key=True),
         sa.Column("placed", sa.DateTime, nullable=False),

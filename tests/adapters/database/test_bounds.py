@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from lanes import Lane, request_of, sign
+from backends import Backend, request_of, sign
 from nightshift.adapters.database import watchdog
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.database.error_translation import translate_errors
@@ -28,7 +28,7 @@ IDLE = "idle_in_transaction_session_timeout"
 A_MINUTE = [("60000",), ("60000",)]
 
 
-def test_a_session_waits_no_longer_than_a_minute(fast: Lane) -> None:
+def test_a_session_waits_no_longer_than_a_minute(fast: Backend) -> None:
     assert fast.rows(BOUNDS.format(IDLE)) == A_MINUTE
     with fast.engine.connect() as connection:
         connection.exec_driver_sql("SELECT 1")
@@ -36,7 +36,7 @@ def test_a_session_waits_no_longer_than_a_minute(fast: Lane) -> None:
     assert fast.rows(BOUNDS.format(IDLE)) == A_MINUTE
 
 
-def test_what_the_operator_has_set_stays(fast: Lane) -> None:
+def test_what_the_operator_has_set_stays(fast: Backend) -> None:
     for setting, value in (("lock_timeout", "7s"), (IDLE, "9s")):
         fast.execute(f"ALTER DATABASE {fast.engine.url.database} SET {setting} = '{value}'")
     fast.engine.dispose()
@@ -51,7 +51,7 @@ def test_what_the_operator_has_set_stays(fast: Lane) -> None:
     assert parameters["tcp_user_timeout"] == "120000"
 
 
-def test_a_transaction_that_stands_still_is_ended(fast: Lane) -> None:
+def test_a_transaction_that_stands_still_is_ended(fast: Backend) -> None:
     """Taking over a run waits for its chunk's transaction: so it must not last for ever."""
     fast.ledger().create()
     fast.execute(f"ALTER DATABASE {fast.engine.url.database} SET {IDLE} = '50ms'")
@@ -90,14 +90,14 @@ def watched(engine: sa.Engine) -> Iterator[None]:
 
 
 @contextmanager
-def stopped(lane: Lane) -> Iterator[None]:
+def stopped(backend: Backend) -> Iterator[None]:
     """All of the server's processes stand still."""
-    if lane.is_mysql:
-        folder = Path(str(lane.engine.url.query["unix_socket"])).parent
+    if backend.is_mysql:
+        folder = Path(str(backend.engine.url.query["unix_socket"])).parent
         server = psutil.Process(int((folder / "pid").read_text()))
     else:
-        ((backend,),) = lane.rows("SELECT pg_backend_pid()")
-        server = psutil.Process(psutil.Process(backend).ppid())
+        ((pid,),) = backend.rows("SELECT pg_backend_pid()")
+        server = psutil.Process(psutil.Process(pid).ppid())
     family = [server, *server.children()]
     for process in family:
         process.suspend()
@@ -110,20 +110,20 @@ def stopped(lane: Lane) -> Iterator[None]:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("lane", ["fast", "maria"], indirect=True)
+@pytest.mark.parametrize("backend", ["fast", "maria"], indirect=True)
 def test_a_server_that_stands_still_is_given_up(
-    lane: Lane, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its machine still acknowledges what is sent, so that the network tells nothing."""
     monkeypatch.setattr(watchdog, "PATIENCE", 1.0)
-    lane.ledger().create()
-    engine = open_engine(lane.engine.url, connect_timeout=1)
+    backend.ledger().create()
+    engine = open_engine(backend.engine.url, connect_timeout=1)
     ledger = Ledger(engine, lease=0.2)
     run = ledger.begin(request_of(), "elsewhere:1:a")
     with (
         engine.connect() as connection,
         watched(engine),
-        stopped(lane),
+        stopped(backend),
         pytest.raises(DatabaseUnavailable),
         translate_errors(engine, "to answer"),
     ):
@@ -135,7 +135,7 @@ def test_a_server_that_stands_still_is_given_up(
 @pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["double precision", "text"])
 def test_a_source_that_stands_still_between_rows_is_given_up(
-    fast: Lane, kind: str, monkeypatch: pytest.MonkeyPatch
+    fast: Backend, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever driver waits for it."""
     monkeypatch.setattr(watchdog, "PATIENCE", 1.0)
@@ -155,7 +155,7 @@ def test_a_source_that_stands_still_between_rows_is_given_up(
 
 
 def test_a_server_without_a_place_for_another_is_not_silent(
-    fast: Lane, monkeypatch: pytest.MonkeyPatch
+    fast: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is connected already goes on."""
     monkeypatch.setattr(watchdog, "PATIENCE", 0.1)
@@ -183,13 +183,13 @@ def test_a_server_that_does_not_greet() -> None:
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
-def test_a_run_of_another_time_is_taken_over(lane: Lane, hours: int) -> None:
+def test_a_run_of_another_time_is_taken_over(backend: Backend, hours: int) -> None:
     """The database's clock was set while no process was running: forward, or back."""
-    ledger = lane.ledger()
+    ledger = backend.ledger()
     ledger.create()
     first = ledger.begin(request_of(), "elsewhere:1:a")
     tables = ledger.tables
-    with lane.engine.begin() as connection:
+    with backend.engine.begin() as connection:
         now = ledger.now(connection)
         then = now + timedelta(hours=hours)
         connection.execute(tables.runs.update().values(heartbeat_at=then))
@@ -197,12 +197,12 @@ def test_a_run_of_another_time_is_taken_over(lane: Lane, hours: int) -> None:
     assert ledger.begin(request_of(), "elsewhere:1:b").run_id == first.run_id
 
 
-def test_a_run_that_the_database_has_lost(lane: Lane) -> None:
+def test_a_run_that_the_database_has_lost(backend: Backend) -> None:
     """In a crash without its last commits, or by a server that took over from another."""
-    ledger = lane.ledger()
+    ledger = backend.ledger()
     ledger.create()
     run = ledger.begin(request_of(), "elsewhere:1:a")
-    lane.execute("DELETE FROM nightshift_shards", "DELETE FROM nightshift_runs")
+    backend.execute("DELETE FROM nightshift_shards", "DELETE FROM nightshift_runs")
     for step in (ledger.score, ledger.publish, ledger.fail):
         with pytest.raises(OwnershipLost):
             step(run, "lost") if step == ledger.fail else step(run)  # type: ignore[operator]

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lanes import Lane, request_of, sign
+from backends import Backend, request_of, sign
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import (
     AlreadyPublished,
@@ -23,8 +23,8 @@ from nightshift.adapters.errors import (
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.ledger import Ledger
 
-# The ledger is one and the same in both lanes of PostgreSQL.
-LANES = ("fast", "lite")
+# The ledger is one and the same in both backends of PostgreSQL.
+BACKENDS = ("fast", "lite")
 
 WORKERS = 8
 
@@ -44,10 +44,10 @@ def at_once(work: Callable[[int], Any], workers: int = WORKERS) -> list[Any]:
         return list(threads.map(begin, range(workers)))
 
 
-def test_one_of_many_gets_the_run(lane: Lane) -> None:
-    lane.numbers("t", 1)
-    lane.predictions(lane.source(table="t")).create()
-    ledger = lane.ledger()
+def test_one_of_many_gets_the_run(backend: Backend) -> None:
+    backend.numbers("t", 1)
+    backend.predictions(backend.source(table="t")).create()
+    ledger = backend.ledger()
     for number in range(10):
         request = request_of(f"partition {number}")
         found = at_once(
@@ -59,15 +59,15 @@ def test_one_of_many_gets_the_run(lane: Lane) -> None:
     assert len(History(ledger).runs(limit=100)) == 10
 
 
-def test_one_of_many_takes_over(lane: Lane) -> None:
-    lane.numbers("t", 1)
-    lane.predictions(lane.source(table="t")).create()
-    ledger = lane.ledger()
+def test_one_of_many_takes_over(backend: Backend) -> None:
+    backend.numbers("t", 1)
+    backend.predictions(backend.source(table="t")).create()
+    ledger = backend.ledger()
     for number in range(5):
         request = request_of(f"partition {number}")
-        lane.ledger(lease=-1).begin(request, "elsewhere:1:dead")
+        backend.ledger(lease=-1).begin(request, "elsewhere:1:dead")
         long_ago = "'2001-01-01 00:00:00.000000'"
-        lane.execute(
+        backend.execute(
             f"UPDATE nightshift_runs SET heartbeat_at = {long_ago} WHERE state = 'running'",
             f"UPDATE nightshift_shards SET written_at = {long_ago}",
         )
@@ -107,9 +107,9 @@ engine.dispose()
 
 @pytest.mark.parametrize("place", ["fast", "lite"])
 def test_one_of_many_processes_gets_the_run(place: str, request: pytest.FixtureRequest) -> None:
-    lane: Lane = request.getfixturevalue(place)
-    lane.ledger().create()
-    url = lane.engine.url.render_as_string(hide_password=False)
+    backend: Backend = request.getfixturevalue(place)
+    backend.ledger().create()
+    url = backend.engine.url.render_as_string(hide_password=False)
     count = 40
     command = [sys.executable, "-c", _CHILD, url, str(count)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -135,15 +135,15 @@ _LEDGER = (
 )  # fmt: skip
 
 
-def test_tables_are_made_once(lane: Lane) -> None:
+def test_tables_are_made_once(backend: Backend) -> None:
     """Each worker with an engine of its own, as in processes of their own; two jobs at once."""
-    lane.numbers("t", 1)
+    backend.numbers("t", 1)
     for attempt in range(3):
         targets = [f"scores_{attempt}_{job}" for job in range(2)]
 
         def create(number: int, targets: list[str] = targets) -> None:
-            engine = open_engine(lane.engine.url)
-            own = Lane(lane.name, engine, lane.source_class, lane.predictions_class)
+            engine = open_engine(backend.engine.url)
+            own = Backend(backend.name, engine, backend.source_class, backend.predictions_class)
             try:
                 own.predictions(own.source(table="t"), targets[number % 2], index_key=True).create()
             finally:
@@ -151,31 +151,31 @@ def test_tables_are_made_once(lane: Lane) -> None:
 
         assert at_once(create) == [None] * WORKERS
         for target in targets:
-            assert lane.view(target) == {}
-        cascade = "CASCADE" if lane.is_postgres else ""
-        lane.execute(*(f"DROP TABLE nightshift_{name} {cascade}" for name in _LEDGER))
+            assert backend.view(target) == {}
+        cascade = "CASCADE" if backend.is_postgres else ""
+        backend.execute(*(f"DROP TABLE nightshift_{name} {cascade}" for name in _LEDGER))
 
 
-def test_one_job_gets_the_target(lane: Lane) -> None:
-    lane.ledger().create()
-    ledger = lane.ledger()
+def test_one_job_gets_the_target(backend: Backend) -> None:
+    backend.ledger().create()
+    ledger = backend.ledger()
     found = at_once(lambda n: ledger.begin(request_of(job=f"job {n}"), f"elsewhere:1:{n}"))
     assert sum(not isinstance(run, Exception) for run in found) == 1
     assert {type(lost) for lost in found if isinstance(lost, Exception)} == {TargetMismatch}
-    assert len(lane.rows("SELECT * FROM nightshift_jobs")) == 1
+    assert len(backend.rows("SELECT * FROM nightshift_jobs")) == 1
 
 
-def test_many_partitions_are_published_at_once(lane: Lane) -> None:
+def test_many_partitions_are_published_at_once(backend: Backend) -> None:
     """Of one job; also in one another's range. Each row is then there once, from the newest run."""
-    lane.numbers("t", WORKERS)
-    predictions = lane.predictions(lane.source(table="t"))
+    backend.numbers("t", WORKERS)
+    predictions = backend.predictions(backend.source(table="t"))
     predictions.create()
     ledger = predictions.ledger
     runs = []
     for number in range(WORKERS):
         run = ledger.begin(request_of(f"again {number}"), f"elsewhere:1:{number}")
-        for chunk in lane.read(predictions.source):
-            lane.write(predictions, run, 0, chunk, lambda row, number=number: number)
+        for chunk in backend.read(predictions.source):
+            backend.write(predictions, run, 0, chunk, lambda row, number=number: number)
         ledger.score(run)
         runs.append(run)
 
@@ -185,17 +185,17 @@ def test_many_partitions_are_published_at_once(lane: Lane) -> None:
 
     assert at_once(publish) == [None] * WORKERS
     newest = runs[-1].run_id
-    assert lane.rows("SELECT run_id FROM nightshift_published") == [(newest,)]
-    states = dict(lane.rows("SELECT run_id, state FROM nightshift_runs"))
+    assert backend.rows("SELECT run_id FROM nightshift_published") == [(newest,)]
+    states = dict(backend.rows("SELECT run_id, state FROM nightshift_runs"))
     assert states.pop(newest) == "published"
     assert set(states.values()) == {"superseded"}
-    assert lane.view() == dict.fromkeys(range(WORKERS), WORKERS - 1)
+    assert backend.view() == dict.fromkeys(range(WORKERS), WORKERS - 1)
 
 
-def test_partitions_side_by_side_do_not_wait_for_one_another(lane: Lane) -> None:
+def test_partitions_side_by_side_do_not_wait_for_one_another(backend: Backend) -> None:
     """Each holds a connection to read, and needs one more to write and one for its heartbeat."""
-    lane.numbers("t", 3)
-    predictions = lane.predictions(lane.source(table="t"))
+    backend.numbers("t", 3)
+    predictions = backend.predictions(backend.source(table="t"))
     predictions.create()
     ledger = predictions.ledger
     chunk = pa.table({"id": [0], "prediction": [0.5]})
@@ -207,7 +207,7 @@ def test_partitions_side_by_side_do_not_wait_for_one_another(lane: Lane) -> None
             predictions.write(run, 0, chunk)
 
 
-def test_a_server_with_stricter_transactions(fast: Lane) -> None:
+def test_a_server_with_stricter_transactions(fast: Backend) -> None:
     """Of a stricter default, a worker would not see what the last holder of a lock committed."""
     name = fast.engine.url.database
     fast.numbers("t", 1)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from lanes import Lane, request_of, sign
+from backends import Backend, request_of, sign
 from nightshift.adapters.backends.registry import predictions_class, source_class
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import (
@@ -35,14 +35,14 @@ from wire import Wire
 ROWS = 10
 
 
-def lane_at(url: sa.URL | str, connect_timeout: int = 10) -> Lane:
+def backend_at(url: sa.URL | str, connect_timeout: int = 10) -> Backend:
     engine = open_engine(url, connect_timeout)
-    return Lane("fast", engine, source_class(engine), predictions_class(engine))
+    return Backend("fast", engine, source_class(engine), predictions_class(engine))
 
 
 def persist(predictions: PredictionTable, owner: str, attempts: int = 3) -> Run:
     """Score and publish the whole table as the flow does: again after what may pass."""
-    lane = lane_of(predictions)
+    backend = backend_of(predictions)
 
     def again(step: Callable[[], Any]) -> Any:
         for attempt in range(attempts):
@@ -54,31 +54,33 @@ def persist(predictions: PredictionTable, owner: str, attempts: int = 3) -> Run:
         return None
 
     run: Run = again(
-        lambda: lane.score(predictions, request_of(), publish=False, rows=4, owner=owner)
+        lambda: backend.score(predictions, request_of(), publish=False, rows=4, owner=owner)
     )
     again(lambda: predictions.ledger.publish(run))
     return run
 
 
-def lane_of(predictions: PredictionTable) -> Lane:
-    return Lane("any", predictions.engine, type(predictions.source), type(predictions))
+def backend_of(predictions: PredictionTable) -> Backend:
+    return Backend("any", predictions.engine, type(predictions.source), type(predictions))
 
 
-def check_all(lane: Lane) -> None:
+def check_all(backend: Backend) -> None:
     """Readers see each row once, and the ledger counts what is there."""
-    assert lane.view() == {id_: id_ / 2 for id_ in range(ROWS)}
+    assert backend.view() == {id_: id_ / 2 for id_ in range(ROWS)}
     progress = "SELECT rows_written, chunks_written, state FROM nightshift_shards"
-    assert lane.rows(f"{progress} JOIN nightshift_runs USING (run_id)") == [(ROWS, 3, "published")]
-    assert lane.rows(f"SELECT count(*), sum({lane.quote('rows')}) FROM nightshift_chunks") == [
-        (3, ROWS)
+    assert backend.rows(f"{progress} JOIN nightshift_runs USING (run_id)") == [
+        (ROWS, 3, "published")
     ]
-    assert lane.rows("SELECT count(*) FROM scores_runs") == [(ROWS,)]
+    assert backend.rows(
+        f"SELECT count(*), sum({backend.quote('rows')}) FROM nightshift_chunks"
+    ) == [(3, ROWS)]
+    assert backend.rows("SELECT count(*) FROM scores_runs") == [(ROWS,)]
 
 
-def clear(lane: Lane) -> None:
+def clear(backend: Backend) -> None:
     names = ("published", "publication_changes", "rejects", "chunks", "shards", "runs", "jobs")
     tables = (f"nightshift_{name}" for name in names)
-    lane.execute(*(f"DELETE FROM {name}" for name in (*tables, "scores_runs")))
+    backend.execute(*(f"DELETE FROM {name}" for name in (*tables, "scores_runs")))
 
 
 # --- the wire is cut ----------------------------------------------------------------------------
@@ -95,15 +97,15 @@ def wire(database: sa.URL) -> Iterator[Wire]:
 
 
 @pytest.fixture
-def wired(wire: Wire, database: sa.URL) -> Iterator[Lane]:
-    """PostgreSQL's lane, over the wire."""
-    lane = lane_at(database.update_query_dict({"host": str(wire.folder)}))
-    yield lane
-    lane.engine.dispose()
+def wired(wire: Wire, database: sa.URL) -> Iterator[Backend]:
+    """PostgreSQL's backend, over the wire."""
+    backend = backend_at(database.update_query_dict({"host": str(wire.folder)}))
+    yield backend
+    backend.engine.dispose()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_commit_of_unknown_outcome(wired: Lane, wire: Wire, fast: Lane, when: str) -> None:
+def test_a_commit_of_unknown_outcome(wired: Backend, wire: Wire, fast: Backend, when: str) -> None:
     """The wire is cut at each commit in turn; "after", the server has carried it out."""
     fast.numbers("t", ROWS)
     predictions = wired.predictions(wired.source(table="t"))
@@ -126,7 +128,7 @@ def test_a_commit_of_unknown_outcome(wired: Lane, wire: Wire, fast: Lane, when: 
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_wire_cut_anywhere(wired: Lane, wire: Wire, fast: Lane, when: str) -> None:
+def test_a_wire_cut_anywhere(wired: Backend, wire: Wire, fast: Backend, when: str) -> None:
     fast.numbers("t", ROWS)
     predictions = wired.predictions(wired.source(table="t"))
     predictions.create()
@@ -144,7 +146,7 @@ def test_a_wire_cut_anywhere(wired: Lane, wire: Wire, fast: Lane, when: str) -> 
         assert wire.cuts == 1
 
 
-def test_a_server_that_is_gone(wired: Lane, wire: Wire, fast: Lane) -> None:
+def test_a_server_that_is_gone(wired: Backend, wire: Wire, fast: Backend) -> None:
     fast.numbers("t", ROWS)
     predictions = wired.predictions(wired.source(table="t"))
     predictions.create()
@@ -183,7 +185,7 @@ def test_a_server_that_is_gone(wired: Lane, wire: Wire, fast: Lane) -> None:
             assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_a_heartbeat_outlives_an_absence(wired: Lane, wire: Wire, fast: Lane) -> None:
+def test_a_heartbeat_outlives_an_absence(wired: Backend, wire: Wire, fast: Backend) -> None:
     fast.numbers("t", ROWS)
     wired.predictions(wired.source(table="t")).create()
     ledger = wired.ledger(lease=0.2)
@@ -216,7 +218,7 @@ OTHERS = (
 
 
 @pytest.mark.parametrize("what", ["COPY", "pg_export_snapshot"])
-def test_a_backend_ended_while_reading(fast: Lane, what: str) -> None:
+def test_a_backend_ended_while_reading(fast: Backend, what: str) -> None:
     fast.execute(
         "CREATE TABLE t (id int PRIMARY KEY, x text)",
         "INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, 100000) g",
@@ -242,17 +244,17 @@ def test_a_backend_ended_while_reading(fast: Lane, what: str) -> None:
     assert read < 100_000 if what == "COPY" else read == 100_000
 
 
-def test_a_backend_ended_after_all_is_read(postgres_lane: Lane) -> None:
-    lane = postgres_lane
-    lane.numbers("t", ROWS)
-    with lane.source(table="t").snapshot(sign(), None, None) as snapshot:
+def test_a_backend_ended_after_all_is_read(postgres_backend: Backend) -> None:
+    backend = postgres_backend
+    backend.numbers("t", ROWS)
+    with backend.source(table="t").snapshot(sign(), None, None) as snapshot:
         read = sum(chunk.num_rows for chunk in snapshot.chunks(ALL_KEYS, 4))
-        assert set(lane.rows(OTHERS.format(""))) == {(True,)}  # the COPY's may still be there
+        assert set(backend.rows(OTHERS.format(""))) == {(True,)}  # the COPY's may still be there
     assert read == ROWS
-    assert lane.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert backend.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
-def test_a_backend_ended_while_reading_row_by_row(generic: Lane) -> None:
+def test_a_backend_ended_while_reading_row_by_row(generic: Backend) -> None:
     generic.execute(
         "CREATE TABLE t (id int PRIMARY KEY, x text)",
         "INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, 10000) g",
@@ -271,12 +273,12 @@ def test_a_backend_ended_while_reading_row_by_row(generic: Lane) -> None:
         score()
 
 
-def test_a_backend_ended_while_writing(postgres_lane: Lane) -> None:
-    lane = postgres_lane
-    lane.numbers("t", ROWS)
-    predictions = lane.predictions(lane.source(table="t"))
+def test_a_backend_ended_while_writing(postgres_backend: Backend) -> None:
+    backend = postgres_backend
+    backend.numbers("t", ROWS)
+    predictions = backend.predictions(backend.source(table="t"))
     predictions.create()
-    lane.execute(
+    backend.execute(
         "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS"
         " 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN new; END'",
         "CREATE TRIGGER die BEFORE INSERT ON scores_runs FOR EACH ROW WHEN (new.id = 6)"
@@ -285,30 +287,30 @@ def test_a_backend_ended_while_writing(postgres_lane: Lane) -> None:
     owner = new_owner()
     with pytest.raises(DatabaseUnavailable):
         persist(predictions, owner)
-    assert lane.view() == {}
-    assert lane.rows("SELECT chunks_written, rows_written FROM nightshift_shards") == [(1, 4)]
-    assert lane.rows("SELECT count(*) FROM scores_runs") == [(4,)]
-    lane.execute("DROP TRIGGER die ON scores_runs")
+    assert backend.view() == {}
+    assert backend.rows("SELECT chunks_written, rows_written FROM nightshift_shards") == [(1, 4)]
+    assert backend.rows("SELECT count(*) FROM scores_runs") == [(4,)]
+    backend.execute("DROP TRIGGER die ON scores_runs")
     persist(predictions, owner)
-    check_all(lane)
+    check_all(backend)
 
 
 # --- a server that cannot be reached, or refuses -------------------------------------------------
 
 
 def refused(url: sa.URL | str, kind: type[NightshiftError], text: str, timeout: int = 10) -> None:
-    lane = lane_at(url, timeout)
+    backend = backend_at(url, timeout)
     try:
         for step in (
-            lambda: lane.source(table="t").check(sign()),
-            lambda: lane.ledger().create(),
-            lambda: lane.ledger().begin(request_of(), new_owner()),
+            lambda: backend.source(table="t").check(sign()),
+            lambda: backend.ledger().create(),
+            lambda: backend.ledger().begin(request_of(), new_owner()),
         ):
             with pytest.raises(kind, match=text) as caught:
                 step()
             assert "hunter2" not in str(caught.value)
     finally:
-        lane.engine.dispose()
+        backend.engine.dispose()
 
 
 def test_no_server_listens() -> None:
@@ -324,11 +326,11 @@ def test_no_server_answers() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen(50)
         url = f"postgresql://someone:hunter2@127.0.0.1:{silent.getsockname()[1]}/db"
-        lane, started = lane_at(url, 2), time.monotonic()
+        backend, started = backend_at(url, 2), time.monotonic()
         with pytest.raises(DatabaseUnavailable, match="timeout"):
-            lane.source(table="t").check(sign())
+            backend.source(table="t").check(sign())
         assert time.monotonic() - started < 8
-        lane.engine.dispose()
+        backend.engine.dispose()
 
 
 def test_no_such_host() -> None:
@@ -359,7 +361,7 @@ def test_no_such_role(database: sa.URL) -> None:
 
 
 @pytest.fixture
-def guarded(fast: Lane) -> Iterator[str]:
+def guarded(fast: Backend) -> Iterator[str]:
     """A role that needs its password, "p@ss w%rd/'\\:?"."""
     role = f"guarded_{fast.engine.url.database}"
     ((path,),) = fast.rows("SHOW hba_file")
@@ -377,20 +379,20 @@ def guarded(fast: Lane) -> Iterator[str]:
     fast.execute("SELECT pg_reload_conf()")
 
 
-def test_a_password(fast: Lane, guarded: str) -> None:
+def test_a_password(fast: Backend, guarded: str) -> None:
     url = fast.engine.url.set(username=guarded)
     refused(url.set(password="hunter2"), StatementFailed, "password authentication failed")
     refused(url, StatementFailed, "no password supplied")
-    lane = lane_at(url.set(password="p@ss w%rd/'\\:?"))
-    lane.numbers("t", ROWS)
-    predictions = lane.predictions(lane.source(table="t"))
+    backend = backend_at(url.set(password="p@ss w%rd/'\\:?"))
+    backend.numbers("t", ROWS)
+    predictions = backend.predictions(backend.source(table="t"))
     predictions.create()
     persist(predictions, new_owner())
-    check_all(lane)
-    lane.engine.dispose()
+    check_all(backend)
+    backend.engine.dispose()
 
 
-def test_a_lock_that_is_kept(fast: Lane) -> None:
+def test_a_lock_that_is_kept(fast: Backend) -> None:
     fast.numbers("t", ROWS)
     predictions = fast.predictions(fast.source(table="t"))
     predictions.create()
@@ -406,12 +408,12 @@ def test_a_lock_that_is_kept(fast: Lane) -> None:
     check_all(fast)
 
 
-def test_a_lock_that_is_kept_in_sqlite(lite: Lane) -> None:
+def test_a_lock_that_is_kept_in_sqlite(lite: Backend) -> None:
     lite.numbers("t", ROWS)
     predictions = lite.predictions(lite.source(table="t"))
     predictions.create()
     url = lite.engine.url
-    impatient = lane_at(url)
+    impatient = backend_at(url)
     sa.event.listen(
         impatient.engine, "connect", lambda driver, _: driver.execute("PRAGMA busy_timeout = 20")
     )
@@ -425,10 +427,10 @@ def test_a_lock_that_is_kept_in_sqlite(lite: Lane) -> None:
     impatient.engine.dispose()
 
 
-def test_a_reader_does_not_stop_the_writer(lane: Lane) -> None:
+def test_a_reader_does_not_stop_the_writer(backend: Backend) -> None:
     """Source and target in one database: read, and written chunk by chunk, at the same time."""
-    lane.numbers("t", ROWS)
-    predictions = lane.predictions(lane.source(table="t"))
+    backend.numbers("t", ROWS)
+    predictions = backend.predictions(backend.source(table="t"))
     predictions.create()
     run = predictions.ledger.begin(request_of(), new_owner())
     with (
@@ -437,14 +439,14 @@ def test_a_reader_does_not_stop_the_writer(lane: Lane) -> None:
         closing(snapshot.chunks(ALL_KEYS, 4)) as chunks,
     ):
         for number, chunk in enumerate(chunks):
-            lane.write(predictions, run, number, chunk)
-            lane.execute(f"UPDATE t SET x = -1 WHERE id = {number + 8}")
+            backend.write(predictions, run, number, chunk)
+            backend.execute(f"UPDATE t SET x = -1 WHERE id = {number + 8}")
     predictions.ledger.score(run)
     predictions.ledger.publish(run)
-    check_all(lane)
+    check_all(backend)
 
 
-def test_a_server_that_is_read_only(fast: Lane) -> None:
+def test_a_server_that_is_read_only(fast: Backend) -> None:
     fast.numbers("t", ROWS)
     predictions = fast.predictions(fast.source(table="t"))
     predictions.create()
@@ -456,7 +458,7 @@ def test_a_server_that_is_read_only(fast: Lane) -> None:
     assert len(fast.read(predictions.source)) == 1
 
 
-def test_duplicates_that_a_resumed_run_would_not_notice(fast: Lane) -> None:
+def test_duplicates_that_a_resumed_run_would_not_notice(fast: Backend) -> None:
     """A key that appears twice, once on each side of a chunk's edge, is found each time."""
     fast.execute("CREATE TABLE t (id int, x float8)", "INSERT INTO t VALUES (1, 1), (2, 2), (2, 3)")
     source = fast.source(query="SELECT * FROM t")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from lanes import Lane, request_of, sign
+from backends import Backend, request_of, sign
 from nightshift.adapters.backends.registry import predictions_class, source_class
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import (
@@ -81,7 +81,7 @@ def same(found: Any, wanted: Any) -> bool:
     return type(found) is type(wanted) and bool(found == wanted)
 
 
-def test_every_type_of_postgres_arrives_as_declared(fast: Lane) -> None:
+def test_every_type_of_postgres_arrives_as_declared(fast: Backend) -> None:
     fast.execute("CREATE TYPE mood AS ENUM ('sad', 'not so')", "CREATE DOMAIN small AS int")
     names = {kind: f"c{number}" for number, kind in enumerate(TYPES)}
     columns = ", ".join(f"{name} {kind}" for kind, name in names.items())
@@ -111,7 +111,7 @@ def test_every_type_of_postgres_arrives_as_declared(fast: Lane) -> None:
                 assert same(found, wanted), f"{kind}: {found!r} is not {wanted!r}"
 
 
-def test_the_same_values_in_every_lane(lane: Lane) -> None:
+def test_the_same_values_in_every_backend(backend: Backend) -> None:
     columns = [
         sa.Column("id", sa.BigInteger, primary_key=True),
         sa.Column("flag", sa.Boolean),
@@ -132,10 +132,10 @@ def test_the_same_values_in_every_lane(lane: Lane) -> None:
         {"flag": None, "whole": 0, "text": " ", "day": date(1969, 12, 31),
          "at": datetime(1969, 12, 31, 23, 59, 59, 1)},
     ]  # fmt: skip
-    lane.table("t", columns, [{"id": id_, **row} for id_, row in enumerate(values)])
-    source = lane.source(table="t")
+    backend.table("t", columns, [{"id": id_, **row} for id_, row in enumerate(values)])
+    source = backend.source(table="t")
     source.check(sign(kinds))
-    chunks = lane.read(source, sign(kinds), rows=1)
+    chunks = backend.read(source, sign(kinds), rows=1)
     assert [chunk.select(list(kinds)).to_pylist()[0] for chunk in chunks] == values
     assert len({str(chunk.schema) for chunk in chunks}) == 1
     assert chunks[0].schema.types[1:] == [
@@ -143,15 +143,15 @@ def test_the_same_values_in_every_lane(lane: Lane) -> None:
     ]  # fmt: skip
 
 
-def test_floats_to_the_last_bit(lane: Lane) -> None:
+def test_floats_to_the_last_bit(backend: Backend) -> None:
     columns = [sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("x", sa.Double)]
-    kept = lane.can.not_finite != "refused"
+    kept = backend.can.not_finite != "refused"
     expected = [x for x in FLOATS if kept or x is None or math.isfinite(x)]
-    lane.table("t", columns, [{"id": id_, "x": x} for id_, x in enumerate(expected)])
-    (chunk,) = lane.read(lane.source(table="t"))
-    if lane.is_sqlite:  # which keeps NaN as NULL, and a float without a fraction as an integer
+    backend.table("t", columns, [{"id": id_, "x": x} for id_, x in enumerate(expected)])
+    (chunk,) = backend.read(backend.source(table="t"))
+    if backend.is_sqlite:  # which keeps NaN as NULL, and a float without a fraction as an integer
         expected = [None if x is None or math.isnan(x) else x + 0.0 for x in FLOATS]
-    if lane.is_mysql:  # which has no negative zero
+    if backend.is_mysql:  # which has no negative zero
         expected = [None if x is None else x + 0.0 for x in expected]
     found = chunk.column("x").to_pylist()
     assert all(same(a, b) for a, b in zip(found, expected, strict=True)), found
@@ -165,23 +165,25 @@ OUT_OF_RANGE = {
 
 
 @pytest.mark.parametrize("kind", OUT_OF_RANGE)
-def test_times_that_nothing_can_hold_are_refused(postgres_lane: Lane, kind: str) -> None:
+def test_times_that_nothing_can_hold_are_refused(postgres_backend: Backend, kind: str) -> None:
     """The driver would turn infinity into the year -290,000, and 294276 into another."""
-    lane = postgres_lane
-    lane.execute(f"CREATE TABLE t (id int PRIMARY KEY, x {kind}, y {kind} NOT NULL DEFAULT now())")
+    backend = postgres_backend
+    backend.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY, x {kind}, y {kind} NOT NULL DEFAULT now())"
+    )
     for number, value in enumerate(OUT_OF_RANGE[kind]):
-        lane.execute("DELETE FROM t", "INSERT INTO t VALUES (6), (8)")
-        lane.execute(f"INSERT INTO t VALUES (7, '{value}')")
+        backend.execute("DELETE FROM t", "INSERT INTO t VALUES (6), (8)")
+        backend.execute(f"INSERT INTO t VALUES (7, '{value}')")
         with pytest.raises(DatabaseError) as caught:
-            lane.read(lane.source(table="t"), sign({"x": kind}))
-        if lane.is_fast:
+            backend.read(backend.source(table="t"), sign({"x": kind}))
+        if backend.is_fast:
             assert isinstance(caught.value, ValueUnreadable)
             assert (caught.value.column, caught.value.row) == ("x", "(7)"), number
         assert "table 't'" in str(caught.value) or isinstance(caught.value, StatementFailed)
 
 
 @pytest.mark.parametrize("kind", OUT_OF_RANGE)
-def test_and_so_as_key_and_as_time(fast: Lane, kind: str) -> None:
+def test_and_so_as_key_and_as_time(fast: Backend, kind: str) -> None:
     fast.execute(
         f"CREATE TABLE t (k {kind} PRIMARY KEY, id int UNIQUE NOT NULL, x float8)",
         "INSERT INTO t VALUES ('2013-01-01', 1), ('infinity', 2)",
@@ -195,16 +197,16 @@ def test_and_so_as_key_and_as_time(fast: Lane, kind: str) -> None:
         fast.read(fast.source(table="t", time_column="k"))
 
 
-def test_numbers_beyond_a_float_are_refused(postgres_lane: Lane) -> None:
-    postgres_lane.execute(
+def test_numbers_beyond_a_float_are_refused(postgres_backend: Backend) -> None:
+    postgres_backend.execute(
         "CREATE TABLE t (id int PRIMARY KEY, x numeric)", "INSERT INTO t VALUES (1, 1e400)"
     )
     with pytest.raises(StatementFailed, match="out of range"):
-        postgres_lane.read(postgres_lane.source(table="t"))
+        postgres_backend.read(postgres_backend.source(table="t"))
 
 
 @pytest.mark.parametrize("kind", ["integer[]", "text[]", "bytea", "int4range", "pair", "mood[]"])
-def test_types_that_are_no_single_value_are_refused(fast: Lane, kind: str) -> None:
+def test_types_that_are_no_single_value_are_refused(fast: Backend, kind: str) -> None:
     fast.execute("CREATE TYPE pair AS (a int, b int)", "CREATE TYPE mood AS ENUM ('sad')")
     fast.execute(f"CREATE TABLE t (id int PRIMARY KEY, x {kind}, k {kind} UNIQUE NOT NULL)")
     for wanted in ("string", "float64", "int64", "decimal", "category"):
@@ -216,16 +218,16 @@ def test_types_that_are_no_single_value_are_refused(fast: Lane, kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", ["bytea", "int[]"])
-def test_and_so_in_the_generic_lane(generic: Lane, kind: str) -> None:
+def test_and_so_in_the_generic_backend(generic: Backend, kind: str) -> None:
     generic.execute(f"CREATE TABLE t (id int PRIMARY KEY, x {kind})")
     with pytest.raises(SignatureMismatch):
         generic.source(table="t").check(sign({"x": "string"}))
 
 
-def test_a_type_that_does_not_fit_the_signature(lane: Lane) -> None:
+def test_a_type_that_does_not_fit_the_signature(backend: Backend) -> None:
     columns = [sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("x", sa.Text)]
-    lane.table("t", columns)
-    source = lane.source(table="t")
+    backend.table("t", columns)
+    source = backend.source(table="t")
     source.check(sign({"x": "string"}))
     for wanted in ("float64", "int32", "bool", "timestamp", "date"):
         with pytest.raises(SignatureMismatch) as caught:
@@ -243,7 +245,7 @@ def test_a_database_in_another_encoding(database: sa.URL, postgres: sa.URL) -> N
             f"CREATE DATABASE {name} ENCODING latin1 LOCALE 'C' TEMPLATE template0"
         )
     engine = open_engine(postgres.set(database=name))
-    latin = Lane("fast", engine, source_class(engine), predictions_class(engine))
+    latin = Backend("fast", engine, source_class(engine), predictions_class(engine))
     try:
         latin.execute(
             "CREATE TABLE t (id text PRIMARY KEY, x text)",
@@ -268,7 +270,7 @@ def test_a_database_in_another_encoding(database: sa.URL, postgres: sa.URL) -> N
         server.dispose()
 
 
-def test_sqlite_holds_anything_anywhere(lite: Lane) -> None:
+def test_sqlite_holds_anything_anywhere(lite: Backend) -> None:
     lite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, x INTEGER, at DATETIME)")
     for value, shown in (("'seven'", "'seven'"), ("1.5", "1.5"), ("x'00ff'", "b'")):
         lite.execute("DELETE FROM t", "INSERT INTO t (id, x) VALUES (1, 1), (2, NULL)")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from lanes import Lane, request_of
+from backends import Backend, request_of
 from nightshift.adapters.errors import RunUnknown
 from nightshift.adapters.history.run_details import newest_run, read_run_details
 from nightshift.adapters.ledger.leases import new_owner
@@ -21,7 +21,7 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def predictions(lane: Lane) -> PredictionTable:
+def predictions(backend: Backend) -> PredictionTable:
     """Of a table with ten rows on each of two days; x is the id."""
     columns = [
         sa.Column("id", sa.BigInteger, primary_key=True),
@@ -29,8 +29,8 @@ def predictions(lane: Lane) -> PredictionTable:
         sa.Column("x", sa.Double),
     ]
     rows = [{"id": i, "at": ONE + (i // 10) * DAY, "x": float(i)} for i in range(20)]
-    lane.table("t", columns, rows)
-    made = lane.predictions(lane.source(table="t", time_column="at"))
+    backend.table("t", columns, rows)
+    made = backend.predictions(backend.source(table="t", time_column="at"))
     made.create()
     return made
 
@@ -44,10 +44,10 @@ def run_request(day: int | None, version: int = 1, role: str = "champion") -> Ru
 
 
 def test_a_published_run_and_the_one_that_took_its_place(
-    lane: Lane, predictions: PredictionTable
+    backend: Backend, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
-    first = lane.score(predictions, run_request(0, 1), rows=4)
+    first = backend.score(predictions, run_request(0, 1), rows=4)
     alone = read_run_details(ledger, first.run_id)
     assert (alone.run.state, alone.run.rows, alone.chunks) == (RunState.PUBLISHED, 10, 3)
     assert (alone.earlier, alone.before, alone.challenger, alone.audit) == (None, None, None, None)
@@ -56,7 +56,7 @@ def test_a_published_run_and_the_one_that_took_its_place(
     assert alone.run.started_at <= alone.first_commit <= alone.last_commit
     assert [shown.run_id for shown in alone.shown] == [first.run_id]
     assert (alone.start, alone.end) == (ONE, ONE + DAY)
-    second = lane.score(predictions, run_request(0, 2))
+    second = backend.score(predictions, run_request(0, 2))
     assert newest_run(ledger, "job") == second.run_id
     assert newest_run(ledger, "another") is None
     found = read_run_details(ledger, second.run_id)
@@ -69,16 +69,16 @@ def test_a_published_run_and_the_one_that_took_its_place(
     assert [(shown.run_id, shown.model) for shown in again.shown] == [(second.run_id, "model@2")]
     assert again.before is None
     for seen in (found, again):
-        shown = lane.rows(seen.sql.replace("LIMIT", "limit"))
+        shown = backend.rows(seen.sql.replace("LIMIT", "limit"))
         assert len(shown) == 10
 
 
 def test_a_quarantined_run_next_to_what_readers_see(
-    lane: Lane, predictions: PredictionTable
+    backend: Backend, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
-    everything = lane.score(predictions, run_request(None, 1))
-    run = lane.score(predictions, run_request(1, 2), lambda row: row["x"] + 100, publish=False)
+    everything = backend.score(predictions, run_request(None, 1))
+    run = backend.score(predictions, run_request(1, 2), lambda row: row["x"] + 100, publish=False)
     ledger.note(run, audit='{"verdict": "fail"}')
     ledger.quarantine(run, "the predictions have moved")
     found = read_run_details(ledger, run.run_id)
@@ -90,16 +90,18 @@ def test_a_quarantined_run_next_to_what_readers_see(
     assert [shown.run_id for shown in found.shown] == [everything.run_id]
     assert found.before is not None
     assert (found.before.partition, found.changes) == ("all", [])
-    assert len(lane.rows(found.sql)) == 10
+    assert len(backend.rows(found.sql)) == 10
     Pointer(ledger).release(run.run_id, "a person", "it is right")
     (change,) = read_run_details(ledger, run.run_id).changes
     assert (change.action, change.changed_by, change.reason) == (RELEASE, "a person", "it is right")
 
 
-def test_rejects_by_kind_each_with_its_first(lane: Lane, predictions: PredictionTable) -> None:
+def test_rejects_by_kind_each_with_its_first(
+    backend: Backend, predictions: PredictionTable
+) -> None:
     ledger = predictions.ledger
     run = ledger.begin(run_request(0), new_owner())
-    (values,) = lane.read(predictions.source, start=ONE, end=ONE + DAY)
+    (values,) = backend.read(predictions.source, start=ONE, end=ONE + DAY)
     rejects = [
         RejectedRow(f"[{i}]", "NaN" if i else "ValueError", f"error {i}", f'{{"x": {i}}}')
         for i in range(3)
@@ -119,13 +121,13 @@ def test_rejects_by_kind_each_with_its_first(lane: Lane, predictions: Prediction
 
 
 def test_the_challenger_of_a_run_is_the_one_alongside_it(
-    lane: Lane, predictions: PredictionTable
+    backend: Backend, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
     runs = []
     for version in (1, 2):
-        champion = lane.score(predictions, run_request(0, version), publish=False)
-        challenger = lane.score(predictions, run_request(0, 9, CHALLENGER), publish=False)
+        champion = backend.score(predictions, run_request(0, version), publish=False)
+        challenger = backend.score(predictions, run_request(0, 9, CHALLENGER), publish=False)
         ledger.note(challenger, comparison=f'{{"rows": {version}}}')
         ledger.publish(champion)
         runs.append((champion.run_id, challenger.run_id))

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pytest
 
-from lanes import Lane, request_of
+from backends import Backend, request_of
 from nightshift.adapters.database.times import BEGINNING
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.pointer import Pointer
@@ -19,16 +19,16 @@ from nightshift.flows.checks.evidence import comparable_rows, is_basis
 from nightshift.flows.checks.results import Audit, CheckResult, Level, grade
 from nightshift.flows.config.checks import DriftLevels
 
-LANES = ("fast", "lite")
+BACKENDS = ("fast", "lite")
 MONDAY = datetime(2024, 3, 4, tzinfo=UTC)
 DAY = timedelta(days=1)
 LEVELS = DriftLevels(warn=0.1, fail=0.25, at_once=None)
 
 
 @pytest.fixture
-def predictions(lane: Lane) -> PredictionTable:
-    lane.numbers("t", 1)
-    made = lane.predictions(lane.source(table="t"))
+def predictions(backend: Backend) -> PredictionTable:
+    backend.numbers("t", 1)
+    made = backend.predictions(backend.source(table="t"))
     made.create()
     return made
 
@@ -62,7 +62,9 @@ def score_day(predictions: PredictionTable, day: int | None, drift: float) -> tu
     return run, audit.verdict
 
 
-def test_one_odd_run_warns_and_what_goes_on_fails(lane: Lane, predictions: PredictionTable) -> None:
+def test_one_odd_run_warns_and_what_goes_on_fails(
+    backend: Backend, predictions: PredictionTable
+) -> None:
     runs = [(0, 0.05, "ok"), (1, 0.3, "warn"), (2, 0.3, "fail"), (3, 0.15, "fail")]
     for day, drift, level in [*runs, (4, 0.05, "ok"), (5, 0.3, "warn")]:
         assert score_day(predictions, day, drift)[1] == level, day
@@ -71,14 +73,16 @@ def test_one_odd_run_warns_and_what_goes_on_fails(lane: Lane, predictions: Predi
 
 
 def test_of_the_whole_table_the_day_before_is_the_run_before(
-    lane: Lane, predictions: PredictionTable
+    backend: Backend, predictions: PredictionTable
 ) -> None:
     assert [score_day(predictions, None, drift)[1] for drift in (0.05, 0.3, 0.3, 0.05)] == [
         "ok", "warn", "fail", "ok",
     ]  # fmt: skip
 
 
-def test_what_was_released_is_not_an_odd_run(lane: Lane, predictions: PredictionTable) -> None:
+def test_what_was_released_is_not_an_odd_run(
+    backend: Backend, predictions: PredictionTable
+) -> None:
     score_day(predictions, 0, 0.3)
     run, level = score_day(predictions, 1, 0.3)
     assert level == "fail"
@@ -86,7 +90,9 @@ def test_what_was_released_is_not_an_odd_run(lane: Lane, predictions: Prediction
     assert score_day(predictions, 2, 0.3)[1] == "warn"
 
 
-def test_the_last_published_run_to_compare_with(lane: Lane, predictions: PredictionTable) -> None:
+def test_the_last_published_run_to_compare_with(
+    backend: Backend, predictions: PredictionTable
+) -> None:
     history = History(predictions.ledger)
 
     def former(day: int) -> int | None:
@@ -105,7 +111,7 @@ def test_the_last_published_run_to_compare_with(lane: Lane, predictions: Predict
     assert former(1) == usual_one.run_id
 
 
-def test_rows_of_the_same_weekday(lane: Lane, predictions: PredictionTable) -> None:
+def test_rows_of_the_same_weekday(backend: Backend, predictions: PredictionTable) -> None:
     """Of each partition its newest published run, rejects and all."""
     ledger, zone = predictions.ledger, ZoneInfo("UTC")
     for week in range(3):

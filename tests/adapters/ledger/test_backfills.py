@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from lanes import Lane, request_of
+from backends import Backend, request_of
 from nightshift.adapters.errors import AlreadyPublished, Quarantined
 from nightshift.adapters.ledger.backfills import Backfill, Backfills, Step, StepState
 from nightshift.adapters.ledger.ledger import Ledger
@@ -14,21 +14,21 @@ from nightshift.adapters.ledger.pointer import Pointer
 from nightshift.adapters.ledger.runs import RunRequest
 from nightshift.adapters.target.predictions import PredictionTable
 
-LANES = ("fast", "lite")
+BACKENDS = ("fast", "lite")
 ONE = datetime(2024, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def predictions(lane: Lane) -> PredictionTable:
+def predictions(backend: Backend) -> PredictionTable:
     """Of a table with ten rows on one day."""
     columns = [
         sa.Column("id", sa.BigInteger, primary_key=True),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("x", sa.Double),
     ]
-    lane.table("t", columns, [{"id": i, "at": ONE, "x": float(i)} for i in range(10)])
-    made = lane.predictions(lane.source(table="t", time_column="at"))
+    backend.table("t", columns, [{"id": i, "at": ONE, "x": float(i)} for i in range(10)])
+    made = backend.predictions(backend.source(table="t", time_column="at"))
     made.create()
     return made
 
@@ -47,46 +47,48 @@ def planned(ledger: Ledger, request: RunRequest, moved: bool) -> RunRequest:
 
 
 @pytest.mark.parametrize("moved", [True, False])
-def test_what_was_published_since(lane: Lane, predictions: PredictionTable, moved: bool) -> None:
+def test_what_was_published_since(
+    backend: Backend, predictions: PredictionTable, moved: bool
+) -> None:
     ledger = predictions.ledger
-    lane.score(predictions, run_request())
+    backend.score(predictions, run_request())
     request = planned(ledger, run_request(), moved)
     ledger.fail(ledger.begin(request, "elsewhere:1:a"), "stopped")
-    lane.score(predictions, run_request())
+    backend.score(predictions, run_request())
     with pytest.raises(AlreadyPublished):
         ledger.begin(request, "elsewhere:1:b")
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_was_published_with_another_model(
-    lane: Lane, predictions: PredictionTable, whole: bool
+    backend: Backend, predictions: PredictionTable, whole: bool
 ) -> None:
     """Is it better? Who asked for all to be scored again wants theirs; who only wanted what is
     missing, or old, does not.
     """
     ledger = predictions.ledger
     missing, everything = (planned(ledger, run_request(), moved) for moved in (True, False))
-    newer = lane.score(predictions, run_request(2, whole))
+    newer = backend.score(predictions, run_request(2, whole))
     with pytest.raises(AlreadyPublished) as caught:
         ledger.begin(missing, "elsewhere:1:a")
     assert caught.value.run_id == newer.run_id
     assert ledger.begin(everything, "elsewhere:1:a").run_id > newer.run_id
 
 
-def test_what_was_rolled_back_since(lane: Lane, predictions: PredictionTable) -> None:
+def test_what_was_rolled_back_since(backend: Backend, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     for version in (1, 2):
-        lane.score(predictions, run_request(version))
+        backend.score(predictions, run_request(version))
     request = planned(ledger, run_request(3), moved=True)
     Pointer(ledger).rollback("job", "2024-03-01", ONE, ONE + DAY, "ann@host", "worse")
     with pytest.raises(AlreadyPublished):
         ledger.begin(request, "elsewhere:1:a")
 
 
-def test_what_was_quarantined_since(lane: Lane, predictions: PredictionTable) -> None:
+def test_what_was_quarantined_since(backend: Backend, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     request = planned(ledger, run_request(), moved=True)
-    run = lane.score(predictions, run_request(), publish=False)
+    run = backend.score(predictions, run_request(), publish=False)
     ledger.quarantine(run, "the predictions have moved")
     with pytest.raises(Quarantined) as caught:
         ledger.begin(request, "elsewhere:1:a")
@@ -98,9 +100,9 @@ def test_what_was_quarantined_since(lane: Lane, predictions: PredictionTable) ->
 
 
 def test_who_does_not_carry_out_a_plan_any_more_enters_nothing(
-    lane: Lane, predictions: PredictionTable
+    backend: Backend, predictions: PredictionTable
 ) -> None:
-    ledger = lane.ledger(lease=-1)
+    ledger = backend.ledger(lease=-1)
     backfills = Backfills(ledger)
     ledger.create()
     step = Step(0, "2024-03-01", ONE, ONE + DAY, StepState.WAITING, "not published yet")
@@ -127,10 +129,10 @@ def test_who_does_not_carry_out_a_plan_any_more_enters_nothing(
 
 @pytest.mark.parametrize(("ahead", "alive"), [(-10, True), (10, True), (-90, False), (90, False)])
 def test_a_heartbeat_counts_for_one_lease(
-    lane: Lane, predictions: PredictionTable, ahead: int, alive: bool
+    backend: Backend, predictions: PredictionTable, ahead: int, alive: bool
 ) -> None:
     """Also one from the future, which a clock that was set back has left."""
-    ledger = lane.ledger(lease=60)
+    ledger = backend.ledger(lease=60)
     backfills = Backfills(ledger)
     plan = backfills.begin("job", "{}", ("model", 1), [], "elsewhere:1:a", None, None)
     with ledger.engine.begin() as connection:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from lanes import Lane
+from backends import Backend
 from nightshift.adapters.database.capabilities import capabilities
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import (
@@ -25,15 +25,15 @@ from nightshift.adapters.ledger.creation import VERSION
 from nightshift.adapters.ledger.ledger import Ledger
 from wire import Wire
 
-LANES = ("fast", "lite")  # of PostgreSQL, the ledger is the same in both
+BACKENDS = ("fast", "lite")  # of PostgreSQL, the ledger is the same in both
 WORKERS = 6
 VERSION_TABLE = "nightshift_schema_version"
 TABLES = 10
 
 
-def described(lane: Lane, schema: str | None = None) -> dict[str, Any]:
+def described(backend: Backend, schema: str | None = None) -> dict[str, Any]:
     """The ledger's tables as the database has them."""
-    inspector = sa.inspect(lane.engine)
+    inspector = sa.inspect(backend.engine)
     return {
         table: {
             "columns": [
@@ -60,11 +60,11 @@ def described(lane: Lane, schema: str | None = None) -> dict[str, Any]:
     }
 
 
-def versions(lane: Lane) -> Sequence[tuple[Any, ...]]:
-    return lane.rows(f"SELECT * FROM {VERSION_TABLE}")
+def versions(backend: Backend) -> Sequence[tuple[Any, ...]]:
+    return backend.rows(f"SELECT * FROM {VERSION_TABLE}")
 
 
-def test_in_a_schema_of_its_own(fast: Lane) -> None:
+def test_in_a_schema_of_its_own(fast: Backend) -> None:
     fast.execute('CREATE SCHEMA "my schema"')
     ledger = fast.ledger(schema="my schema")
     assert not ledger.exists()
@@ -75,14 +75,14 @@ def test_in_a_schema_of_its_own(fast: Lane) -> None:
     assert described(fast) == {}
 
 
-def test_a_ledger_that_is_there_costs_one_select(lane: Lane) -> None:
-    ledger = lane.ledger()
+def test_a_ledger_that_is_there_costs_one_select(backend: Backend) -> None:
+    ledger = backend.ledger()
     assert not ledger.exists()
     ledger.create()
-    assert len(described(lane)) == TABLES
+    assert len(described(backend)) == TABLES
     said: list[str] = []
     sa.event.listen(
-        lane.engine, "before_cursor_execute", lambda *given: said.append(given[2]), named=False
+        backend.engine, "before_cursor_execute", lambda *given: said.append(given[2]), named=False
     )
     ledger.create()
     assert ledger.exists()
@@ -91,53 +91,55 @@ def test_a_ledger_that_is_there_costs_one_select(lane: Lane) -> None:
     assert all(VERSION_TABLE in statement for statement in said)
 
 
-@pytest.mark.parametrize("lane", ["fast", "lite", "maria"], indirect=True)
-def test_many_workers_at_once(lane: Lane) -> None:
+@pytest.mark.parametrize("backend", ["fast", "lite", "maria"], indirect=True)
+def test_many_workers_at_once(backend: Backend) -> None:
     barrier = threading.Barrier(WORKERS)
 
     def work(_: int) -> None:
         barrier.wait(30)
-        lane.ledger().create()
+        backend.ledger().create()
 
     with ThreadPoolExecutor(WORKERS) as threads:
         list(threads.map(work, range(WORKERS)))
-    assert versions(lane) == [(VERSION,)]
-    assert len(described(lane)) == TABLES
+    assert versions(backend) == [(VERSION,)]
+    assert len(described(backend)) == TABLES
 
 
 # --- killed while it creates --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lane", ["fast", "lite", "duck"], indirect=True)
-def test_a_creation_that_fails_changes_nothing(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", ["fast", "lite", "duck"], indirect=True)
+def test_a_creation_that_fails_changes_nothing(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(creation, "_add_indexes", fail)
         with pytest.raises(KeyboardInterrupt):
-            creation._create_ledger(lane.engine, lane.ledger().tables)
-    assert described(lane) == {}
-    lane.ledger().create()
-    assert len(described(lane)) == TABLES
+            creation._create_ledger(backend.engine, backend.ledger().tables)
+    assert described(backend) == {}
+    backend.ledger().create()
+    assert len(described(backend)) == TABLES
 
 
-@pytest.mark.parametrize("lane", ["maria"], indirect=True)
+@pytest.mark.parametrize("backend", ["maria"], indirect=True)
 @pytest.mark.parametrize("left_out", ["nightshift_publication_changes", "nightshift_chunks"])
-def test_the_next_worker_completes_it(lane: Lane, left_out: str) -> None:
+def test_the_next_worker_completes_it(backend: Backend, left_out: str) -> None:
     """On a database that keeps half of it."""
-    lane.ledger().create()
-    wanted = described(lane)
-    lane.execute(f"DROP TABLE {left_out}", f"DELETE FROM {VERSION_TABLE}")
-    assert not lane.ledger().exists()
-    lane.ledger().create()
-    assert described(lane) == wanted
-    assert versions(lane) == [(VERSION,)]
+    backend.ledger().create()
+    wanted = described(backend)
+    backend.execute(f"DROP TABLE {left_out}", f"DELETE FROM {VERSION_TABLE}")
+    assert not backend.ledger().exists()
+    backend.ledger().create()
+    assert described(backend) == wanted
+    assert versions(backend) == [(VERSION,)]
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_worker_cut_off_while_it_made_the_ledger(maria: Lane, when: str) -> None:
+def test_a_worker_cut_off_while_it_made_the_ledger(maria: Backend, when: str) -> None:
     """At each third message to the server: it never arrives, or its answer does not."""
     maria.ledger().create()
     wanted = described(maria)
@@ -164,20 +166,22 @@ def test_a_worker_cut_off_while_it_made_the_ledger(maria: Lane, when: str) -> No
     assert turn > 20
 
 
-def drop_all(maria: Lane) -> None:
+def drop_all(maria: Backend) -> None:
     metadata = sa.MetaData()
     metadata.reflect(maria.engine)
     metadata.drop_all(maria.engine)
 
 
-@pytest.mark.parametrize("lane", ["maria"], indirect=True)
-def test_another_worker_that_does_not_end(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", ["maria"], indirect=True)
+def test_another_worker_that_does_not_end(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(creation, "_PATIENCE", 0)
     refusal = pytest.raises(DatabaseUnavailable, match="another process has held the lock")
-    alone = capabilities(lane.engine.dialect).exclusive
-    with lane.engine.connect() as other, alone(other, f"{VERSION_TABLE} ", 0), refusal:
-        lane.ledger().create()
-    lane.ledger().create()
+    alone = capabilities(backend.engine.dialect).exclusive
+    with backend.engine.connect() as other, alone(other, f"{VERSION_TABLE} ", 0), refusal:
+        backend.ledger().create()
+    backend.ledger().create()
 
 
 # --- refused ------------------------------------------------------------------------------------
@@ -190,31 +194,33 @@ def refused(ledger: Ledger, text: str) -> None:
         assert "hunter2" not in str(caught.value)
 
 
-def test_a_ledger_without_a_version(lane: Lane) -> None:
-    lane.ledger().create()
-    lane.execute(f"DROP TABLE {VERSION_TABLE}")
-    refused(lane.ledger(), "its tables have no version. Drop its tables")
-    assert not sa.inspect(lane.engine).has_table(VERSION_TABLE)
+def test_a_ledger_without_a_version(backend: Backend) -> None:
+    backend.ledger().create()
+    backend.execute(f"DROP TABLE {VERSION_TABLE}")
+    refused(backend.ledger(), "its tables have no version. Drop its tables")
+    assert not sa.inspect(backend.engine).has_table(VERSION_TABLE)
 
 
 @pytest.mark.parametrize(
     ("found", "remedy"),
     [(VERSION + 98, "pip install --upgrade nightshift-batch"), (VERSION - 1, "Drop its tables")],
 )
-def test_a_ledger_of_another_version(lane: Lane, found: int, remedy: str) -> None:
-    lane.ledger().create()
-    before = described(lane)
-    lane.execute(f"UPDATE {VERSION_TABLE} SET version = {found}")
-    refused(lane.ledger(), f"version {found}, and this Nightshift works with {VERSION}.*{remedy}")
-    assert described(lane) == before
+def test_a_ledger_of_another_version(backend: Backend, found: int, remedy: str) -> None:
+    backend.ledger().create()
+    before = described(backend)
+    backend.execute(f"UPDATE {VERSION_TABLE} SET version = {found}")
+    refused(
+        backend.ledger(), f"version {found}, and this Nightshift works with {VERSION}.*{remedy}"
+    )
+    assert described(backend) == before
 
 
-def test_no_ledger(lane: Lane) -> None:
-    assert not lane.ledger().exists()
+def test_no_ledger(backend: Backend) -> None:
+    assert not backend.ledger().exists()
     assert issubclass(LedgerIncompatible, DatabaseError)
 
 
-def test_a_version_that_cannot_be_read(fast: Lane) -> None:
+def test_a_version_that_cannot_be_read(fast: Backend) -> None:
     """Another error than a missing table is passed on."""
     fast.ledger().create()
     fast.execute(f"ALTER TABLE {VERSION_TABLE} RENAME version TO other")

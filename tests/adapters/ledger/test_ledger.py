@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from lanes import ALL_LANES, Lane, request_of
+from backends import ALL_BACKENDS, Backend, request_of
 from nightshift.adapters.errors import (
     KeyNotUnique,
     OwnershipLost,
@@ -29,8 +29,8 @@ from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import Run, RunState
 from nightshift.adapters.target.predictions import PredictionTable
 
-# The ledger is one and the same in both lanes of PostgreSQL.
-LANES = ("fast", "lite")
+# The ledger is one and the same in both backends of PostgreSQL.
+BACKENDS = ("fast", "lite")
 
 HOST = socket.gethostname()
 
@@ -46,29 +46,31 @@ def chunk_of(*ids: int, values: list[float | None] | None = None) -> pa.Table:
 
 
 @pytest.fixture
-def predictions(lane: Lane) -> PredictionTable:
-    lane.numbers("t", 10)
-    made = lane.predictions(lane.source(table="t"))
+def predictions(backend: Backend) -> PredictionTable:
+    backend.numbers("t", 10)
+    made = backend.predictions(backend.source(table="t"))
     made.create()
     return made
 
 
-def everything(lane: Lane) -> dict[str, list[tuple[Any, ...]]]:
+def everything(backend: Backend) -> dict[str, list[tuple[Any, ...]]]:
     """All that Nightshift keeps, to see that nothing has changed."""
     tables = ("jobs", "runs", "chunks", "published")
-    found = {name: lane.rows(f"SELECT * FROM nightshift_{name} ORDER BY 1, 2") for name in tables}
-    return {**found, "rows": lane.rows("SELECT * FROM scores_runs ORDER BY 1, 2")}
+    found = {
+        name: backend.rows(f"SELECT * FROM nightshift_{name} ORDER BY 1, 2") for name in tables
+    }
+    return {**found, "rows": backend.rows("SELECT * FROM scores_runs ORDER BY 1, 2")}
 
 
-def state_of(lane: Lane, run: Run) -> str:
-    ((state,),) = lane.rows(f"SELECT state FROM nightshift_runs WHERE run_id = {run.run_id}")
+def state_of(backend: Backend, run: Run) -> str:
+    ((state,),) = backend.rows(f"SELECT state FROM nightshift_runs WHERE run_id = {run.run_id}")
     return str(state)
 
 
-def silence(lane: Lane, ledger: Ledger, run: Run, seconds: float) -> None:
+def silence(backend: Backend, ledger: Ledger, run: Run, seconds: float) -> None:
     """Let the run's last sign of life be that long ago."""
     runs, shards = ledger.tables.runs, ledger.tables.shards
-    with lane.engine.begin() as connection:
+    with backend.engine.begin() as connection:
         past = datetime.now(UTC) - timedelta(seconds=seconds)
         for table, sign in ((runs, "heartbeat_at"), (shards, "written_at")):
             signs = sa.update(table).where(table.c.run_id == run.run_id)
@@ -78,7 +80,7 @@ def silence(lane: Lane, ledger: Ledger, run: Run, seconds: float) -> None:
 # --- beginning, resuming, taking over -----------------------------------------------------------
 
 
-def test_a_new_run(lane: Lane, predictions: PredictionTable) -> None:
+def test_a_new_run(backend: Backend, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     start = datetime(2013, 10, 1, 4, tzinfo=UTC)
     run = ledger.begin(request_of("day", start, start + timedelta(days=1)), someone("a"))
@@ -95,7 +97,9 @@ def test_a_new_run(lane: Lane, predictions: PredictionTable) -> None:
     assert len(History(ledger).runs(limit=1)) == 1
 
 
-def test_a_failed_run_is_resumed_where_it_stopped(lane: Lane, predictions: PredictionTable) -> None:
+def test_a_failed_run_is_resumed_where_it_stopped(
+    backend: Backend, predictions: PredictionTable
+) -> None:
     ledger = predictions.ledger
     first = ledger.begin(request_of(), someone("a"))
     predictions.write(first, 0, chunk_of(0, 1, 2))
@@ -115,11 +119,11 @@ def test_a_failed_run_is_resumed_where_it_stopped(lane: Lane, predictions: Predi
     predictions.write(again, 2, chunk_of(5))
     ledger.score(again)
     ledger.publish(again)
-    assert lane.view() == {id_: id_ / 2 for id_ in range(6)}
+    assert backend.view() == {id_: id_ / 2 for id_ in range(6)}
 
 
 def test_withdrawn_shards_have_no_owner_until_the_run_is_started_again(
-    lane: Lane, predictions: PredictionTable
+    backend: Backend, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
     run = ledger.begin(request_of(), someone("a"))
@@ -141,7 +145,7 @@ def test_withdrawn_shards_have_no_owner_until_the_run_is_started_again(
 
 
 def test_only_a_run_with_the_same_fingerprint_is_resumed(
-    lane: Lane, predictions: PredictionTable
+    backend: Backend, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
     first = ledger.begin(request_of(), someone("a"))
@@ -159,7 +163,9 @@ def test_only_a_run_with_the_same_fingerprint_is_resumed(
     assert ledger.begin(request_of(fingerprint="two"), someone("c")).run_id != second.run_id
 
 
-def test_a_run_older_than_another_is_not_resumed(lane: Lane, predictions: PredictionTable) -> None:
+def test_a_run_older_than_another_is_not_resumed(
+    backend: Backend, predictions: PredictionTable
+) -> None:
     """Last month it failed half way; then came another model, and now the old one is back."""
     ledger = predictions.ledger
     old = ledger.begin(request_of(), someone("a"))
@@ -173,7 +179,7 @@ def test_a_run_older_than_another_is_not_resumed(lane: Lane, predictions: Predic
     assert not new.resumed
 
 
-def test_a_new_run_is_started_when_asked(lane: Lane, predictions: PredictionTable) -> None:
+def test_a_new_run_is_started_when_asked(backend: Backend, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     owner = new_owner()
     old = ledger.begin(request_of(), owner)
@@ -181,7 +187,7 @@ def test_a_new_run_is_started_when_asked(lane: Lane, predictions: PredictionTabl
     new = ledger.begin(request_of(), owner, resume=False)
     assert new.run_id != old.run_id
     assert (new.chunks, new.rows, new.last_key) == (0, 0, None)
-    assert state_of(lane, old) == RunState.FAILED
+    assert state_of(backend, old) == RunState.FAILED
     with pytest.raises(OwnershipLost):
         predictions.write(old, 1, chunk_of(1))
     predictions.write(new, 0, chunk_of(0))
@@ -190,11 +196,11 @@ def test_a_new_run_is_started_when_asked(lane: Lane, predictions: PredictionTabl
         ledger.begin(request_of(), someone("b"), resume=False)
 
 
-def test_a_living_owner_is_not_disturbed(lane: Lane, predictions: PredictionTable) -> None:
+def test_a_living_owner_is_not_disturbed(backend: Backend, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     run = ledger.begin(request_of(), someone("a"))
-    silence(lane, ledger, run, ledger.lease - 5)
-    before = everything(lane)
+    silence(backend, ledger, run, ledger.lease - 5)
+    before = everything(backend)
     for fingerprint in ("one", "two"):
         with pytest.raises(PartitionBusy) as caught:
             ledger.begin(request_of(fingerprint=fingerprint), someone("b"))
@@ -202,12 +208,12 @@ def test_a_living_owner_is_not_disturbed(lane: Lane, predictions: PredictionTabl
         assert (error.job, error.partition, error.run_id) == ("job", "all", run.run_id)
         assert error.owner == someone("a")
         assert abs(error.seconds - ledger.lease + 5) < 4
-    assert everything(lane) == before
+    assert everything(backend) == before
     assert ledger.begin(request_of("another partition"), someone("b"))
     predictions.write(run, 0, chunk_of(0))
 
 
-def test_the_same_owner_goes_on(lane: Lane, predictions: PredictionTable) -> None:
+def test_the_same_owner_goes_on(backend: Backend, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     owner = new_owner()
     first = ledger.begin(request_of(), owner)
@@ -216,28 +222,30 @@ def test_the_same_owner_goes_on(lane: Lane, predictions: PredictionTable) -> Non
     assert again == Run(first.run_id, owner, RunState.RUNNING, chunks=1, rows=1, last_key="[0]")
     other = ledger.begin(request_of(fingerprint="two"), owner)
     assert other.run_id != first.run_id
-    assert state_of(lane, first) == RunState.FAILED
+    assert state_of(backend, first) == RunState.FAILED
 
 
 def test_an_owner_silent_for_its_lease_is_taken_over(
-    lane: Lane, predictions: PredictionTable
+    backend: Backend, predictions: PredictionTable
 ) -> None:
     ledger = predictions.ledger
     first = ledger.begin(request_of(), someone("a"))
     predictions.write(first, 0, chunk_of(0))
-    silence(lane, ledger, first, ledger.lease + 1)
+    silence(backend, ledger, first, ledger.lease + 1)
     second = ledger.begin(request_of(), someone("b"))
     assert second == Run(
         first.run_id, someone("b"), RunState.RUNNING, chunks=1, rows=1, last_key="[0]"
     )
-    silence(lane, ledger, second, ledger.lease + 1)
+    silence(backend, ledger, second, ledger.lease + 1)
     third = ledger.begin(request_of(fingerprint="two"), someone("c"))
     assert third.run_id != first.run_id
     record = History(ledger).runs()[1]
     assert (record.state, record.error) == (RunState.FAILED, f"abandoned by {someone('b')}")
 
 
-def test_a_dead_process_is_taken_over_at_once(lane: Lane, predictions: PredictionTable) -> None:
+def test_a_dead_process_is_taken_over_at_once(
+    backend: Backend, predictions: PredictionTable
+) -> None:
     ledger = predictions.ledger
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         pass
@@ -250,15 +258,15 @@ def test_a_dead_process_is_taken_over_at_once(lane: Lane, predictions: Predictio
             ledger.begin(request_of(alive), new_owner())
 
 
-def test_a_zombie_changes_nothing(lane: Lane, predictions: PredictionTable) -> None:
+def test_a_zombie_changes_nothing(backend: Backend, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     zombie = ledger.begin(request_of(), someone("zombie"))
     predictions.write(zombie, 0, chunk_of(0))
-    silence(lane, ledger, zombie, ledger.lease + 1)
+    silence(backend, ledger, zombie, ledger.lease + 1)
     heir = ledger.begin(request_of(), someone("heir"))
 
     def rise() -> None:
-        before = everything(lane)
+        before = everything(backend)
         for attempt in (
             lambda: predictions.write(zombie, 1, chunk_of(1)),
             lambda: predictions.write(zombie, 0, chunk_of(0)),
@@ -269,7 +277,7 @@ def test_a_zombie_changes_nothing(lane: Lane, predictions: PredictionTable) -> N
             with pytest.raises(OwnershipLost) as caught:
                 attempt()
             assert caught.value.run_id == zombie.run_id
-            assert everything(lane) == before
+            assert everything(backend) == before
 
     rise()
     predictions.write(heir, 1, chunk_of(1))
@@ -278,41 +286,41 @@ def test_a_zombie_changes_nothing(lane: Lane, predictions: PredictionTable) -> N
     rise()
     ledger.publish(heir)
     rise()
-    assert lane.view() == {0: 0.0, 1: 0.5}
+    assert backend.view() == {0: 0.0, 1: 0.5}
 
 
 def test_a_zombie_with_a_scored_run_publishes_no_old_model(
-    lane: Lane, predictions: PredictionTable
+    backend: Backend, predictions: PredictionTable
 ) -> None:
     """It slept before publishing; another model has since scored the partition."""
     ledger = predictions.ledger
     zombie = ledger.begin(request_of(), someone("zombie"))
     predictions.write(zombie, 0, chunk_of(0))
     ledger.score(zombie)
-    silence(lane, ledger, zombie, ledger.lease + 1)
+    silence(backend, ledger, zombie, ledger.lease + 1)
     heir = ledger.begin(request_of(fingerprint="two", version=2), someone("heir"))
     predictions.write(heir, 0, chunk_of(0, values=[2.0]))
     ledger.score(heir)
     ledger.publish(heir)
     with pytest.raises(OwnershipLost):
         ledger.publish(zombie)
-    assert lane.view() == {0: 2.0}
+    assert backend.view() == {0: 2.0}
     with pytest.raises(OwnershipLost):  # nor by trying again: it still has the old one in its hands
         ledger.begin(request_of(), someone("zombie"))
-    assert lane.ledger().begin(request_of(), someone("new")).run_id not in {
+    assert backend.ledger().begin(request_of(), someone("new")).run_id not in {
         zombie.run_id,
         heir.run_id,
     }
 
 
-def test_a_scored_run_needs_only_publishing(lane: Lane, predictions: PredictionTable) -> None:
+def test_a_scored_run_needs_only_publishing(backend: Backend, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     first = ledger.begin(request_of(), someone("a"))
     predictions.write(first, 0, chunk_of(0))
     ledger.score(first)
     with pytest.raises(PartitionBusy):  # its audit is under way
         ledger.begin(request_of(), someone("b"))
-    silence(lane, ledger, first, ledger.lease + 1)
+    silence(backend, ledger, first, ledger.lease + 1)
     second = ledger.begin(request_of(), someone("b"))
     assert second == Run(
         first.run_id, someone("b"), RunState.SCORED, chunks=1, rows=1, last_key="[0]"
@@ -331,77 +339,77 @@ def test_a_scored_run_needs_only_publishing(lane: Lane, predictions: PredictionT
 # --- chunks -------------------------------------------------------------------------------------
 
 
-def test_a_chunk_out_of_its_turn_is_refused(lane: Lane, predictions: PredictionTable) -> None:
+def test_a_chunk_out_of_its_turn_is_refused(backend: Backend, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     run = ledger.begin(request_of(), someone("a"))
     for chunk in (1, 5, -1):
-        before = everything(lane)
+        before = everything(backend)
         with pytest.raises(OwnershipLost):
             predictions.write(run, chunk, chunk_of(7))
-        assert everything(lane) == before
+        assert everything(backend) == before
     predictions.write(run, 0, chunk_of(0))
-    before = everything(lane)
+    before = everything(backend)
     for chunk in (0, 2):
         with pytest.raises(OwnershipLost):
             predictions.write(run, chunk, chunk_of(7))
-    assert everything(lane) == before
+    assert everything(backend) == before
     predictions.write(run, 1, chunk_of(1))
 
 
-def test_what_a_chunk_leaves_in_the_ledger(lane: Lane, predictions: PredictionTable) -> None:
+def test_what_a_chunk_leaves_in_the_ledger(backend: Backend, predictions: PredictionTable) -> None:
     run = predictions.ledger.begin(request_of(), someone("a"))
     predictions.write(run, 0, chunk_of(0, 1, 2))
     predictions.write(run, 1, chunk_of(5))
-    found = lane.rows(
-        f"SELECT run_id, shard, chunk, first_key, last_key, {lane.quote('rows')}"
+    found = backend.rows(
+        f"SELECT run_id, shard, chunk, first_key, last_key, {backend.quote('rows')}"
         " FROM nightshift_chunks ORDER BY 3"
     )
     assert found == [(run.run_id, 0, 0, "[0]", "[2]", 3), (run.run_id, 0, 1, "[5]", "[5]", 1)]
-    assert lane.rows("SELECT chunks_written, rows_written FROM nightshift_shards") == [(2, 4)]
+    assert backend.rows("SELECT chunks_written, rows_written FROM nightshift_shards") == [(2, 4)]
 
 
-@pytest.mark.parametrize("lane", ALL_LANES, indirect=True)
-def test_a_chunk_that_fails_leaves_nothing(lane: Lane, predictions: PredictionTable) -> None:
+@pytest.mark.parametrize("backend", ALL_BACKENDS, indirect=True)
+def test_a_chunk_that_fails_leaves_nothing(backend: Backend, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     run = ledger.begin(request_of(), someone("a"))
     predictions.write(run, 0, chunk_of(0, 1))
-    before = everything(lane)
+    before = everything(backend)
     with pytest.raises(KeyNotUnique, match=r"between \[2\] and \[2\] appears twice"):
         predictions.write(run, 1, chunk_of(2, 3, 2))
-    assert everything(lane) == before
+    assert everything(backend) == before
     with pytest.raises(KeyNotUnique):
         predictions.write(run, 1, chunk_of(2, 1))
-    assert everything(lane) == before
+    assert everything(backend) == before
     predictions.write(run, 1, chunk_of(2, 3))
     ledger.score(run)
     ledger.publish(run)
-    assert lane.view() == {id_: id_ / 2 for id_ in range(4)}
+    assert backend.view() == {id_: id_ / 2 for id_ in range(4)}
 
 
-@pytest.mark.parametrize("lane", ALL_LANES, indirect=True)
-def test_a_missing_value_is_no_duplicate_key(lane: Lane) -> None:
-    lane.numbers("t", 1)
-    predictions = lane.predictions(lane.source(table="t"))
+@pytest.mark.parametrize("backend", ALL_BACKENDS, indirect=True)
+def test_a_missing_value_is_no_duplicate_key(backend: Backend) -> None:
+    backend.numbers("t", 1)
+    predictions = backend.predictions(backend.source(table="t"))
     required = predictions.outputs[0].model_copy(update={"nullable": False})
-    predictions = lane.predictions_class(
-        lane.ledger(), lane.source(table="t"), "scores", [required]
+    predictions = backend.predictions_class(
+        backend.ledger(), backend.source(table="t"), "scores", [required]
     )
     predictions.create()
     run = predictions.ledger.begin(request_of(), someone("a"))
-    before = everything(lane)
+    before = everything(backend)
     with pytest.raises(StatementFailed, match=r"(?i)not.null") as caught:
         predictions.write(run, 0, chunk_of(0, values=[None]))
     assert "scores_runs" in str(caught.value)
-    assert everything(lane) == before
+    assert everything(backend) == before
 
 
 # --- the target belongs to one job --------------------------------------------------------------
 
 
-def test_a_target_is_one_job_s_for_good(lane: Lane, predictions: PredictionTable) -> None:
+def test_a_target_is_one_job_s_for_good(backend: Backend, predictions: PredictionTable) -> None:
     ledger = predictions.ledger
     ledger.begin(request_of(), someone("a"))
-    before = everything(lane)
+    before = everything(backend)
     with pytest.raises(TargetMismatch, match="belongs to job 'job'"):
         ledger.begin(request_of(job="thief"), someone("b"))
     with pytest.raises(TargetMismatch, match="'job' writes to 'scores'"):
@@ -409,14 +417,14 @@ def test_a_target_is_one_job_s_for_good(lane: Lane, predictions: PredictionTable
     ledger.begin(request_of(job="thief", target="elsewhere"), someone("b"))
     with pytest.raises(TargetMismatch):
         ledger.begin(request_of(job="thief", target="scores"), someone("b"))
-    assert everything(lane)["published"] == before["published"]
+    assert everything(backend)["published"] == before["published"]
 
 
 # --- signs of life ------------------------------------------------------------------------------
 
 
-def heartbeat(lane: Lane) -> Any:
-    ((found,),) = lane.rows("SELECT heartbeat_at FROM nightshift_runs")
+def heartbeat(backend: Backend) -> Any:
+    ((found,),) = backend.rows("SELECT heartbeat_at FROM nightshift_runs")
     return found
 
 
@@ -435,38 +443,40 @@ def until(true: Any, seconds: float = 10) -> None:
         time.sleep(0.01)
 
 
-def test_heartbeats_are_renewed(lane: Lane, predictions: PredictionTable) -> None:
-    ledger = lane.ledger(lease=0.2)
+def test_heartbeats_are_renewed(backend: Backend, predictions: PredictionTable) -> None:
+    ledger = backend.ledger(lease=0.2)
     run = ledger.begin(request_of(), someone("a"))
-    before = heartbeat(lane)
+    before = heartbeat(backend)
     with alive(ledger, run):
-        until(lambda: heartbeat(lane) != before)
-        first = heartbeat(lane)
-        until(lambda: heartbeat(lane) != first)
+        until(lambda: heartbeat(backend) != before)
+        first = heartbeat(backend)
+        until(lambda: heartbeat(backend) != first)
         # A reader, a chunk's commit and other statements of this worker do not stop them.
         for number in range(10):
             predictions.write(run, number, chunk_of(number))
-    stopped = heartbeat(lane)
+    stopped = heartbeat(backend)
     time.sleep(0.15)
-    assert heartbeat(lane) == stopped
+    assert heartbeat(backend) == stopped
     assert stopped > first
 
 
-def test_a_heartbeat_never_brings_a_run_back(lane: Lane, predictions: PredictionTable) -> None:
-    ledger = lane.ledger(lease=0.1)
+def test_a_heartbeat_never_brings_a_run_back(
+    backend: Backend, predictions: PredictionTable
+) -> None:
+    ledger = backend.ledger(lease=0.1)
     zombie = ledger.begin(request_of(), someone("zombie"))
     with alive(ledger, zombie):
-        patient = lane.ledger(lease=-1)
+        patient = backend.ledger(lease=-1)
         heir = patient.begin(request_of(), someone("heir"))
-        taken = heartbeat(lane)
+        taken = heartbeat(backend)
         time.sleep(0.2)
-        assert heartbeat(lane) == taken
+        assert heartbeat(backend) == taken
         ledger.fail(heir, "stopped")
         time.sleep(0.1)
-        assert state_of(lane, heir) == RunState.FAILED
+        assert state_of(backend, heir) == RunState.FAILED
 
 
-def test_a_chunk_longer_than_the_lease_is_a_sign_of_life(fast: Lane) -> None:
+def test_a_chunk_longer_than_the_lease_is_a_sign_of_life(fast: Backend) -> None:
     """Its transaction holds the run's row, so no heartbeat gets through until its commit."""
     fast.numbers("t", 10)
     fast.predictions(fast.source(table="t")).create()
@@ -483,7 +493,7 @@ def test_a_chunk_longer_than_the_lease_is_a_sign_of_life(fast: Lane) -> None:
     assert ledger.begin(request_of(), someone("b")).chunks == 1
 
 
-def test_a_heartbeat_does_not_wait_for_a_chunk_under_way(fast: Lane) -> None:
+def test_a_heartbeat_does_not_wait_for_a_chunk_under_way(fast: Backend) -> None:
     fast.numbers("t", 10)
     fast.predictions(fast.source(table="t")).create()
     ledger = fast.ledger(lease=0.2)
@@ -494,11 +504,11 @@ def test_a_heartbeat_does_not_wait_for_a_chunk_under_way(fast: Lane) -> None:
         until(lambda: heartbeat(fast) > before)
 
 
-def test_a_take_over_waits_for_the_chunk_under_way(postgres_lane: Lane) -> None:
+def test_a_take_over_waits_for_the_chunk_under_way(postgres_backend: Backend) -> None:
     """What the former owner is still committing counts; nothing is written twice or left out."""
-    lane = postgres_lane
-    lane.numbers("t", 10)
-    predictions = lane.predictions(lane.source(table="t"))
+    backend = postgres_backend
+    backend.numbers("t", 10)
+    predictions = backend.predictions(backend.source(table="t"))
     predictions.create()
     ledger = predictions.ledger
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
@@ -510,7 +520,7 @@ def test_a_take_over_waits_for_the_chunk_under_way(postgres_lane: Lane) -> None:
             target=lambda where, into: into.append(ledger.begin(request_of(where), someone("b"))),
             args=(ending, taken),
         )
-        with lane.engine.connect() as connection:
+        with backend.engine.connect() as connection:
             ledger.record_chunk(connection, zombie, 0, ("[0]", "[0]"), 1)
             predictions._insert(connection, chunk_of(0).add_column(0, "run_id", [[zombie.run_id]]))
             taker.start()
@@ -521,7 +531,7 @@ def test_a_take_over_waits_for_the_chunk_under_way(postgres_lane: Lane) -> None:
         assert taken[0].chunks == (1 if ending == "commit" else 0)
         assert taken[0].run_id == zombie.run_id
         predictions.write(taken[0], taken[0].chunks, chunk_of(1))
-    assert lane.rows("SELECT count(*) FROM scores_runs") == [(3,)]
+    assert backend.rows("SELECT count(*) FROM scores_runs") == [(3,)]
 
 
 def test_owners_differ() -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lanes import Lane, request_of, sign
+from backends import Backend, request_of, sign
 from nightshift.adapters.database.times import BEGINNING, END
 from nightshift.adapters.errors import AlreadyPublished, OwnershipLost, StatementFailed
 from nightshift.adapters.history.run_history import History
@@ -23,8 +23,8 @@ from nightshift.adapters.ledger.runs import RunRequest, RunState
 from nightshift.adapters.source.columns import ALL_KEYS
 from nightshift.adapters.target.predictions import PredictionTable
 
-# The ledger is one and the same in both lanes of PostgreSQL.
-LANES = ("fast", "lite")
+# The ledger is one and the same in both backends of PostgreSQL.
+BACKENDS = ("fast", "lite")
 
 FIRST = datetime(2013, 10, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -90,7 +90,7 @@ def test_the_whole_table_around_a_day() -> None:
 DAYS = 5
 
 
-def days_of(lane: Lane) -> PredictionTable:
+def days_of(backend: Backend) -> PredictionTable:
     """Five days of three rows each: ids 10 x day, + 1, + 2."""
     columns = [
         sa.Column("id", sa.BigInteger, primary_key=True),
@@ -106,8 +106,8 @@ def days_of(lane: Lane) -> PredictionTable:
         for day in range(DAYS)
         for row in range(3)
     ]
-    lane.table("t", columns, rows)
-    predictions = lane.predictions(lane.source(table="t", time_column="at"))
+    backend.table("t", columns, rows)
+    predictions = backend.predictions(backend.source(table="t", time_column="at"))
     predictions.create()
     return predictions
 
@@ -128,56 +128,58 @@ ranges = st.none() | st.sampled_from(
 )
 @given(published=st.lists(ranges, min_size=1, max_size=6))
 def test_the_view_is_as_a_dict_would_be(
-    lane: Lane, published: list[tuple[int, int] | None]
+    backend: Backend, published: list[tuple[int, int] | None]
 ) -> None:
-    if not sa.inspect(lane.engine).has_table("t"):
-        days_of(lane)
-    lane.ledger().create()
+    if not sa.inspect(backend.engine).has_table("t"):
+        days_of(backend)
+    backend.ledger().create()
     ledger_tables = ("published", "publication_changes", "chunks", "shards", "runs", "jobs")
-    lane.execute(*(f"DELETE FROM nightshift_{name}" for name in ledger_tables))
-    predictions = lane.predictions(lane.source(table="t", time_column="at"))
+    backend.execute(*(f"DELETE FROM nightshift_{name}" for name in ledger_tables))
+    predictions = backend.predictions(backend.source(table="t", time_column="at"))
     predictions.create()
-    lane.execute("DELETE FROM scores_runs")
+    backend.execute("DELETE FROM scores_runs")
     seen: dict[int, float] = {}
     live: dict[int, int] = {}
     for version, days in enumerate(published, 1):
-        run = lane.score(predictions, run_request(days, version), lambda row, v=version: v, rows=2)
+        run = backend.score(
+            predictions, run_request(days, version), lambda row, v=version: v, rows=2
+        )
         first, last = days or (0, DAYS)
         for day in range(max(first, 0), min(last, DAYS)):
             seen |= {10 * day + row: version for row in range(3)}
         # Which runs have a part of time left, rows in it or not.
         covered = range(first, last) if days else range(-10, 20)
         live |= dict.fromkeys(covered, run.run_id)
-        assert lane.view() == seen
-        assert lane.view(value="model_version") == seen
-        states = dict(lane.rows("SELECT run_id, state FROM nightshift_runs"))
+        assert backend.view() == seen
+        assert backend.view(value="model_version") == seen
+        states = dict(backend.rows("SELECT run_id, state FROM nightshift_runs"))
         for run_id, state in states.items():
             assert state == (RunState.PUBLISHED if run_id in live.values() else RunState.SUPERSEDED)
 
 
-def test_an_older_run_is_published_around_what_is_newer(lane: Lane) -> None:
-    predictions = days_of(lane)
+def test_an_older_run_is_published_around_what_is_newer(backend: Backend) -> None:
+    predictions = days_of(backend)
     ledger = predictions.ledger
-    whole = lane.score(predictions, run_request(None, 1), lambda row: 1, publish=False)
-    lane.score(predictions, run_request((1, 3), 2), lambda row: 2)
+    whole = backend.score(predictions, run_request(None, 1), lambda row: 1, publish=False)
+    backend.score(predictions, run_request((1, 3), 2), lambda row: 2)
     ledger.publish(whole)
-    assert lane.view() == {
+    assert backend.view() == {
         10 * day + row: 2 if day in {1, 2} else 1 for day in range(DAYS) for row in range(3)
     }
     moved = [(change.run_id, change.range_start) for change in Pointer(ledger).changes("job")]
     assert moved == [(1, FIRST + 3 * DAY), (1, BEGINNING), (2, FIRST + DAY)]
-    lane.score(predictions, run_request(None, 3), lambda row: 3)
-    assert set(lane.view().values()) == {3}
+    backend.score(predictions, run_request(None, 3), lambda row: 3)
+    assert set(backend.view().values()) == {3}
 
 
-def test_an_older_run_that_readers_would_not_see(lane: Lane) -> None:
-    predictions = days_of(lane)
+def test_an_older_run_that_readers_would_not_see(backend: Backend) -> None:
+    predictions = days_of(backend)
     ledger = predictions.ledger
-    day = lane.score(predictions, run_request((1, 2), 1), lambda row: 1, publish=False)
-    lane.score(predictions, run_request(None, 2), lambda row: 2)
+    day = backend.score(predictions, run_request((1, 2), 1), lambda row: 1, publish=False)
+    backend.score(predictions, run_request(None, 2), lambda row: 2)
     with pytest.raises(AlreadyPublished, match=r"Run 2 is already published"):
         ledger.publish(day)
-    assert set(lane.view().values()) == {2}
+    assert set(backend.view().values()) == {2}
     assert [run.state for run in History(ledger).runs()] == [
         RunState.PUBLISHED,
         RunState.SUPERSEDED,
@@ -185,101 +187,101 @@ def test_an_older_run_that_readers_would_not_see(lane: Lane) -> None:
     assert ledger.begin(run_request((1, 2), 1), "elsewhere:1:b").run_id == 3
 
 
-def test_a_run_is_not_resumed_behind_what_is_newer(lane: Lane) -> None:
-    predictions = days_of(lane)
+def test_a_run_is_not_resumed_behind_what_is_newer(backend: Backend) -> None:
+    predictions = days_of(backend)
     ledger = predictions.ledger
     ledger.fail(ledger.begin(run_request(None, 1), "elsewhere:1:a"), "stopped")
-    lane.score(predictions, run_request((1, 2), 1))
+    backend.score(predictions, run_request((1, 2), 1))
     again = ledger.begin(run_request(None, 1), "elsewhere:1:b")
     assert (again.run_id, again.seen) == (3, 0)
 
 
-def test_what_else_the_view_tells(lane: Lane) -> None:
-    predictions = days_of(lane)
-    run = lane.score(predictions, run_request((0, 1), 7))
-    columns = [c["name"] for c in sa.inspect(lane.engine).get_columns("scores")]
+def test_what_else_the_view_tells(backend: Backend) -> None:
+    predictions = days_of(backend)
+    run = backend.score(predictions, run_request((0, 1), 7))
+    columns = [c["name"] for c in sa.inspect(backend.engine).get_columns("scores")]
     assert columns == [
         "id", "partition_time", "prediction", "model_version", "run_id", "scored_at",
     ]  # fmt: skip
-    found = lane.rows("SELECT model_version, run_id, scored_at FROM scores")
+    found = backend.rows("SELECT model_version, run_id, scored_at FROM scores")
     assert {row[:2] for row in found} == {(7, run.run_id)}
     assert all(row[2] is not None for row in found)
 
 
-def test_the_same_partition_twice_leaves_one_copy(lane: Lane) -> None:
-    predictions = days_of(lane)
-    first = lane.score(predictions, run_request(None, 1), lambda row: 1)
-    second = lane.score(predictions, run_request(None, 1), lambda row: 2)
+def test_the_same_partition_twice_leaves_one_copy(backend: Backend) -> None:
+    predictions = days_of(backend)
+    first = backend.score(predictions, run_request(None, 1), lambda row: 1)
+    second = backend.score(predictions, run_request(None, 1), lambda row: 2)
     assert second.run_id != first.run_id
-    values = lane.view()
+    values = backend.view()
     assert len(values) == 3 * DAYS
     assert set(values.values()) == {2}
-    assert lane.rows("SELECT count(*) FROM nightshift_published") == [(1,)]
+    assert backend.rows("SELECT count(*) FROM nightshift_published") == [(1,)]
 
 
-def test_nothing_is_seen_before_it_is_published(lane: Lane) -> None:
-    predictions = days_of(lane)
+def test_nothing_is_seen_before_it_is_published(backend: Backend) -> None:
+    predictions = days_of(backend)
     ledger = predictions.ledger
     run = ledger.begin(run_request(None, 1), "elsewhere:1:a")
     with predictions.source.snapshot(sign(), None, None) as snapshot:
         for number, chunk in enumerate(snapshot.chunks(ALL_KEYS, 4)):
-            lane.write(predictions, run, number, chunk)
-            assert lane.view() == {}
+            backend.write(predictions, run, number, chunk)
+            assert backend.view() == {}
     with pytest.raises(OwnershipLost):
         ledger.publish(run)
     ledger.score(run)
-    assert lane.view() == {}
+    assert backend.view() == {}
     ledger.publish(run)
-    assert len(lane.view()) == 3 * DAYS
+    assert len(backend.view()) == 3 * DAYS
 
 
-def test_a_run_of_no_rows(lane: Lane) -> None:
-    predictions = days_of(lane)
-    lane.score(predictions, run_request((3, 4), 1), lambda row: 1)
-    lane.execute("DELETE FROM t WHERE id BETWEEN 30 AND 39")
-    assert len(lane.view()) == 3
-    run = lane.score(predictions, run_request((3, 4), 2))
-    assert lane.view() == {}  # the rows are gone, and so are their predictions
+def test_a_run_of_no_rows(backend: Backend) -> None:
+    predictions = days_of(backend)
+    backend.score(predictions, run_request((3, 4), 1), lambda row: 1)
+    backend.execute("DELETE FROM t WHERE id BETWEEN 30 AND 39")
+    assert len(backend.view()) == 3
+    run = backend.score(predictions, run_request((3, 4), 2))
+    assert backend.view() == {}  # the rows are gone, and so are their predictions
     (record, old) = History(predictions.ledger).runs()
     assert (record.run_id, record.state, record.rows) == (run.run_id, RunState.PUBLISHED, 0)
     assert old.state == RunState.SUPERSEDED
 
 
-def test_publishing_twice_changes_nothing(lane: Lane) -> None:
-    predictions = days_of(lane)
+def test_publishing_twice_changes_nothing(backend: Backend) -> None:
+    predictions = days_of(backend)
     ledger = predictions.ledger
-    first = lane.score(predictions, run_request(None, 1), lambda row: 1)
-    before = lane.rows("SELECT * FROM nightshift_runs"), lane.view()
+    first = backend.score(predictions, run_request(None, 1), lambda row: 1)
+    before = backend.rows("SELECT * FROM nightshift_runs"), backend.view()
     ledger.publish(first)
-    assert (lane.rows("SELECT * FROM nightshift_runs"), lane.view()) == before
-    second = lane.score(predictions, run_request(None, 2), lambda row: 2)
+    assert (backend.rows("SELECT * FROM nightshift_runs"), backend.view()) == before
+    second = backend.score(predictions, run_request(None, 2), lambda row: 2)
     with pytest.raises(OwnershipLost):  # superseded is not published
         ledger.publish(first)
-    assert set(lane.view().values()) == {2}
+    assert set(backend.view().values()) == {2}
     ledger.publish(second)
-    assert set(lane.view().values()) == {2}
+    assert set(backend.view().values()) == {2}
 
 
-def test_publishing_happens_wholly_or_not_at_all(lane: Lane) -> None:
-    if lane.is_duckdb:
+def test_publishing_happens_wholly_or_not_at_all(backend: Backend) -> None:
+    if backend.is_duckdb:
         pytest.skip("DuckDB has no triggers to fail with")
-    predictions = days_of(lane)
-    lane.score(predictions, run_request(None, 1), lambda row: 1)
-    run = lane.score(predictions, run_request((1, 3), 2), lambda row: 2, publish=False)
-    before = lane.rows("SELECT * FROM nightshift_published ORDER BY 2")
-    if lane.is_sqlite:
-        lane.execute(
+    predictions = days_of(backend)
+    backend.score(predictions, run_request(None, 1), lambda row: 1)
+    run = backend.score(predictions, run_request((1, 3), 2), lambda row: 2, publish=False)
+    before = backend.rows("SELECT * FROM nightshift_published ORDER BY 2")
+    if backend.is_sqlite:
+        backend.execute(
             "CREATE TRIGGER stop BEFORE INSERT ON nightshift_published WHEN new.range_start >"
             " '2013-10-03' BEGIN SELECT RAISE(ABORT, 'stopped'); END"
         )
-    elif lane.is_mysql:
-        lane.execute(
+    elif backend.is_mysql:
+        backend.execute(
             "CREATE TRIGGER stop BEFORE INSERT ON nightshift_published FOR EACH ROW IF"
             " new.range_start > '2013-10-03' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT ="
             " 'stopped'; END IF"
         )
     else:
-        lane.execute(
+        backend.execute(
             "CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS"
             " 'BEGIN RAISE EXCEPTION ''stopped''; END'",
             "CREATE TRIGGER stop BEFORE INSERT ON nightshift_published FOR EACH ROW WHEN"
@@ -287,29 +289,29 @@ def test_publishing_happens_wholly_or_not_at_all(lane: Lane) -> None:
         )
     with pytest.raises(StatementFailed, match=r"to publish a run.*stopped"):
         predictions.ledger.publish(run)
-    assert lane.rows("SELECT * FROM nightshift_published ORDER BY 2") == before
-    assert set(lane.view().values()) == {1}
+    assert backend.rows("SELECT * FROM nightshift_published ORDER BY 2") == before
+    assert set(backend.view().values()) == {1}
     assert History(predictions.ledger).runs()[0].state == RunState.SCORED
-    table = " ON nightshift_published" if lane.is_postgres else ""
-    lane.execute(f"DROP TRIGGER stop{table}")
+    table = " ON nightshift_published" if backend.is_postgres else ""
+    backend.execute(f"DROP TRIGGER stop{table}")
     predictions.ledger.publish(run)
-    assert lane.view() == {
+    assert backend.view() == {
         10 * day + row: 2 if day in {1, 2} else 1 for day in range(DAYS) for row in range(3)
     }
 
 
-def test_readers_always_see_each_key_once(lane: Lane) -> None:
+def test_readers_always_see_each_key_once(backend: Backend) -> None:
     """While days and whole tables are published over one another, many times."""
-    predictions = days_of(lane)
+    predictions = days_of(backend)
     ledger = predictions.ledger
-    lane.score(predictions, run_request(None, 0), lambda row: 0)
+    backend.score(predictions, run_request(None, 0), lambda row: 0)
     ids = [10 * day + row for day in range(DAYS) for row in range(3)]
     published, looks = threading.Event(), 0
     problems: list[Sequence[sa.Row[Any]]] = []
 
     def look() -> None:
         nonlocal looks
-        with lane.engine.connect() as connection:
+        with backend.engine.connect() as connection:
             connection.execution_options(nightshift_read_only=True)
             while not published.is_set():
                 found = connection.exec_driver_sql("SELECT id, prediction FROM scores").all()

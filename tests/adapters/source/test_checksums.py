@@ -1,4 +1,4 @@
-"""A chunk's digest: the same rows, and only they, have it; and what it is for, in every lane."""
+"""A chunk's digest: the same rows, and only they, have it; and what it is for, in every backend."""
 
 import uuid
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanes import Lane, request_of, sign
+from backends import Backend, request_of, sign
 from nightshift.adapters.source.checksums import digest
 from nightshift.flows.scoring.resuming import is_unchanged
 
@@ -81,16 +81,16 @@ KEYS: dict[str, tuple[Any, list[Any]]] = {
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_rows_that_a_run_is_done_with(lane: Lane, kind: str) -> None:
+def test_rows_that_a_run_is_done_with(backend: Backend, kind: str) -> None:
     """It may go on if they are the same; not if one came, went, changed or was exchanged."""
     sql, keys = KEYS[kind]
     columns = [sa.Column("id", sql, primary_key=True), sa.Column("x", sa.Double)]
-    table = lane.table("t", columns, [{"id": key, "x": 0.5} for key in keys if key != keys[1]])
-    predictions = lane.predictions(lane.source(table="t"))
+    table = backend.table("t", columns, [{"id": key, "x": 0.5} for key in keys if key != keys[1]])
+    predictions = backend.predictions(backend.source(table="t"))
     predictions.create()
     ledger, source = predictions.ledger, predictions.source
     run = ledger.begin(request_of(), "elsewhere:1:a")
-    for number, chunk in enumerate(lane.read(source, rows=3)[:2]):
+    for number, chunk in enumerate(backend.read(source, rows=3)[:2]):
         rows = chunk.select(source.kept_columns)
         scored = rows.append_column("prediction", pa.array([0.5] * chunk.num_rows))
         seen = digest(rows, chunk.select(["x"]))
@@ -101,7 +101,7 @@ def test_rows_that_a_run_is_done_with(lane: Lane, kind: str) -> None:
             return is_unchanged(ledger, source, snapshot, run.run_id, 3, ["x"])
 
     def execute(*statements: Any) -> None:
-        with lane.engine.begin() as connection:
+        with backend.engine.begin() as connection:
             for statement in statements:
                 connection.execute(statement)
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lanes import Lane, sign
+from backends import Backend, sign
 from nightshift.adapters.backends.postgres import _with_literals
 from nightshift.adapters.database.capabilities import CAPABILITIES
 from nightshift.adapters.errors import ColumnTypeUnsupported, ConfigurationError
@@ -27,13 +27,13 @@ def numbers_of(chunks: Sequence[pa.Table]) -> list[int]:
     return [number for chunk in chunks for number in chunk.column("n").to_pylist()]
 
 
-def check_every_resumption(lane: Lane, source: Source, table: str, key: str) -> None:
+def check_every_resumption(backend: Backend, source: Source, table: str, key: str) -> None:
     """Rows come in the database's own order, and after each key come exactly the later ones.
 
     `n` numbers the rows; the key goes through the ledger's text, as when a run resumes.
     """
-    expected = [row[0] for row in lane.rows(f"SELECT n FROM {table} ORDER BY {key}")]
-    chunks = lane.read(source, NUMBERED, rows=3)
+    expected = [row[0] for row in backend.rows(f"SELECT n FROM {table} ORDER BY {key}")]
+    chunks = backend.read(source, NUMBERED, rows=3)
     assert numbers_of(chunks) == expected
     keys = [
         tuple(chunk.column(name)[row].as_py() for name in source.spec.key)
@@ -44,8 +44,8 @@ def check_every_resumption(lane: Lane, source: Source, table: str, key: str) -> 
     with source.snapshot(NUMBERED, None, None) as snapshot:
         for position, after in enumerate(resumed):
             assert snapshot.count(KeyRange(after)) == len(keys) - position - 1, f"after {after!r}"
-    if lane.is_fast:  # the statement as it goes to COPY, but without a connection for each
-        with lane.engine.connect() as connection:
+    if backend.is_fast:  # the statement as it goes to COPY, but without a connection for each
+        with backend.engine.connect() as connection:
             for position, after in enumerate(resumed):
                 statement = _with_literals(
                     connection, source.statements(None, None).rows(NUMBERED, KeyRange(after))
@@ -53,15 +53,15 @@ def check_every_resumption(lane: Lane, source: Source, table: str, key: str) -> 
                 rest = [row.n for row in connection.execute(sa.text(statement.replace(":", "\\:")))]
                 assert rest == expected[position + 1 :], f"after {after!r}"
     for position in range(0, len(keys), len(keys) // 2 + 1):
-        rest = numbers_of(lane.read(source, NUMBERED, after=resumed[position], rows=4))
+        rest = numbers_of(backend.read(source, NUMBERED, after=resumed[position], rows=4))
         assert rest == expected[position + 1 :], f"after {resumed[position]!r}"
 
 
-def test_chunk_edges(lane: Lane) -> None:
+def test_chunk_edges(backend: Backend) -> None:
     size = 4
     for count in (0, 1, size - 1, size, size + 1, 2 * size, 2 * size + 1):
-        lane.numbers(f"edge_{count}", count)
-        chunks = lane.read(lane.source(table=f"edge_{count}"), rows=size)
+        backend.numbers(f"edge_{count}", count)
+        chunks = backend.read(backend.source(table=f"edge_{count}"), rows=size)
         full, rest = divmod(count, size)
         assert [chunk.num_rows for chunk in chunks] == [size] * full + [rest] * (rest > 0)
         ids = [number for chunk in chunks for number in chunk.column("id").to_pylist()]
@@ -69,7 +69,7 @@ def test_chunk_edges(lane: Lane) -> None:
         assert all(chunk.column("x").to_pylist()[0] is not None for chunk in chunks)
 
 
-def test_more_rows_than_a_batch_of_the_driver(fast: Lane) -> None:
+def test_more_rows_than_a_batch_of_the_driver(fast: Backend) -> None:
     fast.execute(
         "CREATE TABLE t (id bigint PRIMARY KEY, pad text)",
         "INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, 40000) g",
@@ -80,11 +80,11 @@ def test_more_rows_than_a_batch_of_the_driver(fast: Lane) -> None:
     assert ids == list(range(1, 40001))
 
 
-def test_the_rest_after_keys_that_are_not_there(lane: Lane) -> None:
-    lane.numbers("t", 10, step=10)
-    source = lane.source(table="t")
+def test_the_rest_after_keys_that_are_not_there(backend: Backend) -> None:
+    backend.numbers("t", 10, step=10)
+    source = backend.source(table="t")
     for after, first in ((-1, 0), (0, 10), (5, 10), (85, 90), (90, None), (2**62, None)):
-        chunks = lane.read(source, after=(after,), rows=3)
+        chunks = backend.read(source, after=(after,), rows=3)
         ids = [number for chunk in chunks for number in chunk.column("id").to_pylist()]
         assert ids == ([] if first is None else list(range(first, 100, 10)))
 
@@ -137,26 +137,28 @@ POSTGRES_KEYS: dict[str, tuple[Any, list[Any]]] = {
 }
 
 
-def keyed(lane: Lane, kind: Any, values: list[Any]) -> Source:
-    if lane.is_mysql:  # where no key is longer than 3072 bytes
+def keyed(backend: Backend, kind: Any, values: list[Any]) -> Source:
+    if backend.is_mysql:  # where no key is longer than 3072 bytes
         values = [value for value in values if not isinstance(value, str) or len(value) < 255]
         kind = sa.String(255) if isinstance(kind, sa.String) else kind
     exact = sa.Column("k", kind, primary_key=True, autoincrement=False)
     columns = [exact, sa.Column("n", sa.Integer, nullable=False)]
-    lane.table("t", columns, [{"k": value, "n": n} for n, value in enumerate(values)])
-    source = lane.source("k", table="t")
+    backend.table("t", columns, [{"k": value, "n": n} for n, value in enumerate(values)])
+    source = backend.source("k", table="t")
     source.check(NUMBERED)
     return source
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_resumes_after_any_key(lane: Lane, kind: str) -> None:
-    check_every_resumption(lane, keyed(lane, *KEYS[kind]), "t", "k")
+def test_resumes_after_any_key(backend: Backend, kind: str) -> None:
+    check_every_resumption(backend, keyed(backend, *KEYS[kind]), "t", "k")
 
 
 @pytest.mark.parametrize("kind", POSTGRES_KEYS)
-def test_resumes_after_any_key_of_postgres(postgres_lane: Lane, kind: str) -> None:
-    check_every_resumption(postgres_lane, keyed(postgres_lane, *POSTGRES_KEYS[kind]), "t", "k")
+def test_resumes_after_any_key_of_postgres(postgres_backend: Backend, kind: str) -> None:
+    check_every_resumption(
+        postgres_backend, keyed(postgres_backend, *POSTGRES_KEYS[kind]), "t", "k"
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_resumes_after_any_key_of_postgres(postgres_lane: Lane, kind: str) -> No
         "provider = builtin, locale = 'PG_UNICODE_FAST'",
     ],
 )
-def test_resumes_in_the_columns_own_collation(fast: Lane, collation: str) -> None:
+def test_resumes_in_the_columns_own_collation(fast: Backend, collation: str) -> None:
     fast.execute(
         f"CREATE COLLATION own ({collation})",
         "CREATE TABLE t (k text COLLATE own PRIMARY KEY, n serial)",
@@ -177,7 +179,7 @@ def test_resumes_in_the_columns_own_collation(fast: Lane, collation: str) -> Non
     check_every_resumption(fast, fast.source("k", table="t"), "t", "k")
 
 
-def test_resumes_within_a_composite_key(lane: Lane) -> None:
+def test_resumes_within_a_composite_key(backend: Backend) -> None:
     columns = [
         sa.Column("a", sa.Integer, primary_key=True),
         sa.Column("b", sa.Text, primary_key=True),
@@ -186,14 +188,14 @@ def test_resumes_within_a_composite_key(lane: Lane) -> None:
     ]
     keys = [(a, b, c) for a in (-1, 0, 7) for b in ("", "x", "x'") for c in (True, False)]
     rows = [{"a": a, "b": b, "c": c, "n": n} for n, (a, b, c) in enumerate(keys)]
-    lane.table("t", columns, rows)
-    check_every_resumption(lane, lane.source(("a", "b", "c"), table="t"), "t", "a, b, c")
+    backend.table("t", columns, rows)
+    check_every_resumption(backend, backend.source(("a", "b", "c"), table="t"), "t", "a, b, c")
     # In another order than the index's, too.
-    check_every_resumption(lane, lane.source(("c", "a", "b"), table="t"), "t", "c, a, b")
+    check_every_resumption(backend, backend.source(("c", "a", "b"), table="t"), "t", "c, a, b")
 
 
 def test_composite_keys_of_a_database_that_compares_one_value_at_a_time(
-    lite: Lane, monkeypatch: pytest.MonkeyPatch
+    lite: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dialect that we know nothing about, such as a warehouse's."""
     monkeypatch.delitem(CAPABILITIES, "sqlite")
@@ -214,25 +216,25 @@ def test_composite_keys_of_a_database_that_compares_one_value_at_a_time(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_any_composite_key(lane: Lane, data: st.DataObject) -> None:
-    if not sa.inspect(lane.engine).has_table("t"):
+def test_any_composite_key(backend: Backend, data: st.DataObject) -> None:
+    if not sa.inspect(backend.engine).has_table("t"):
         columns = [
             sa.Column("a", sa.Text, primary_key=True),
             sa.Column("b", sa.BigInteger, primary_key=True),
             sa.Column("n", sa.Integer),
         ]
-        lane.table("t", columns)
+        backend.table("t", columns)
     # Few different first parts, so that many rows differ in the second only.
     text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
     firsts = data.draw(st.lists(text, min_size=1, max_size=2))
     seconds = st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 2)
     keys = data.draw(st.lists(st.tuples(st.sampled_from(firsts), seconds), max_size=8, unique=True))
-    lane.execute("DELETE FROM t")
-    with lane.engine.begin() as connection:
+    backend.execute("DELETE FROM t")
+    with backend.engine.begin() as connection:
         rows = [{"a": a, "b": b, "n": n} for n, (a, b) in enumerate(keys)]
         if rows:
             connection.execute(sa.text("INSERT INTO t VALUES (:a, :b, :n)"), rows)
-    check_every_resumption(lane, lane.source(("a", "b"), table="t"), "t", "a, b")
+    check_every_resumption(backend, backend.source(("a", "b"), table="t"), "t", "a, b")
 
 
 LEDGER_KEYS: list[tuple[pa.DataType, Any, st.SearchStrategy[Any]]] = [
@@ -261,7 +263,7 @@ def test_a_key_comes_back_from_the_ledger(data: st.DataObject) -> None:
     assert [type(part) for part in found] == [type(part) for part in key]
 
 
-def test_sqlite_keeps_no_decimal_keys(lite: Lane) -> None:
+def test_sqlite_keeps_no_decimal_keys(lite: Backend) -> None:
     lite.table(
         "t", [sa.Column("k", sa.Numeric(20, 2), primary_key=True), sa.Column("x", sa.Double)]
     )
@@ -269,17 +271,17 @@ def test_sqlite_keeps_no_decimal_keys(lite: Lane) -> None:
         lite.source("k", table="t").check(sign())
 
 
-def test_the_key_may_be_an_input_and_the_time_too(lane: Lane) -> None:
+def test_the_key_may_be_an_input_and_the_time_too(backend: Backend) -> None:
     columns = [
         sa.Column("id", sa.BigInteger, primary_key=True),
         sa.Column("at", sa.DateTime, primary_key=True),
     ]
     moment = datetime(2013, 10, 1, 5)
-    lane.table("t", columns, [{"id": 1, "at": moment}, {"id": 2, "at": moment}])
-    source = lane.source(("id", "at"), table="t", time_column="at")
+    backend.table("t", columns, [{"id": 1, "at": moment}, {"id": 2, "at": moment}])
+    source = backend.source(("id", "at"), table="t", time_column="at")
     signature = sign({"at": "timestamp", "id": "int64"})
     source.check(signature)
-    (chunk,) = lane.read(source, signature)
+    (chunk,) = backend.read(source, signature)
     assert chunk.column_names == ["id", "at", "partition_time"]
     assert chunk.column("at").to_pylist() == [moment] * 2
     assert chunk.column("partition_time").to_pylist() == [moment.replace(tzinfo=UTC)] * 2

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy.dialects import postgresql
 
-from lanes import Lane, sign
+from backends import Backend, sign
 from nightshift.adapters.errors import ColumnNotFound, DatabaseError, KeyNotUnique, StatementFailed
 from nightshift.adapters.source.user_query import bound_query
 
@@ -53,7 +53,7 @@ def test_its_parameters() -> None:
 
 
 @pytest.fixture
-def events(fast: Lane) -> Lane:
+def events(fast: Backend) -> Backend:
     """Events e: ten rows an hour apart from midnight, 2013-10-01, UTC."""
     fast.execute(
         "CREATE TABLE e (id int, at timestamptz, x float8, label text)",
@@ -63,15 +63,15 @@ def events(fast: Lane) -> Lane:
     return fast
 
 
-def ids(lane: Lane, query: str, bounded: bool = True, **spec: str) -> list[int]:
-    source = lane.source(query=query, **spec)
+def ids(backend: Backend, query: str, bounded: bool = True, **spec: str) -> list[int]:
+    source = backend.source(query=query, **spec)
     source.check(sign())
     start, end = DAY if bounded else (None, None)
-    chunks = lane.read(source, start=start, end=end, rows=3)
+    chunks = backend.read(source, start=start, end=end, rows=3)
     return [number for chunk in chunks for number in chunk.column("id").to_pylist()]
 
 
-def test_queries_of_all_kinds(events: Lane) -> None:
+def test_queries_of_all_kinds(events: Backend) -> None:
     for query in (
         "SELECT id, x FROM e",
         "select * from e;",
@@ -88,7 +88,7 @@ def test_queries_of_all_kinds(events: Lane) -> None:
         assert ids(events, query) == list(range(10)), query
 
 
-def test_the_partition_in_the_query(events: Lane) -> None:
+def test_the_partition_in_the_query(events: Backend) -> None:
     bounded = "SELECT id, x FROM e WHERE at >= :partition_start AND at < :partition_end"
     assert ids(events, bounded) == list(range(8))
     assert ids(events, bounded, bounded=False) == list(range(10))
@@ -100,7 +100,7 @@ def test_the_partition_in_the_query(events: Lane) -> None:
     assert ids(events, dated) == list(range(8))
 
 
-def test_a_query_resumes(events: Lane) -> None:
+def test_a_query_resumes(events: Backend) -> None:
     source = events.source(query="SELECT id, x FROM e WHERE at < :partition_end;")
     for after in range(-1, 9):
         chunks = events.read(source, start=DAY[0], end=DAY[1], after=(after,), rows=3)
@@ -131,7 +131,7 @@ def test_a_query_resumes(events: Lane) -> None:
         "SELECT lo_create(4711)::int AS id, 1.0::float8 AS x",
     ],
 )
-def test_a_query_cannot_write(events: Lane, query: str) -> None:
+def test_a_query_cannot_write(events: Backend, query: str) -> None:
     events.execute(
         "CREATE SEQUENCE counter",
         "CREATE FUNCTION spoil() RETURNS float8 LANGUAGE sql"
@@ -159,12 +159,12 @@ def test_a_query_cannot_write(events: Lane, query: str) -> None:
         ("SELECT id, x, id FROM e", "ambiguous"),
     ],
 )
-def test_a_query_that_is_wrong(events: Lane, query: str, problem: str) -> None:
+def test_a_query_that_is_wrong(events: Backend, query: str, problem: str) -> None:
     with pytest.raises(StatementFailed, match=problem):
         ids(events, query)
 
 
-def test_a_query_without_the_columns(events: Lane) -> None:
+def test_a_query_without_the_columns(events: Backend) -> None:
     with pytest.raises(
         ColumnNotFound, match=r"The source query has no column 'id'|the source query"
     ):
@@ -179,21 +179,21 @@ def test_a_query_without_the_columns(events: Lane) -> None:
         ("SELECT id, x FROM e UNION ALL SELECT 9, 9", r"\(9\) appears twice"),
     ],
 )
-def test_a_query_whose_key_is_none(events: Lane, query: str, problem: str) -> None:
+def test_a_query_whose_key_is_none(events: Backend, query: str, problem: str) -> None:
     with pytest.raises(KeyNotUnique, match=problem) as caught:
         ids(events, query, bounded=False)
     assert caught.value.source == "the source query"
     assert "name other key columns" in str(caught.value)
 
 
-def test_its_key_is_looked_at_in_the_partition_only(events: Lane) -> None:
+def test_its_key_is_looked_at_in_the_partition_only(events: Backend) -> None:
     query = "SELECT id % 8 AS id, x, at FROM e"
     assert ids(events, query, time_column="at") == list(range(8))
     with pytest.raises(KeyNotUnique, match="appears twice"):
         ids(events, query, bounded=False, time_column="at")
 
 
-def test_every_error_is_ours(events: Lane) -> None:
+def test_every_error_is_ours(events: Backend) -> None:
     for query in ("SELECT", ")", "(", "'", '"', "$$", "/*", "\\", ";", "SELECT * FROM e)", "%s"):
         with pytest.raises(DatabaseError):
             ids(events, query)

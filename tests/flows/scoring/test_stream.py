@@ -3,7 +3,7 @@
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from lanes import sign
+from backends import sign
 from nightshift.flows.config.job import Job
 from nightshift.flows.scoring.blas_threads import AdaptiveBlasThreads
 from nightshift.flows.scoring.stream import chunk_rows

@@ -23,10 +23,10 @@ from nightshift.adapters.source.relation import SourceSpec
 from nightshift.adapters.source.source import Source
 from nightshift.adapters.target.predictions import PredictionTable
 
-ALL_LANES = ("fast", "generic", "lite")
+ALL_BACKENDS = ("fast", "generic", "lite")
 
 OTHER_DATABASES = ("maria", "duck")
-"""These lanes come to every test of a lane, but in a quick run only to those of CORE."""
+"""These backends come to every test of a backend, but in a quick run only to those of CORE."""
 CORE = frozenset(
     {
         "test_a_failed_run_is_resumed_where_it_stopped",
@@ -38,7 +38,7 @@ CORE = frozenset(
         "test_local_times_at_the_very_bounds",
         "test_resumes_within_a_composite_key",
         "test_the_same_partition_twice_leaves_one_copy",
-        "test_the_same_values_in_every_lane",
+        "test_the_same_values_in_every_backend",
         "test_what_others_do_is_not_seen",
     }
 )
@@ -75,8 +75,8 @@ class Timestamp(Instant):
 
 
 @dataclass
-class Lane:
-    """A lane: PostgreSQL's, the generic one on PostgreSQL, SQLite's, MariaDB's or DuckDB's."""
+class Backend:
+    """A backend: PostgreSQL's, the generic one on PostgreSQL, SQLite's, MariaDB's or DuckDB's."""
 
     name: str
     engine: sa.Engine
@@ -176,8 +176,8 @@ class Lane:
         index_key: bool = False,
     ) -> PredictionTable:
         columns = sign(outputs=outputs).outputs
-        lane = self.predictions_class
-        return lane(ledger or self.ledger(), source, target, columns, index_key)
+        backend = self.predictions_class
+        return backend(ledger or self.ledger(), source, target, columns, index_key)
 
     # --- a run, as in the flow ------------------------------------------------------------------
 
