@@ -66,7 +66,7 @@ class LightGBMModel(ArchivedModel):
         self._names = None if names == [f"Column_{i}" for i in range(len(names))] else names
 
     def _adopt(self, estimator: lightgbm.LGBMModel) -> None:
-        """Take over what the estimator knows beside its Booster."""
+        """Take over what the estimator knows in addition to its Booster."""
         parameters = estimator.get_params()
         if self.predicting is None:
             self.predicting = {name: parameters[name] for name in _PREDICTING if name in parameters}

@@ -76,7 +76,7 @@ class XGBoostModel(ArchivedModel):
         self.iterations = self.booster.num_boosted_rounds() if best is None else int(best) + 1
 
     def _adopt(self, estimator: xgboost.XGBModel) -> None:
-        """Take over what the estimator knows beside its Booster."""
+        """Take over what the estimator knows in addition to its Booster."""
         if self.missing is None and not np.isnan(estimator.missing):
             self.missing = float(estimator.missing)
         if self.classifier is None:

@@ -1,4 +1,4 @@
-"""What an estimator knows beside what its adapter keeps: it predicts the sample first."""
+"""What an estimator knows and its adapter does not keep: it predicts the sample first."""
 
 from collections.abc import Callable
 from pathlib import Path

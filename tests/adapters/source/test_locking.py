@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from lanes import Lane, sign
+from backends import Backend, sign
 from nightshift.adapters.errors import (
     DatabaseUnavailable,
     KeyNotUnique,
@@ -40,14 +40,14 @@ def read(source: Source, kind: str = "float64") -> tuple[int, dict[int, Any]]:
 
 
 @contextmanager
-def beginning(lane: Lane, run: Callable[[], Any], *load: str) -> Iterator[Future[Any]]:
+def beginning(backend: Backend, run: Callable[[], Any], *load: str) -> Iterator[Future[Any]]:
     """`run` waits for the transaction of `load`, which then commits."""
     with ThreadPoolExecutor(1) as pool:
-        with lane.engine.begin() as connection:
+        with backend.engine.begin() as connection:
             for statement in load:
                 connection.exec_driver_sql(statement)
             running = pool.submit(run)
-            eventually(lambda: lane.rows(WAITING) != [(0,)] or running.done(), 20)
+            eventually(lambda: backend.rows(WAITING) != [(0,)] or running.done(), 20)
         yield running
 
 
@@ -79,7 +79,7 @@ LOADS = {
 
 @pytest.mark.parametrize("load", LOADS)
 @pytest.mark.parametrize("spec", ["table", "query of a view"])
-def test_a_load_that_commits_while_a_run_begins(fast: Lane, load: str, spec: str) -> None:
+def test_a_load_that_commits_while_a_run_begins(fast: Backend, load: str, spec: str) -> None:
     fast.execute(
         "CREATE TABLE t (id bigint PRIMARY KEY, x float8 NOT NULL, y int)",
         "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)",
@@ -92,7 +92,7 @@ def test_a_load_that_commits_while_a_run_begins(fast: Lane, load: str, spec: str
         assert running.result(60) == (3, {1: 1, 2: 2, 3: 3} if old else NEW)
 
 
-def test_partitions_and_materialized_views_too(fast: Lane) -> None:
+def test_partitions_and_materialized_views_too(fast: Backend) -> None:
     fast.execute(
         "CREATE TABLE p (id bigint PRIMARY KEY, x float8 NOT NULL) PARTITION BY RANGE (id)",
         "CREATE TABLE now PARTITION OF p FOR VALUES FROM (0) TO (10)",
@@ -112,7 +112,7 @@ def test_partitions_and_materialized_views_too(fast: Lane) -> None:
         assert running.result(60) == (3, NEW)
 
 
-def test_a_partition_that_is_emptied_by_itself(fast: Lane) -> None:
+def test_a_partition_that_is_emptied_by_itself(fast: Backend) -> None:
     fast.execute(
         "CREATE TABLE p (id bigint PRIMARY KEY, x float8 NOT NULL) PARTITION BY RANGE (id)",
         "CREATE TABLE first PARTITION OF p FOR VALUES FROM (0) TO (10)",
@@ -125,7 +125,7 @@ def test_a_partition_that_is_emptied_by_itself(fast: Lane) -> None:
         assert running.result(60) == (3, NEW)
 
 
-def test_nothing_can_be_emptied_between_the_snapshot_and_its_end(fast: Lane) -> None:
+def test_nothing_can_be_emptied_between_the_snapshot_and_its_end(fast: Backend) -> None:
     fast.numbers("t", 5)
     fast.execute("CREATE VIEW behind AS SELECT * FROM t")
     for spec in ({"table": "t"}, {"query": "SELECT * FROM behind"}):
@@ -137,7 +137,7 @@ def test_nothing_can_be_emptied_between_the_snapshot_and_its_end(fast: Lane) -> 
                     break
 
 
-def test_a_worker_holds_the_locks_when_its_coordinator_is_gone(fast: Lane) -> None:
+def test_a_worker_holds_the_locks_when_its_coordinator_is_gone(fast: Backend) -> None:
     fast.numbers("t", 5)
     source, worker = fast.source(table="t"), fast.source(table="t")
     with source.snapshot(sign(), None, None) as snapshot:
@@ -149,7 +149,7 @@ def test_a_worker_holds_the_locks_when_its_coordinator_is_gone(fast: Lane) -> No
     joining.__exit__(None, None, None)
 
 
-def test_a_snapshot_whose_coordinator_is_gone(fast: Lane) -> None:
+def test_a_snapshot_whose_coordinator_is_gone(fast: Backend) -> None:
     fast.numbers("t", 5)
     source = fast.source(table="t")
     with source.snapshot(sign(), None, None) as snapshot:
@@ -161,7 +161,7 @@ def test_a_snapshot_whose_coordinator_is_gone(fast: Lane) -> None:
         pass
 
 
-def test_a_change_that_waits_for_the_run_goes_first(fast: Lane) -> None:
+def test_a_change_that_waits_for_the_run_goes_first(fast: Backend) -> None:
     """The second connection would wait behind it for as long as the first one holds its lock."""
     fast.numbers("t", 3)
     source = fast.source(table="t")
@@ -177,7 +177,7 @@ def test_a_change_that_waits_for_the_run_goes_first(fast: Lane) -> None:
     change.result(20)
 
 
-def test_a_table_that_only_a_function_reads(fast: Lane) -> None:
+def test_a_table_that_only_a_function_reads(fast: Backend) -> None:
     """Planning does not see it; but what it has become is seen before anything is published."""
     fast.execute(
         "CREATE TABLE t (id bigint PRIMARY KEY)",
@@ -195,7 +195,7 @@ def test_a_table_that_only_a_function_reads(fast: Lane) -> None:
             list(snapshot.chunks(ALL_KEYS, 2))
 
 
-def test_maintenance_is_no_change(fast: Lane) -> None:
+def test_maintenance_is_no_change(fast: Backend) -> None:
     fast.numbers("t", 5)
     source = fast.source(table="t")
     with source.snapshot(sign(), None, None) as snapshot:
@@ -204,7 +204,7 @@ def test_maintenance_is_no_change(fast: Lane) -> None:
         assert sum(chunk.num_rows for chunk in snapshot.chunks(ALL_KEYS, 2)) == 5
 
 
-def test_not_null_that_nobody_has_validated(fast: Lane) -> None:
+def test_not_null_that_nobody_has_validated(fast: Backend) -> None:
     fast.execute(
         "CREATE TABLE t (id bigint PRIMARY KEY, x float8, at timestamptz)",
         "INSERT INTO t VALUES (1, 1, NULL), (2, 2, now())",
@@ -237,7 +237,7 @@ def test_not_null_that_nobody_has_validated(fast: Lane) -> None:
     ids=["another table of that name", "truncate and insert", "a rewrite"],
 )
 def test_what_maria_changes_while_a_run_reads_waits_for_it(
-    maria: Lane, load: tuple[str, ...]
+    maria: Backend, load: tuple[str, ...]
 ) -> None:
     """Its changes of tables are not part of a transaction: each waits, or was there before."""
     maria.execute(

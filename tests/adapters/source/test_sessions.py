@@ -3,35 +3,35 @@
 import pytest
 import sqlalchemy as sa
 
-from lanes import Lane, sign
+from backends import Backend, sign
 from nightshift.adapters.backends.registry import predictions_class, source_class
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import RowsHidden, StatementFailed
 from nightshift.adapters.source.columns import ALL_KEYS
 
 
-def reader_of(fast: Lane, *grants: str) -> Lane:
+def reader_of(fast: Backend, *grants: str) -> Backend:
     """The same database, for a role that has these privileges alone; dropped with its database."""
     name = f"reader_{id(fast)}"
     fast.execute(f"CREATE ROLE {name} LOGIN", *(grant.format(name) for grant in grants))
     engine = open_engine(fast.engine.url.set(username=name))
-    return Lane("fast", engine, source_class(engine), predictions_class(engine))
+    return Backend("fast", engine, source_class(engine), predictions_class(engine))
 
 
-def forget(reader: Lane, fast: Lane) -> None:
+def forget(reader: Backend, fast: Backend) -> None:
     reader.engine.dispose()
     name = reader.engine.url.username
     fast.execute(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
-def count(lane: Lane, **spec: str) -> int:
-    with lane.source(**spec).snapshot(sign(), None, None) as snapshot:
+def count(backend: Backend, **spec: str) -> int:
+    with backend.source(**spec).snapshot(sign(), None, None) as snapshot:
         rows = sum(chunk.num_rows for chunk in snapshot.chunks(ALL_KEYS, 100))
         assert rows == snapshot.count()
         return rows
 
 
-def test_rows_that_a_policy_hides_are_not_left_out(fast: Lane) -> None:
+def test_rows_that_a_policy_hides_are_not_left_out(fast: Backend) -> None:
     fast.numbers("t", 10)
     fast.execute(
         "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
@@ -61,7 +61,7 @@ def test_rows_that_a_policy_hides_are_not_left_out(fast: Lane) -> None:
         forget(reader, fast)
 
 
-def test_limits_of_the_reading_role_do_not_end_a_run(fast: Lane) -> None:
+def test_limits_of_the_reading_role_do_not_end_a_run(fast: Backend) -> None:
     fast.numbers("t", 10)
     reader = reader_of(fast, "GRANT SELECT ON t TO {}")
     role = reader.engine.url.username
@@ -79,7 +79,7 @@ def test_limits_of_the_reading_role_do_not_end_a_run(fast: Lane) -> None:
         forget(reader, fast)
 
 
-def test_a_reader_never_begins_read_write(fast: Lane) -> None:
+def test_a_reader_never_begins_read_write(fast: Backend) -> None:
     fast.numbers("t", 10)
     source = fast.source(table="t")
     for _ in range(2):  # the second time, on a connection of the pool
@@ -95,7 +95,7 @@ def test_a_reader_never_begins_read_write(fast: Lane) -> None:
         assert connection.scalar(sa.text("SHOW transaction_read_only")) == "on"
 
 
-def test_privileges_on_columns_alone(fast: Lane) -> None:
+def test_privileges_on_columns_alone(fast: Backend) -> None:
     fast.execute("CREATE TABLE t (id bigint PRIMARY KEY, x float8, secret text, at timestamptz)")
     fast.execute("INSERT INTO t VALUES (1, 2, 'no', now())")
     reader = reader_of(fast, "GRANT SELECT (id, x, at) ON t TO {}")
@@ -117,7 +117,7 @@ def test_a_database_without_an_encoding(database: sa.URL, postgres: sa.URL) -> N
         made = f"CREATE DATABASE {name} ENCODING sql_ascii LOCALE 'C' TEMPLATE template0"
         connection.exec_driver_sql(made)
     engine = open_engine(postgres.set(database=name))
-    ascii_ = Lane("fast", engine, source_class(engine), predictions_class(engine))
+    ascii_ = Backend("fast", engine, source_class(engine), predictions_class(engine))
     try:
         ascii_.execute(
             "CREATE TABLE t (id int PRIMARY KEY, x text)", "INSERT INTO t VALUES (1, 'ä')"
