@@ -39,7 +39,7 @@ def check_input(checks: Checks, evidence: Evidence, name: str) -> Iterator[Check
             known = reference if reference.rows >= RANGE_ROWS else last
             yield _check_nulls(title, column, known, levels["nulls"])
         else:
-            yield leave_unjudged("nulls", title, "there are no rows", levels["nulls"])
+            yield leave_unjudged("nulls", title, "the run has no rows", levels["nulls"])
     applies = {
         "category": ("unseen",),
         "number": ("far_outside", "outside"),
@@ -73,7 +73,7 @@ def check_output(checks: Checks, evidence: Evidence, name: str) -> Iterator[Chec
         if column.rows:
             yield _check_missing(title, column, reference, missing)
         else:
-            yield leave_unjudged("missing", title, "there are no rows", missing)
+            yield leave_unjudged("missing", title, "the run has no rows", missing)
     yield from _check_allowed(checks, title, column, name)
     few = f"{column.valid:,} values, {checks.minimum_rows:,} are needed"
     compared = min(column.valid, reference.valid) >= checks.minimum_rows
@@ -103,13 +103,13 @@ def _has_classes(column: ColumnProfile, reference: ColumnProfile) -> bool:
 def _why_unjudged(column: ColumnProfile, reference: ColumnProfile) -> str | None:
     """Why a column cannot be compared with the training sample; None if it can be."""
     if not column.valid:
-        return "there are no values"
+        return "the column has no values"
     return None if reference.valid >= RANGE_ROWS else _describe_sample(reference, RANGE_ROWS)
 
 
 def _describe_sample(reference: ColumnProfile, needed: int) -> str:
     if not reference.rows:
-        return "there is no training sample of it"
+        return "the training sample does not have it"
     return f"the training sample has {reference.valid:,} values of it, {needed:,} are needed"
 
 
@@ -196,7 +196,7 @@ def _check_allowed(
     for label, (least, most) in checks.allowed(name, "shares").items():
         check = f"share of {label}"
         if not column.rows:
-            yield leave_unjudged(check, title, "there are no rows", _EXACT)
+            yield leave_unjudged(check, title, "the run has no rows", _EXACT)
             continue
         share, low, high = found.get(label, 0.0), least or 0.0, 1.0 if most is None else most
         text = (
@@ -210,7 +210,7 @@ def _check_between(
     title: str, column: ColumnProfile, between: tuple[float | None, float | None]
 ) -> CheckResult:
     if column.low is None or column.high is None:
-        return leave_unjudged("between", title, "there are no numbers", _EXACT)
+        return leave_unjudged("between", title, "the column has no numbers", _EXACT)
     low = -math.inf if between[0] is None else between[0]
     high = math.inf if between[1] is None else between[1]
     beyond = column.low < low or column.high > high
@@ -227,7 +227,7 @@ def _check_labels(
     title: str, column: ColumnProfile, found: dict[str, float], allowed: set[str]
 ) -> CheckResult:
     if not column.valid:
-        return leave_unjudged("labels", title, "there are no values", _EXACT)
+        return leave_unjudged("labels", title, "the column has no values", _EXACT)
     others = {label: share for label, share in found.items() if label not in allowed}
     share = sum(others.values())
     if not column.sketch.exact and len(allowed) <= MOST_BUCKETS:  # it has more values than that

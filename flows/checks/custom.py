@@ -36,7 +36,7 @@ def run_sql_check(check: SqlCheck, evidence: Evidence) -> CheckResult:
 
     def ask() -> object:
         if evidence.run_sql is None:
-            raise ValueError("there is no database to run it in")
+            raise ValueError("it needs a database")
         return evidence.run_sql(check.query)
 
     return _run(f"SQL check {check.name}", check, ask)

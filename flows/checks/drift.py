@@ -62,7 +62,7 @@ def check_drift(checks: Checks, evidence: Evidence, side: str, name: str) -> Ite
             reason = "the last published run was scored by another model version"
             yield leave_unjudged(check, title, reason, levels)
         elif known is None:
-            missing = "there is no training sample of it" if check == DRIFT else _NO_LAST
+            missing = "the training sample does not have it" if check == DRIFT else _NO_LAST
             yield leave_unjudged(check, title, missing, levels)
         elif value is None:
             reason = _why_incomparable(column, known, what, checks.minimum_rows)

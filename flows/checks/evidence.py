@@ -50,7 +50,7 @@ class Evidence:
     person released. An odd run is not taken: ordinary ones would look odd compared with it."""
     last_has_same_model: bool = True
     previous: Audit | None = None
-    """Of the partition before, published or not; where there are no partitions, of the job's run
+    """Of the partition before, published or not; of a job without partitions, of its run
     before. Never of an earlier attempt at the same partition."""
     usual_rows: tuple[int, ...] = ()
     """Rows of recent comparable runs; see `comparable_rows`."""

@@ -28,8 +28,8 @@ from nightshift.flows.orchestrator.events import RUN_QUARANTINED
 
 _KINDS = ("failed", "quarantined", "late")
 _QUIET = timedelta(minutes=5)
-"""Of a job's quarantined partitions in a backfill, at most one in this time is reported."""
-_BEGUN = ("Pending", "Running", "Cancelling", "Cancelled", "Completed", "Failed", "Crashed")
+"""At most one quarantined partition of a job is reported in this time, as in a backfill."""
+_STARTED = ("Pending", "Running", "Cancelling", "Cancelled", "Completed", "Failed", "Crashed")
 
 _FLOW_RUN: Any = {"prefect.resource.id": "prefect.flow-run.*"}
 
@@ -37,8 +37,8 @@ _FLOW_RUN: Any = {"prefect.resource.id": "prefect.flow-run.*"}
 def register_alerts(
     client: SyncPrefectClient, settings: AlertSettings, project: str, tag: str
 ) -> None:
-    """Bring the server to what the settings say, for the project's flow runs: those of deployments
-    with the tag. What is unchanged is left alone, even paused.
+    """Create, update or delete the alerts on the server, as the settings say. They are for the flow
+    runs of deployments with the tag. An unchanged alert stays as it is, even if it is paused.
     """
     there = {
         found.name: found
@@ -47,7 +47,7 @@ def register_alerts(
     }
     wanted: dict[str, AutomationCore] = {}
     if settings.webhook is not None:
-        block = _kept(client, block_name(project), settings.webhook)
+        block = _save_block(client, block_name(project), settings.webhook)
         late_after = timedelta(seconds=settings.late_after)
         wanted = {made.name: made for made in _automations(block, late_after, project, tag)}
     for name, found in there.items():
@@ -59,7 +59,7 @@ def register_alerts(
         elif there[name].description != made.description:
             client.update_automation(there[name].id, made)
     if settings.webhook is None and there:
-        _forget(client, block_name(project))
+        _delete_block(client, block_name(project))
 
 
 def automation_name(project: str, kind: str) -> str:
@@ -67,15 +67,15 @@ def automation_name(project: str, kind: str) -> str:
 
 
 def block_name(project: str) -> str:
-    """Of the block that holds the URL."""
+    """The name of the block that holds the URL."""
     return f"nightshift-alerts-{project}"
 
 
 # --- the URL ------------------------------------------------------------------------------------
 
 
-def _kept(client: SyncPrefectClient, name: str, url: SecretStr) -> UUID:
-    """The block that holds the URL."""
+def _save_block(client: SyncPrefectClient, name: str, url: SecretStr) -> UUID:
+    """The block that holds the URL, created or updated where needed."""
     with suppress(ObjectNotFound):
         found = client.read_block_document_by_name(name, "webhook", include_secrets=True)
         if found.data.get("url") == url.get_secret_value():
@@ -84,7 +84,7 @@ def _kept(client: SyncPrefectClient, name: str, url: SecretStr) -> UUID:
     return run_coro_as_sync(block.asave(name, overwrite=True))
 
 
-def _forget(client: SyncPrefectClient, name: str) -> None:
+def _delete_block(client: SyncPrefectClient, name: str) -> None:
     with suppress(ObjectNotFound):
         client.delete_block_document(client.read_block_document_by_name(name, "webhook").id)
 
@@ -94,7 +94,7 @@ def _forget(client: SyncPrefectClient, name: str) -> None:
 _STATE = "event.resource['prefect.state-message']"
 _NAME = "event.resource['prefect.resource.name']"
 _ID = "event.resource['prefect.resource.id'].split('.')[-1]"
-_NOT_BEGUN = (
+_NOT_STARTED = (
     "'It was due at ' ~ (flow_run.expected_start_time|string)[:19] ~"
     " ' UTC and has not started. Is `nightshift up`, `nightshift serve` or a worker running?'"
 )
@@ -103,7 +103,7 @@ _NOT_BEGUN = (
 def _automations(
     block: UUID, late_after: timedelta, project: str, tag: str
 ) -> Iterator[AutomationCore]:
-    # Flow runs of our deployments, not those that a backfill has started within its own.
+    # Flow runs of our deployments, not those that a backfill starts inside its own.
     watched: list[Any] = [
         {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"},
         {"prefect.resource.role": "deployment"},
@@ -113,8 +113,8 @@ def _automations(
         """`values` are Jinja expressions: what, reason, url and others."""
         payload = _payload(kind, values)
         actions: list[Any] = [CallWebhook(block_document_id=block, payload=payload)]
-        said = [trigger.model_dump(), block, payload]
-        digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=_sorted).encode())
+        content = [trigger.model_dump(), block, payload]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=_serialize).encode())
         return AutomationCore(
             name=automation_name(project, kind),
             description=f"From nightshift's settings ({digest.hexdigest()[:12]})",
@@ -153,20 +153,20 @@ def _automations(
         "late",
         EventTrigger(
             after={"prefect.flow-run.Late"},
-            expect={f"prefect.flow-run.{name}" for name in _BEGUN},
+            expect={f"prefect.flow-run.{name}" for name in _STARTED},
             match=_FLOW_RUN,
             match_related=watched,
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             within=late_after,
         ),
-        reason=_NOT_BEGUN,
+        reason=_NOT_STARTED,
         **{**of_run, "what": "deployment.name"},
     )
 
 
-def _sorted(value: Any) -> Any:
-    """The same text in every process."""
+def _serialize(value: Any) -> Any:
+    """Sets in a fixed order, so that the text is the same in every process."""
     return sorted(value) if isinstance(value, set) else str(value)
 
 
@@ -180,5 +180,5 @@ def _payload(kind: str, values: dict[str, str]) -> str:
 
 
 def _url(flow_run: str) -> str:
-    """Of a flow run in the UI, as it is seen from here."""
+    """A Jinja expression for the flow run's page in the UI, at this process's address of it."""
     return f"'{PREFECT_UI_URL.value()}/runs/flow-run/' ~ {flow_run}"

@@ -35,19 +35,19 @@ from nightshift.flows.orchestrator.events import MODEL_PROMOTED
 from nightshift.flows.score import score
 
 UNFINISHED = "unfinished"
-"""A version until `_finished` gives one; without any, Prefect takes a git checkout's commit."""
+"""The version until `_finish` sets one; without any, Prefect takes the commit of a git checkout."""
 
 _OF_PROJECT = "nightshift:"
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """What became of one deployment."""
+    """What happened to one deployment."""
 
     name: str
     """`score/<job>`, `backfill/<job>` or `clean/<project>`"""
     outcome: Literal["created", "changed", "unchanged", "gone", "removed"]
-    """`gone`: its job file is no longer there."""
+    """`gone`: its job file does not exist any more."""
 
 
 @dataclass(frozen=True)
@@ -56,36 +56,36 @@ class Wanted:
 
     deployments: list["JobDeployment"]
     wrong: dict[str, ConfigurationError]
-    """The jobs whose file cannot be read, or whose name another project on that server has, and
-    why. What is deployed of them stays as it is.
+    """Why a job is left out, by its name: its file is wrong, or another project on the server has a
+    job of that name. Its deployments stay as they are.
     """
 
 
 class ClosedSchema(ParameterSchema):
-    """Of a flow's parameters; others are refused by the server."""
+    """A flow's parameters; the server refuses all others."""
 
     additionalProperties: Literal[False] = False  # noqa: N815 - JSON schema's own word
 
 
 class JobDeployment(RunnerDeployment):
-    """Left alone where it is unchanged: an update plans all of its nights to come anew."""
+    """Not updated while it is unchanged: an update deletes and plans all its future runs again."""
 
     async def aapply(self, *arguments: Any, **options: Any) -> UUID:
         with get_client(sync_client=True) as client:
             found = find(client, self.full_name)
-        if found is not None and self.is_that(found):
+        if found is not None and self.is_unchanged(found):
             return found.id
         return await super().aapply(*arguments, **options)
 
-    def is_that(self, found: DeploymentResponse) -> bool:
-        """Whether the server has it as it is wanted; it may have paused or added a schedule."""
+    def is_unchanged(self, found: DeploymentResponse) -> bool:
+        """Whether the server's version is this one. A schedule may be paused there, or added."""
         there = [scheduled.schedule for scheduled in found.schedules]
         wanted = [scheduled.schedule for scheduled in self.schedules or []]
         return found.version == self.version and _ticks(wanted) <= _ticks(there)
 
 
 def wanted_deployments(work_pool: str | None = None) -> Wanted:
-    """What the job files ask for; one that is wrong does not stand in the way of the others."""
+    """What the job files ask for. A file that is wrong does not affect the others."""
     settings, wanted = load_settings(), Wanted([], {})
     tags = [tag_of(settings)]
     with get_client(sync_client=True) as client:
@@ -103,12 +103,12 @@ def wanted_deployments(work_pool: str | None = None) -> Wanted:
 
 
 def tag_of(settings: Settings) -> str:
-    """What all deployments of this project have, and no others on the same server."""
+    """The tag of all deployments of this project, and of no others on the same server."""
     return f"{_OF_PROJECT}{settings.project}"
 
 
 def deploy(deployments: Sequence[JobDeployment], remove: bool = False) -> Iterator[Deployed]:
-    """Bring the server to what is wanted, one deployment after the other."""
+    """Create or update each deployment on the server; delete those of missing jobs if `remove`."""
     settings = load_settings()
     with get_client(sync_client=True) as client:
         for wanted in deployments:
@@ -117,9 +117,9 @@ def deploy(deployments: Sequence[JobDeployment], remove: bool = False) -> Iterat
             if before is None:
                 yield Deployed(wanted.full_name, "created")
             else:
-                same = wanted.is_that(before)
+                same = wanted.is_unchanged(before)
                 yield Deployed(wanted.full_name, "unchanged" if same else "changed")
-        for name, found in _gone(client, tag_of(settings), job_names()):
+        for name, found in _list_gone(client, tag_of(settings), job_names()):
             if remove:
                 client.delete_deployment(found.id)
                 client.delete_resource_owned_automations(f"prefect.deployment.{found.id}")
@@ -133,7 +133,7 @@ def check_work_pool(name: str) -> None:
         try:
             client.read_work_pool(name)
         except ObjectNotFound as error:
-            remedy = f"Make it with `prefect work-pool create {name} --type process`, say."
+            remedy = f"Create it, for example: prefect work-pool create {name} --type process"
             problem = f"the Prefect server has no work pool {name!r}"
             raise ConfigurationError("--work-pool", "", problem, remedy) from error
 
@@ -152,7 +152,7 @@ def _refuse_taken(client: SyncPrefectClient, job: str, name: str, project: str) 
     owners = [tag.removeprefix(_OF_PROJECT) for tag in tags if tag.startswith(_OF_PROJECT)]
     if owners and project not in owners:
         other = owners[0]
-        problem = f"the Prefect server has {name} of the project {other!r} already"
+        problem = f"the Prefect server already has {name} of the project {other!r}"
         remedy = (
             "Give the job's file another name, or use another Prefect server; if that is the "
             f"former name of this project, say `project: {other}` in nightshift.yaml."
@@ -160,12 +160,12 @@ def _refuse_taken(client: SyncPrefectClient, job: str, name: str, project: str) 
         raise ConfigurationError(f"job {job!r}", "", problem, remedy)
 
 
-def _gone(
+def _list_gone(
     client: SyncPrefectClient, tag: str, jobs: Sequence[str]
 ) -> Iterator[tuple[str, DeploymentResponse]]:
-    """Deployments of ours whose job file is no longer there."""
+    """Deployments of this project whose job file does not exist any more."""
     flows: dict[UUID, str] = {}
-    for found in _tagged(client, tag):
+    for found in _list_tagged(client, tag):
         if found.name not in jobs:
             if found.flow_id not in flows:
                 flows[found.flow_id] = client.read_flow(found.flow_id).name
@@ -174,8 +174,8 @@ def _gone(
             yield f"{flows[found.flow_id]}/{found.name}", found
 
 
-def _tagged(client: SyncPrefectClient, tag: str) -> list[DeploymentResponse]:
-    """All of them: the server gives so many at a time."""
+def _list_tagged(client: SyncPrefectClient, tag: str) -> list[DeploymentResponse]:
+    """All deployments with the tag; the server returns them in pages."""
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[tag]))
     found: list[DeploymentResponse] = []
     while page := client.read_deployments(
@@ -192,7 +192,7 @@ def _of_job(job: Job, tags: list[str], work_pool: str | None) -> Iterator[JobDep
         "work_pool_name": work_pool,
         "version": UNFINISHED,
     }
-    yield _finished(
+    yield _finish(
         job,
         JobDeployment.from_flow(
             score,
@@ -207,7 +207,7 @@ def _of_job(job: Job, tags: list[str], work_pool: str | None) -> Iterator[JobDep
             ),
         ),
     )
-    yield _finished(
+    yield _finish(
         job,
         JobDeployment.from_flow(
             backfill,
@@ -221,7 +221,7 @@ def _of_job(job: Job, tags: list[str], work_pool: str | None) -> Iterator[JobDep
 
 def _cleaning(settings: Settings, tags: list[str], work_pool: str | None) -> JobDeployment:
     when = settings.retention
-    return _finished(
+    return _finish(
         None,
         JobDeployment.from_flow(
             clean,
@@ -276,23 +276,23 @@ def _template(text: str) -> dict[str, str]:
     return {"__prefect_kind": "jinja", "template": text}
 
 
-def _finished(job: Job | None, deployment: RunnerDeployment) -> JobDeployment:
-    """Close its parameters, and give it a version that changes exactly with what it says."""
+def _finish(job: Job | None, deployment: RunnerDeployment) -> JobDeployment:
+    """Close its parameters, and set a version that changes exactly when its content does."""
     assert isinstance(deployment, JobDeployment)  # noqa: S101 - from_flow says less than it does
-    open_schema = deployment._parameter_openapi_schema  # noqa: SLF001 - there is no other way
+    open_schema = deployment._parameter_openapi_schema  # noqa: SLF001 - there is no public way
     given = open_schema.model_dump(exclude_unset=True)
     if job is not None:
         given["properties"]["job"] |= {"enum": [job.name], "readOnly": True}
     deployment._parameter_openapi_schema = ClosedSchema(  # noqa: SLF001
         **given, additionalProperties=False
     )
-    said = deployment.model_dump(mode="json", exclude={"version", "triggers"})
-    said["schema"] = deployment._parameter_openapi_schema.model_dump()  # noqa: SLF001
-    said["triggers"] = [
+    content = deployment.model_dump(mode="json", exclude={"version", "triggers"})
+    content["schema"] = deployment._parameter_openapi_schema.model_dump()  # noqa: SLF001
+    content["triggers"] = [
         trigger.model_dump(mode="json", exclude={"id"}) for trigger in deployment.triggers
     ]
-    for schedule in said["schedules"] or []:
+    for schedule in content["schedules"] or []:
         schedule["schedule"].pop("anchor_date", None)
-    text = json.dumps(said, sort_keys=True, default=str)
+    text = json.dumps(content, sort_keys=True, default=str)
     deployment.version = hashlib.sha256(text.encode()).hexdigest()[:12]
     return deployment

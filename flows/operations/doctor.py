@@ -1,8 +1,8 @@
 """Is everything there that a run needs? Each check asks about one thing, and says how to fix it.
 
-The checks run in threads and are given up after `DEADLINE`: when everything is down, an operator
-wants to know that soon. They share nothing that one of them changes, and import nothing: two
-threads that import modules for the first time may see one half made.
+The checks run in threads and are abandoned after `DEADLINE`, so that an operator gets an answer
+soon even when everything is down. They change nothing that they share, and import nothing: threads
+that import a module at the same time may see it half initialized.
 """
 
 import importlib.metadata
@@ -26,6 +26,7 @@ from nightshift.adapters.database.capabilities import capabilities
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import (
     ConfigurationError,
+    ModelNotFound,
     NightshiftError,
     StatementFailed,
     StoreAccessDenied,
@@ -57,7 +58,7 @@ class Finding:
 
     check: str
     state: State
-    """`warn`: works, but needs attention; `skip`: could not be checked, because of another one."""
+    """`warn`: works, but needs attention; `skip`: another problem prevents the check."""
     text: str
     remedy: str = ""
     """How to fix it."""
@@ -81,7 +82,7 @@ def examine(deadline: float = DEADLINE) -> list[Finding]:
 
 
 def _run_checks(settings: Settings, deadline: float) -> list[Finding]:
-    """All checks in threads, which are left to themselves after the deadline."""
+    """All checks in threads, which are abandoned after the deadline."""
     found: dict[str, list[Finding]] = {name: [] for name in CHECKS}
     over: set[str] = set()
     done = threading.Semaphore(0)
@@ -288,18 +289,27 @@ def _jobs(settings: Settings) -> Findings:
     """Each job file, its model in the store, its source and its target."""
     names = job_names()
     if not names:
-        yield Finding("jobs", "warn", "there are no jobs", "Write one: config/jobs/NAME.yaml")
+        yield Finding("jobs", "warn", "no job file yet", "Write one: config/jobs/NAME.yaml")
     store, good = open_store(settings), 0
     for name in names:
         try:
             job = load_job(name)
             manifest = store.resolve(job.model)
-            with open_resources(settings, job) as desk:
-                desk.source.check(manifest.signature)
-                desk.predictions(manifest.signature).check()
+            with open_resources(settings, job) as resources:
+                resources.source.check(manifest.signature)
+                resources.predictions(manifest.signature).check()
         except ConfigurationError as error:
             text = f"{error.field}: {error.problem}" if error.field else error.problem
             yield Finding("jobs", "fail", f"{name}: {text}", error.remedy)
+        except ModelNotFound as error:
+            if error.known:
+                yield Finding("jobs", "fail", f"{name}: {error}")
+            else:  # a new project
+                model, _, alias = error.reference.partition("@")
+                remedy = f"nightshift register FILE --name {model} --sample FILE"
+                remedy += f" --promote {alias}" if alias and not alias.isdigit() else ""
+                text = f"{name}: no model is registered yet"
+                yield Finding("jobs", "warn", text, f"Next: {remedy}")
         except TransientError:
             yield Finding(
                 "jobs", "skip", f"{name} and others need a database or store that cannot be reached"

@@ -33,10 +33,10 @@ def serve_jobs(limit: int, say: Say) -> None:
     Job files that are added or changed while it runs are registered, too. `say` gets a line for
     each change and for each file that is wrong.
     """
-    # The flows' processes start wherever Prefect likes.
+    # Prefect chooses the folder in which a flow's process starts.
     os.environ["NIGHTSHIFT_CONFIG"] = str(settings_file().absolute())
     logging.getLogger("prefect.runner").setLevel(logging.WARNING)
-    # A shell's background job ignores it otherwise.
+    # Otherwise a background job of a shell ignores it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         asyncio.run(_serve(limit, say))
@@ -60,7 +60,7 @@ async def _watch(runner: Runner, say: Say, seen: dict[str, Any]) -> None:
             continue
         try:
             await _register_jobs(runner, say)
-        except Exception as error:  # the server is away, say: the same again in a moment
+        except Exception as error:  # the server is away, say; it tries again in a moment
             say(f"The job files have changed, but could not be registered yet: {error}")
         else:
             seen = now
@@ -71,7 +71,7 @@ async def _register_jobs(runner: Runner, say: Say, all_of_them: bool = False) ->
     wanted = await anyio.to_thread.run_sync(wanted_deployments)
     for deployed in await anyio.to_thread.run_sync(lambda: list(deploy(wanted.deployments))):
         if deployed.outcome == "gone":
-            say(f"{deployed.name} has lost its job file; `nightshift deploy --remove` removes it.")
+            say(f"{deployed.name} has no job file; `nightshift deploy --remove` removes it.")
         elif deployed.outcome != "unchanged" and not all_of_them:
             say(f"{deployed.name} was {deployed.outcome}")
     for deployment in wanted.deployments:
@@ -84,7 +84,7 @@ async def _register_jobs(runner: Runner, say: Say, all_of_them: bool = False) ->
 
 
 def _job_files() -> dict[str, Any]:
-    """By file name, what changes when the file does."""
+    """What changes when a job file does, by file name."""
     found = {}
     for path in jobs_folder().glob("*.yaml"):
         with suppress(FileNotFoundError):

@@ -25,12 +25,12 @@ _WIDEST, _LARGEST, _LARGE, _SMALL = 720, 34, 26, 20
 _NUMBERED = 45  # more partitions than these have no numbers within
 
 
-def draw(partitions: Sequence[tuple[str, str]], grid: Granularity) -> str:
+def draw(partitions: Sequence[tuple[str, str]], granularity: Granularity) -> str:
     """(label, state) of each partition, in time's order -> SVG."""
-    if grid == "hour" and len(partitions) > _MOST_HOURS:
-        partitions, grid = _by_day(partitions), "day"
-    rows = _rows(partitions, grid)
-    first, last = _columns(rows, grid)
+    if granularity == "hour" and len(partitions) > _MOST_HOURS:
+        partitions, granularity = _by_day(partitions), "day"
+    rows = _rows(partitions, granularity)
+    first, last = _columns(rows, granularity)
     wished = _LARGEST if len(rows) == 1 else _LARGE if len(rows) <= 12 else _SMALL
     columns = last - first + 1
     size = max(_SMALL, min(wished, (_WIDEST - _LEFT - _RIGHT) // columns))
@@ -53,7 +53,7 @@ def draw(partitions: Sequence[tuple[str, str]], grid: Granularity) -> str:
                 texts.append(_text(x + side / 2, y + side / 2 + 1, inside, "middle", style))
     heads = [
         _text(_LEFT + (column - first) * size + (size - gap) / 2, _TOP - 12, head, "middle", "s")
-        for column, head in _heads(grid, last)
+        for column, head in _heads(granularity, last)
         if first <= column <= last
     ]
     counts = {state: sum(found == state for _, found in partitions) for state in STATES}
@@ -87,31 +87,33 @@ def data_uri(svg: str) -> str:
 
 
 def _rows(
-    partitions: Iterable[tuple[str, str]], grid: Granularity
+    partitions: Iterable[tuple[str, str]], granularity: Granularity
 ) -> dict[str, list[tuple[int, str, str]]]:
-    """Row's name -> (column from 1, text for within the cell, state) of its cells."""
+    """Row's name -> (column from 1, text inside, state) of its partitions."""
     rows: dict[str, list[tuple[int, str, str]]] = {}
     for label, state in partitions:
-        if grid == "all":
+        if granularity == "all":
             name, number = "", 1
-        elif grid == "hour":
+        elif granularity == "hour":
             name, number = label[:10], int(label[11:13])
         else:
             name, number = label[:-3], int(label[-2:])
         row = rows.setdefault(name, [])
         # An hour that clocks repeat moves the later ones of its day on by one.
-        column = max(number + 1, row[-1][0] + 1 if row else 1) if grid == "hour" else number
-        row.append((column, "" if grid == "all" else str(number), state))
+        column = max(number + 1, row[-1][0] + 1 if row else 1) if granularity == "hour" else number
+        row.append((column, "" if granularity == "all" else str(number), state))
     return rows
 
 
-def _columns(rows: dict[str, list[tuple[int, str, str]]], grid: Granularity) -> tuple[int, int]:
+def _columns(
+    rows: dict[str, list[tuple[int, str, str]]], granularity: Granularity
+) -> tuple[int, int]:
     """The first and the last column drawn. Alone, a row has no more than its own."""
     found = [column for row in rows.values() for column, _, _ in row]
     first, last = min(found, default=1), max(found, default=1)
     if len(rows) == 1:
         return first, last
-    return 1, {"day": 31, "hour": max(24, last), "month": 12}.get(grid, last)
+    return 1, {"day": 31, "hour": max(24, last), "month": 12}.get(granularity, last)
 
 
 def _by_day(partitions: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -122,14 +124,14 @@ def _by_day(partitions: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return list(days.items())
 
 
-def _heads(grid: Granularity, last: int) -> list[tuple[int, str]]:
-    if grid == "day":
+def _heads(granularity: Granularity, last: int) -> list[tuple[int, str]]:
+    if granularity == "day":
         return [(day, str(day)) for day in (1, 5, 10, 15, 20, 25, 31)]
-    if grid == "month":
+    if granularity == "month":
         names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun"]
         names += ["Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
         return list(enumerate(names, start=1))
-    if grid == "hour":
+    if granularity == "hour":
         return [(hour + 1, f"{hour:02}") for hour in range(0, min(last, 24), 3)]
     return []
 

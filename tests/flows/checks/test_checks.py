@@ -557,7 +557,7 @@ def test_a_first_run_without_a_training_sample() -> None:
     assert {name for name, _ in reasons} == {
         "volume", "unseen", "outside", "far_outside", "drift", "jump",
     }  # fmt: skip
-    assert reasons["drift", "input hour"] == "there is no training sample of it"
+    assert reasons["drift", "input hour"] == "the training sample does not have it"
     assert reasons["jump", "input hour"] == "no steady run has been published before"
     assert found.is_steady  # or there could never be a run to compare with
 
@@ -571,7 +571,7 @@ def test_no_rows_and_no_values() -> None:
     }
     lost = evidence(usual_inputs().assign(distance=None), predict(usual_inputs()), usual_rows=())
     found = unjudged(run_checks(checks("inputs: {nulls: off}"), lost))
-    assert found["outside", "input distance"] == "there are no values"
+    assert found["outside", "input distance"] == "the column has no values"
 
 
 def test_another_model_version_is_not_compared_with_the_last_run() -> None:

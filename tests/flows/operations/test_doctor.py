@@ -132,7 +132,7 @@ def _no_prefect_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None
         (_bad_job, "jobs", "fail", "sales: chunk_rows", "Correct it"),
         (_no_table, "jobs", "fail", "sales: The source database has no table", ""),
         (_no_model, "jobs", "fail", "is not in the model store", ""),
-        (_no_job, "jobs", "warn", "there are no jobs", "config/jobs"),
+        (_no_job, "jobs", "warn", "no job file yet", "config/jobs"),
         (_no_prefect, "prefect", "fail", "no Prefect server answers", "PREFECT_API_URL"),
         (_no_prefect_named, "prefect", "warn", "no server is set", "nightshift up"),
     ],
@@ -282,3 +282,9 @@ def test_the_command_says_it_all_and_its_exit_code(
     found = json.loads(as_json.output)
     assert {"check", "state", "text", "remedy"} == found[0].keys()
     assert [line["check"] for line in found if line["state"] == "fail"] == ["store", "jobs"]
+
+
+def test_a_new_project_gets_the_next_step(project: Project) -> None:
+    (job,) = [finding for finding in examine() if finding.check == "jobs"]
+    assert (job.state, job.text) == ("warn", "orders: no model is registered yet")
+    assert job.remedy.startswith("Next: nightshift register FILE --name doubler --sample FILE")
