@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from command import Nightshift
-from nightshift.flows.operations.deployments import _tagged, wanted_deployments
+from nightshift.flows.operations.deployments import _list_tagged, wanted_deployments
 from nightshift.flows.operations.deployments import deploy as bring_about
 from project import Project
 from served import deployment, ended, post, runs_of, say, serving
@@ -104,7 +104,7 @@ def test_of_many_deployments_all_are_found(monkeypatch: pytest.MonkeyPatch) -> N
     def read(offset: int, **_: Any) -> list[Any]:
         return there[offset : offset + 2]
 
-    assert _tagged(cast(Any, SimpleNamespace(read_deployments=read)), "a tag") == there
+    assert _list_tagged(cast(Any, SimpleNamespace(read_deployments=read)), "a tag") == there
 
 
 def test_late_runs_stay_when_their_job_changes(
