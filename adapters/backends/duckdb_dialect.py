@@ -52,8 +52,8 @@ _TYPES: dict[str, AnyType] = {
 class _Connection:
     """A DBAPI connection (PEP 249): all its cursors are in one transaction."""
 
-    def __init__(self, database: str) -> None:
-        self.duck = duckdb.connect(database)
+    def __init__(self, database: str, config: dict[str, str]) -> None:
+        self.duck = duckdb.connect(database, config=config)
         for statement in _SESSION:
             self.duck.execute(statement)
         self._turn = _turn_of(database)
@@ -246,7 +246,7 @@ class _TypeCompiler(compiler.GenericTypeCompiler):
 
 
 class DuckDBDialect(default.DefaultDialect):
-    """`duckdb:///folder/file.duckdb`"""
+    """`duckdb:///folder/file.duckdb?access_mode=read_only`: parameters are DuckDB's settings."""
 
     name = driver = "duckdb"
     default_paramstyle = "qmark"
@@ -272,7 +272,7 @@ class DuckDBDialect(default.DefaultDialect):
         return sa.QueuePool
 
     def create_connect_args(self, url: sa.URL) -> Any:
-        return ((url.database,), {})
+        return ((url.database, dict(url.query)), {})
 
     def do_begin(self, _connection: Any) -> None:
         """The engine's `begin` event has done it, knowing whether the transaction only reads."""

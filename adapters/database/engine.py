@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 from nightshift.adapters.database import watchdog
 from nightshift.adapters.database.capabilities import capabilities_of, with_driver
+from nightshift.adapters.database.urls import parse_database_url
 from nightshift.adapters.errors import ConfigurationError
 
 # Each partition holds a connection while it is scored and needs others to write. With a bounded
@@ -15,11 +16,13 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
     """An engine for one database. Nothing connects before the first use; dispose of it after.
 
     `connect_timeout` is in seconds and bounds each attempt to reach a server. Raises
-    ConfigurationError if the database's driver is not installed.
+    ConfigurationError if the database's driver is not installed, and for a part of the URL that
+    would be ignored.
     """
-    parsed = with_driver(sa.make_url(url))
+    parsed = with_driver(parse_database_url(url) if isinstance(url, str) else url)
     here = capabilities_of(parsed.get_backend_name())
     here.check_url(parsed)
+    here.check_parts(parsed)
     try:
         engine = sa.create_engine(
             parsed, max_overflow=_UNBOUNDED, **here.engine_options(parsed, connect_timeout)

@@ -8,11 +8,10 @@
 import getpass
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import SplitResult, unquote, urlsplit
 
 import pandas as pd
 import pyarrow as pa
@@ -45,6 +44,7 @@ from nightshift.adapters.store.manifest import (
 )
 from nightshift.adapters.store.storage import Storage, StoreOptions
 from nightshift.adapters.store.trust_policy import TrustPolicy
+from nightshift.adapters.store.urls import parse_store_url
 from nightshift.adapters.store.verification import (
     check_golden_rows,
     predict_table,
@@ -360,39 +360,14 @@ class ModelStore:
             self._conditions_hold = True
 
 
-def _open_s3(url: SplitResult, options: StoreOptions) -> Storage | None:
-    from nightshift.adapters.store.s3 import S3Storage  # imports take a second
-
-    return S3Storage(url.netloc, url.path.strip("/"), options) if url.netloc else None
-
-
-def _open_folder(url: SplitResult, options: StoreOptions) -> Storage | None:
-    if url.netloc not in {"", "localhost"} or not url.path.strip("/"):
-        return None
-    return FolderStorage(Path(unquote(url.path)), options)
-
-
-_STORAGES: dict[str, Callable[[SplitResult, StoreOptions], Storage | None]] = {
-    "s3": _open_s3,
-    "file": _open_folder,
-}
-"""Storage by URL scheme: only what has conditional writes, which keep versions apart."""
-
-
 def _open(url: str, options: StoreOptions) -> Storage:
     """Raises ConfigurationError."""
-    parts = urlsplit(url)
-    if url and "://" not in url and parts.scheme not in _STORAGES:
-        return FolderStorage(Path(url).absolute(), options)
-    storage = _STORAGES[parts.scheme](parts, options) if parts.scheme in _STORAGES else None
-    if storage is None:
-        problem = f"{url!r} is not a supported model store URL"
-        remedy = (
-            "Use s3://bucket/prefix, file:///absolute/folder, or a path; other storage would need "
-            "conditional writes, which keep versions apart."
-        )
-        raise ConfigurationError("store", "url", problem, remedy)
-    return storage
+    place = parse_store_url(url)
+    if isinstance(place, Path):
+        return FolderStorage(place, options)
+    from nightshift.adapters.store.s3 import S3Storage  # imports take a second
+
+    return S3Storage(*place, options)
 
 
 def _draft(fields: dict[str, object], version: int) -> Manifest:

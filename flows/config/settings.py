@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, fi
 
 from nightshift.adapters.database.capabilities import capabilities_of, with_driver
 from nightshift.adapters.database.embedded import start_embedded
+from nightshift.adapters.database.urls import parse_database_url
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.store.trust_policy import TrustPolicy
+from nightshift.adapters.store.urls import Prefix, parse_endpoint, parse_store_url
 from nightshift.flows.config.cron import Cron, TimeZone
 from nightshift.flows.config.environment import (
     FILE_VARIABLE,
@@ -74,15 +76,21 @@ class DatabaseSettings(_Part):
         remedy = "Write it as postgresql://user@host:5432/database, or as `embedded`."
         wrong = refused("it is not a database URL", remedy)
         try:
-            url = sa.make_url(value)
+            url = parse_database_url(value)
             with_driver(url).get_dialect()
         except (sa.exc.ArgumentError, ValueError) as error:
             raise wrong from error
+        except ConfigurationError as error:
+            raise refused(error.problem, error.remedy) from None
         if url.password is not None:  # a later @ was taken for the one before the host
             raise wrong
+        here = capabilities_of(url.get_backend_name())
+        try:
+            here.check_parts(with_driver(url))
+        except ConfigurationError as error:
+            raise refused(error.problem, error.remedy) from None
         name = url.database or ":memory:"
-        is_server = capabilities_of(url.get_backend_name()).is_server
-        if is_server or name.startswith((":memory:", "file:")):
+        if here.is_server or name.startswith((":memory:", "file:")):
             return value
         return url.set(database=str(_root(info) / name)).render_as_string()
 
@@ -123,11 +131,19 @@ class StoreSettings(_Part):
     @field_validator("url")
     @classmethod
     def _from_root(cls, value: str, info: ValidationInfo) -> str:
-        if "://" in value:
-            return value
-        if value.partition("/")[0].endswith(":"):
-            raise refused("it is neither a URL nor a folder", "Write it like s3://bucket/prefix.")
-        return str(_root(info) / value)
+        try:
+            place = parse_store_url(value)
+        except ConfigurationError as error:
+            raise refused(error.problem, error.remedy) from None
+        return value if "://" in value or isinstance(place, Prefix) else str(_root(info) / value)
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_a_server(cls, value: str | None) -> str | None:
+        try:
+            return value and parse_endpoint(value)
+        except ConfigurationError as error:
+            raise refused(error.problem, error.remedy) from None
 
     @field_validator("ca_bundle")
     @classmethod
@@ -267,7 +283,7 @@ class Settings(_Part):
     def _url(self, text: str, password: SecretStr | None) -> sa.URL:
         if text == EMBEDDED:
             return start_embedded(self.state_dir / "postgres")
-        url = sa.make_url(text)
+        url = parse_database_url(text)
         return url if password is None else url.set(password=password.get_secret_value())
 
 

@@ -70,6 +70,13 @@ class Capabilities:
     def check_url(self, url: sa.URL) -> None:
         """Raise ConfigurationError for a database that cannot keep anything."""
 
+    def check_parts(self, url: sa.URL) -> None:
+        """Raise ConfigurationError for a part of the URL that the driver would drop, or that
+        replaces another.
+
+        Here the driver decides.
+        """
+
     def engine_options(self, url: sa.URL, connect_timeout: int) -> dict[str, Any]:
         """Keyword arguments of `create_engine`; `connect_timeout` in seconds."""
         return {"pool_pre_ping": True}

@@ -9,7 +9,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from nightshift.adapters.database.dialects.base import AnyType, Capabilities
-from nightshift.adapters.errors import ConfigurationError
+from nightshift.adapters.database.urls import require_known, unread
+
+_YES = {"true", "yes", "on", "y", "t", "1"}  # as SQLAlchemy reads them
+_SQLITE = {"timeout", "check_same_thread", "cached_statements", "uri"}
+_SQLITE_URI = {"mode", "cache", "immutable", "nolock", "psow", "vfs"}
+
+# What Nightshift sets in each session of DuckDB, and what would keep it from that.
+_OF_THE_SESSION = {
+    "TimeZone", "python_enable_replacements", "enable_progress_bar", "lock_configuration"
+}  # fmt: skip
 
 
 class _File(Capabilities):
@@ -17,6 +26,15 @@ class _File(Capabilities):
     is_server = False
     row_values = True
     transactional_ddl = True
+
+    def check_parts(self, url: sa.URL) -> None:
+        for part in ("username", "host", "port"):
+            if getattr(url, part) not in {None, ""}:
+                problem = (
+                    f"the {part} {getattr(url, part)!r} would be ignored: {self.title} is a file"
+                )
+                remedy = f"Write it with three slashes: {url.get_backend_name()}:///folder/file."
+                raise unread(problem, remedy)
 
     def engine_options(self, _url: sa.URL, _connect_timeout: int) -> dict[str, Any]:
         return {}
@@ -27,7 +45,10 @@ class _File(Capabilities):
     def missing_privileges(
         self, engine: sa.Engine, _schema: str | None, _tables: Sequence[str]
     ) -> list[str]:
-        name = engine.url.database
+        name, query = engine.url.database, engine.url.query
+        access = str(query.get("access_mode", "")).lower()
+        if access == "read_only" or "immutable" in query or query.get("mode") == "ro":
+            return [f"the URL of {name} opens it to read only; leave that parameter out"]
         if not name or name == ":memory:":
             return []
         path = Path(name)
@@ -41,8 +62,23 @@ class SQLite(_File):
     writers = "one"
     not_finite = "nan is null"
 
+    def check_parts(self, url: sa.URL) -> None:
+        """What SQLAlchemy and SQLite would drop: SQLite reads parameters only in a file: URI."""
+        super().check_parts(url)
+        name = url.database or ""
+        is_uri = name.startswith("file:") and str(url.query.get("uri", "")).lower() in _YES
+        require_known(url, _SQLITE | _SQLITE_URI, ours={"isolation_level", "detect_types"})
+        lost = [f"the parameter {one!r}" for one in sorted(_SQLITE_URI & url.query.keys())]
+        if lost and not is_uri:
+            remedy = f"Write it as sqlite:///file:{name.removeprefix('file:')}?...&uri=true."
+            raise unread(f"SQLite reads {lost[0]} only of a file: URI", remedy)
+        if is_uri and "#" in name:
+            raise unread("the fragment in it would be ignored", "In a file's name, write # as %23.")
+
     def configure(self, engine: sa.Engine) -> None:
         sa.event.listen(engine, "connect", _configure_sqlite)
+        if "timeout" not in engine.url.query:
+            sa.event.listen(engine, "connect", _wait_for_writers)
         sa.event.listen(engine, "begin", _begin_sqlite)
 
 
@@ -54,7 +90,20 @@ class DuckDB(_File):
         if (url.database or ":memory:").startswith(":memory:"):
             problem = "DuckDB needs a file: what is in memory ends with the run"
             remedy = "Write it as duckdb:///folder/file.duckdb."
-            raise ConfigurationError("nightshift.yaml", "database.url", problem, remedy)
+            raise unread(problem, remedy)
+
+    def check_parts(self, url: sa.URL) -> None:
+        """DuckDB's own list of settings, if it is installed."""
+        super().check_parts(url)
+        if not url.query:
+            return
+        try:
+            import duckdb
+        except ModuleNotFoundError:
+            return  # opening it says so
+        with duckdb.connect() as connection:
+            found = connection.execute("SELECT name FROM duckdb_settings()").fetchall()
+        require_known(url, {name for (name,) in found}, _OF_THE_SESSION)
 
     def configure(self, engine: sa.Engine) -> None:
         sa.event.listen(engine, "begin", _begin_duckdb)
@@ -65,8 +114,11 @@ class DuckDB(_File):
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver's own BEGIN would come too late
-    connection.execute("PRAGMA busy_timeout = 30000")  # milliseconds
     connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
+
+
+def _wait_for_writers(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA busy_timeout = 30000")  # milliseconds
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

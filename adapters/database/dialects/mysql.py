@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from nightshift.adapters.database.dialects.base import AnyType, Capabilities, Session
+from nightshift.adapters.database.urls import require_known, require_once
 from nightshift.adapters.errors import DatabaseUnavailable
 
 MYSQL = ("mysql", "mariadb")
@@ -28,6 +29,15 @@ _SETTINGS = """SET SESSION time_zone = '+00:00', default_storage_engine = InnoDB
 # So that a connection that leads nowhere is noticed: seconds, and milliseconds.
 _NETWORK = {
     "TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 120_000,
+}  # fmt: skip
+
+# What PyMySQL and SQLAlchemy read of a URL.
+_PARAMETERS = {
+    "user", "host", "port", "db", "database", "unix_socket", "bind_address", "charset",
+    "collation", "sql_mode", "init_command", "read_default_file", "read_default_group",
+    "connect_timeout", "read_timeout", "write_timeout", "client_flag", "compress", "program_name",
+    "server_public_key", "ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher",
+    "ssl_check_hostname", "ssl_verify_cert", "ssl_verify_identity", "ssl_disabled",
 }  # fmt: skip
 
 # What is granted to this user directly, everywhere or in one database.
@@ -62,8 +72,20 @@ class MySQL(Capabilities):
         super().__init__("MariaDB or MySQL")
         self.drivername = f"{name}+pymysql"
 
+    def check_parts(self, url: sa.URL) -> None:
+        """The parameters of PyMySQL and SQLAlchemy, if PyMySQL is the driver."""
+        require_once(
+            url,
+            {"user": "username", "host": "host", "port": "port", "db": "database",
+             "database": "database"},
+        )  # fmt: skip
+        if url.drivername.endswith("+pymysql"):
+            require_known(url, _PARAMETERS, ours={"local_infile", "use_unicode", "autocommit"})
+
     def engine_options(self, url: sa.URL, connect_timeout: int) -> dict[str, Any]:
-        arguments: dict[str, Any] = {"connect_timeout": connect_timeout}
+        arguments: dict[str, Any] = {}
+        if "connect_timeout" not in url.query:
+            arguments["connect_timeout"] = connect_timeout
         if url.drivername.endswith("+pymysql"):
             arguments["local_infile"] = True  # and see _configure
             if "read_timeout" not in url.query:  # or it waits without limit for a greeting

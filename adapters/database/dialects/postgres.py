@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
 from nightshift.adapters.database.dialects.base import Capabilities, Session
+from nightshift.adapters.database.urls import require_known, require_once
 
 # Bounds that an operator may have set; those that are 0 get one.
 _BOUNDS = ("lock_timeout", "idle_in_transaction_session_timeout")
@@ -45,18 +46,29 @@ class PostgreSQL(Capabilities):
     drivername = "postgresql+psycopg"
     zoned_instants = True
 
+    def check_parts(self, url: sa.URL) -> None:
+        """libpq's own list of parameters, if psycopg is the driver."""
+        require_once(
+            url, {"user": "username", "host": "host", "port": "port", "dbname": "database"}
+        )
+        if url.query and url.drivername == self.drivername:
+            from psycopg import pq  # loads libpq
+
+            known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+            require_known(url, known, repeated={"host", "port"})
+
     def engine_options(self, url: sa.URL, connect_timeout: int) -> dict[str, Any]:
         # A pooler gives each transaction another session, without the statements prepared before.
         # In SQL_ASCII, the driver would return bytes for texts; in UTF-8, the server checks them.
-        options = {**_NETWORK, "client_encoding": "utf8"}
-        network = {name: value for name, value in options.items() if name not in url.query}
-        network["prepare_threshold"] = None
+        ours = {"connect_timeout": connect_timeout, **_NETWORK, "client_encoding": "utf8"}
+        arguments: dict[str, Any] = {n: value for n, value in ours.items() if n not in url.query}
+        arguments["prepare_threshold"] = None
         return {
             "pool_pre_ping": True,
             # A server's default may be stricter; but after waiting for a lock, the ledger must see
             # what its last holder committed.
             "isolation_level": "READ COMMITTED",
-            "connect_args": {"connect_timeout": connect_timeout, **network},
+            "connect_args": arguments,
         }
 
     def configure(self, engine: sa.Engine) -> None:

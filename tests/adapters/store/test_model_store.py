@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -589,3 +590,42 @@ def test_canonical_form_is_what_was_written(
     assert shuffled.canonical() == manifest.canonical()
     fields["metrics"]["mae"] = 2
     assert Manifest.model_validate_json(json.dumps(fields)).canonical() != manifest.canonical()
+
+
+@pytest.mark.parametrize(
+    ("url", "problem", "remedy"),
+    [
+        ("s3://models/team#1", "the fragment '#1' would be ignored", "without it"),
+        ("s3://models/team#", "the fragment '#' would be ignored", "without it"),
+        ("s3://models/team?versionId=7", "the query '?versionId=7' would be ignored", "Leave"),
+        ("s3://someone@models/team", "the user 'someone' in it", "NIGHTSHIFT_STORE__KEY"),
+        ("s3://minio:9000/models", "the port '9000' would be ignored", "store.endpoint_url"),
+        ("s3://models//team", "an empty part", "s3://bucket/prefix"),
+        ("s3://models/a/../b", "an empty part, . or ..", "s3://bucket/prefix"),
+        ("s3://mod els/team", "'mod els' is not the name of a bucket", "s3://bucket/prefix"),
+        ("s3://models/te\tam", "control character", "Leave it out"),
+        ("file:///models/team#1", "the fragment '#1' would be ignored", "%23"),
+        ("file:///models/team?1", "the query '?1' would be ignored", "%3F"),
+    ],
+)
+def test_what_would_be_ignored_of_a_store_url_is_refused(
+    folder: Any, url: str, problem: str, remedy: str
+) -> None:
+    folder.url = url
+    with pytest.raises(ConfigurationError) as caught:
+        folder.open()
+    assert problem in caught.value.problem
+    assert remedy in caught.value.remedy
+
+
+def test_two_teams_folders_are_two_stores(folder: Any, tmp_path: Path) -> None:
+    (first := tmp_path / "team#1").mkdir()
+    (second := tmp_path / "team#2").mkdir()
+    for url in (str(first), first.as_uri()):
+        folder.url = url
+        folder.open()._storage.create("models/delay/x.json", b"1")
+    assert (first / "models").is_dir()
+    assert not (second / "models").exists()
+    for bucket in ("models", "Models_1", "arn:aws:s3:eu-west-1:123456789012:accesspoint"):
+        folder.url = f"s3://{bucket}/team/eu/"
+        assert folder.open().url == f"s3://{bucket}/team/eu"

@@ -127,7 +127,7 @@ def test_another_folder(folder: Path, nightshift: Nightshift) -> None:
     [
         (["--database", "postgresql://u:hunter2@h/d"], "--database: a password must not stand"),
         (["--database", "shop.db"], "--database: it is not a database URL"),
-        (["--store", "s3:"], "--store: it is neither a URL nor a folder"),
+        (["--store", "s3:"], "--store: 's3:' is not a supported model store URL"),
         (["--name", "My Shop"], "--name: 'My Shop' is not a valid name"),
         (["--job", "../x", "--table", "t", "--key", "k"], "--job: a job's name has letters"),
         (["--job", "x", "--key", "k"], "--table: a job needs a table"),

@@ -267,6 +267,24 @@ def test_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("database: Embedded", "database", "keys and values", "`key: value`"),
         ("database:", "database", "keys and values", "`key: value`"),
         ("store: [a]", "store", "keys and values", "`key: value`"),
+        (
+            "database: {source_url: 'postgresql://h/d?conect_timeout=9'}",
+            "database.source_url",
+            "no parameter 'conect_timeout'",
+            "Did you mean 'connect_timeout'?",
+        ),
+        ("database: {url: 'sqlite://data/x.db'}", "database.url", "the host 'data'", "sqlite:///"),
+        ("database: {url: 'sqlite:///x.db?mode='}", "database.url", "no value", "leave it out"),
+        ("store: {url: 's3://models/team#1'}", "store.url", "the fragment '#1'", "without it"),
+        ("store: {url: 's3:models'}", "store.url", "not a supported model store", "s3://bucket"),
+        ("store: {endpoint_url: 'minio:9000'}", "store.endpoint_url", "not the address", "https:"),
+        ("store: {endpoint_url: 'http://m/?a'}", "store.endpoint_url", "the query '?a'", "Leave"),
+        (
+            "store: {endpoint_url: 'http://u@m'}",
+            "store.endpoint_url",
+            "the user in it",
+            "STORE__KEY",
+        ),
         ("store: {url: ''}", "store.url", "at least 1 character", "."),
         ("state_dir: 5", "state_dir", "path", "."),
         ("trust: {pickle: sometimes}", "trust.pickle", "'never', 'signed' or 'always'", "."),
@@ -503,7 +521,7 @@ def test_a_url_of_the_environment_may_have_its_password(
     password: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write({"database": {"url": "postgresql://of_file@h/d"}})
-    url = sa.URL.create("postgresql", "u", password, "h", 5432, "d", {"host": "/tmp/x"})
+    url = sa.URL.create("postgresql", "u", password, "h", 5432, "d", {"options": "-c x=y"})
     monkeypatch.setenv("NIGHTSHIFT_DATABASE__URL", url.render_as_string(hide_password=False))
     monkeypatch.setenv("NIGHTSHIFT_DATABASE__SOURCE_URL", f"postgresql://s:{SECRET}@h2/d2")
     settings = load_settings()
