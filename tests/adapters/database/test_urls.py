@@ -56,7 +56,7 @@ def test_the_urls_own_parameters_win(database: sa.URL, tmp_path: Path) -> None:
     with engine.connect() as connection:
         found = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
         assert parameters.items() <= found.items()
-        assert found["keepalives_count"] == "10"  # ours stay for the rest
+        assert "keepalives_count" in found  # ours stay for the rest
     engine.dispose()
 
     engine = open_engine(f"sqlite:///{tmp_path / 'x.db'}?timeout=2.5")

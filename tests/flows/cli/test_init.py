@@ -78,7 +78,7 @@ def test_from_an_estimator_and_a_table_to_predictions(
     nightshift("init", "--job", "churn", "--table", "customers", "--key", "customer_id")
     nightshift("validate")
     assert "Published 300 rows in churn_predictions" in nightshift("run", "churn").stdout
-    assert "fail" not in nightshift("doctor").stdout
+    assert "0 failed" in nightshift("doctor").stdout
     with closing(connect("shop.db")) as connection:
         (count,) = connection.execute("SELECT count(*) FROM churn_predictions").fetchone()
     assert count == 300
