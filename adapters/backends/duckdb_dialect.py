@@ -52,7 +52,7 @@ _TYPES: dict[str, AnyType] = {
 class _Connection:
     """A DBAPI connection (PEP 249): all its cursors are in one transaction."""
 
-    def __init__(self, database: str, config: dict[str, str]) -> None:
+    def __init__(self, database: str, config: dict[str, Any]) -> None:
         self.duck = duckdb.connect(database, config=config)
         for statement in _SESSION:
             self.duck.execute(statement)
