@@ -3,7 +3,6 @@
 import asyncio
 import ctypes
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from nightshift.flows import register as registering
 from nightshift.flows.config.job import load_job
 from nightshift.flows.config.resources import open_ledger, open_store
 from nightshift.flows.config.settings import Settings, load_settings
+from nightshift.flows.orchestrator.access import read_variables
 from nightshift.flows.orchestrator.server import accepts_events, flush_logs_and_events, prefect_api
 from nightshift.flows.planning.scheduled_runs import find_partition
 from nightshift.flows.scoring.run import ScoreResult
@@ -272,7 +272,7 @@ def _report_promotion(settings: Settings, manifest: Manifest, alias: str) -> Non
         if accepts_events(settings.state_dir):
             from nightshift.flows.orchestrator.events import emit_promoted
 
-            _read_variables()
+            read_variables()
             emit_promoted(manifest, alias)
             flush_logs_and_events()
 
@@ -283,7 +283,7 @@ def _as_flow_run(settings: Settings, call: Callable[[], T]) -> T:
     def with_prefect() -> T:
         with _own_variables(), prefect_api(settings.state_dir) as ready:
             ready()
-            _read_variables()
+            read_variables()
             return call()
 
     return _in_thread(with_prefect)
@@ -312,19 +312,15 @@ def _in_thread(call: Callable[[], T]) -> T:
 @contextmanager
 def _own_variables() -> Iterator[None]:
     """Prefect's variables may change here; afterwards they are as before."""
-    before = {key: value for key, value in os.environ.items() if key.startswith("PREFECT_")}
+    before = {key: value for key, value in os.environ.items() if _is_prefects(key)}
     try:
         yield
     finally:
-        for key in [key for key in os.environ if key.startswith("PREFECT_")]:
+        for key in filter(_is_prefects, list(os.environ)):
             del os.environ[key]
         os.environ.update(before)
-        _read_variables()
+        read_variables()
 
 
-def _read_variables() -> None:
-    """Prefect reads them once, when it is imported; a notebook may have imported it before."""
-    if "prefect" in sys.modules:
-        from prefect.context import refresh_global_settings_context
-
-        refresh_global_settings_context()
+def _is_prefects(variable: str) -> bool:
+    return variable.startswith("PREFECT_") or variable.upper() == "NO_PROXY"

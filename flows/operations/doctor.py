@@ -77,6 +77,8 @@ def examine(deadline: float = DEADLINE) -> list[Finding]:
         found = Finding("settings", "fail", f"{error.place}: {problem}", error.remedy)
         skipped = "the settings cannot be read"
         return [found, *_versions(), *(Finding(name, "skip", skipped) for name in CHECKS)]
+    import prefect.client.orchestration  # noqa: F401 - takes seconds, and not in a thread
+
     found = Finding("settings", "ok", str(settings_file().absolute()))
     return [found, *_versions(), *_run_checks(settings, deadline)]
 

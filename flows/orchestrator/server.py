@@ -14,7 +14,13 @@ from pathlib import Path
 import httpx
 
 from nightshift.adapters.errors import ConfigurationError
-from nightshift.flows.orchestrator.access import require_access
+from nightshift.flows.orchestrator.access import (
+    answers,
+    configured_api,
+    reach_loopback_directly,
+    read_variables,
+    require_access,
+)
 
 STARTUP_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -26,10 +32,10 @@ def prefect_api(state_dir: Path, port: int | None = None) -> Iterator[Callable[[
     """A Prefect API for this process and its children. Yields a function that waits until the API
     answers and returns its URL.
 
-    It is the one of PREFECT_API_URL, or that of `nightshift up`, or else a server of our own, on
-    `port` or a free one, that ends with this context. Call it before Prefect is imported: it sets
-    PREFECT_ variables, which Prefect reads once.
+    The one that Prefect's settings name; else one that `nightshift up` runs; else a server of our
+    own that ends with this context, on `port` or a free one. It sets PREFECT_ variables.
     """
+    reach_loopback_directly()
     if port is None:
         keep_console_quiet()
         configured = known_api(state_dir)
@@ -50,6 +56,7 @@ def prefect_api(state_dir: Path, port: int | None = None) -> Iterator[Callable[[
         server = _start(port, log.fileno())
         try:
             os.environ["PREFECT_API_URL"] = url
+            read_variables()
             yield lambda: _wait_until_healthy(server, url, home / "server.log")
         finally:
             flush_logs_and_events()
@@ -76,13 +83,14 @@ def announce(state_dir: Path, url: str) -> Iterator[None]:
 
 
 def known_api(state_dir: Path) -> str | None:
-    """The API of PREFECT_API_URL, or of the server that `nightshift up` runs; None without one.
-
-    Call it before Prefect is imported: Prefect reads the variable once.
+    """The API that Prefect's settings name, or of the server that `nightshift up` runs, if there
+    is one. From then on it is the one of PREFECT_API_URL, also for children.
     """
-    known = os.environ.get("PREFECT_API_URL") or running_api(state_dir)
+    reach_loopback_directly()
+    known = configured_api() or running_api(state_dir)
     if known:
         os.environ["PREFECT_API_URL"] = known
+        read_variables()
     return known or None
 
 
@@ -90,7 +98,7 @@ def accepts_events(state_dir: Path) -> bool:
     """Whether there is a Prefect API that takes events now."""
     keep_console_quiet()
     api = known_api(state_dir)
-    return api is not None and _healthy(api)
+    return api is not None and answers(api)
 
 
 def running_api(state_dir: Path) -> str | None:
@@ -107,9 +115,9 @@ def running_api(state_dir: Path) -> str | None:
 
 
 def _healthy(url: str) -> bool:
-    with_tls = url.startswith("https:")  # else httpx would load all certificates for nothing
+    """Of a server on this machine, which needs neither a proxy nor a certificate."""
     try:
-        return httpx.get(f"{url}/health", timeout=2, verify=with_tls).is_success
+        return httpx.get(f"{url}/health", timeout=2, trust_env=False, verify=False).is_success  # noqa: S501
     except httpx.HTTPError:
         return False
 

@@ -32,10 +32,11 @@ def save_report(page: str, settings: Settings, run_id: int) -> Path:
 
 def flow_run_url(settings: Settings, flow_run_id: str | None) -> str | None:
     """The flow run in Prefect's UI; None without a flow run or a server."""
-    ui = os.environ.get("PREFECT_UI_URL")
-    if not ui:
-        api = known_api(settings.state_dir) or ""
-        ui = api.removesuffix("/api") if api.endswith("/api") else ""
-    if not ui or not flow_run_id:
+    api = known_api(settings.state_dir) if flow_run_id else None
+    if api is None:
         return None
-    return f"{ui.rstrip('/')}/runs/flow-run/{flow_run_id}"
+    from prefect.settings import get_current_settings  # a second of imports
+
+    prefect = get_current_settings()
+    ui = os.environ.get("PREFECT_UI_URL") or (prefect.api.url == api and prefect.ui_url)
+    return f"{(ui or api.removesuffix('/api')).rstrip('/')}/runs/flow-run/{flow_run_id}"

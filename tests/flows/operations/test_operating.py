@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.flows.config.settings import load_settings
 from nightshift.flows.operations.metrics import metrics_text, serve_metrics
-from nightshift.flows.orchestrator.access import credentials, prefect_server, require_access
+from nightshift.flows.orchestrator.access import prefect_server, require_access
 from nightshift.flows.orchestrator.json_logs import JsonLine
 from nightshift.flows.score import score
 from project import Project
@@ -199,17 +199,6 @@ def test_a_server_that_does_not_let_us_in_is_one_clear_error(
 def test_an_unreachable_database_is_one_clear_error() -> None:
     with pytest.raises(ConfigurationError, match="no Prefect server answers at http://127"):
         require_access("http://127.0.0.1:1/api")
-
-
-def test_the_password_is_given_as_prefect_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
-
-    with temporary_settings({PREFECT_API_AUTH_STRING: "admin:a:b"}):
-        expected = "Basic YWRtaW46YTpi"
-        assert credentials() == {"Authorization": expected}
-        with answering(lambda given: (200 if given == expected else 401, b'"3.8.8"')) as url:
-            assert prefect_server(url).version == "3.8.8"
-    assert credentials() == {}
 
 
 def test_prefect_cloud_does_not_tell_its_version() -> None:

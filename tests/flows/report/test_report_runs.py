@@ -21,6 +21,7 @@ from nightshift.flows.cli.main import app
 from nightshift.flows.config.job import load_job
 from nightshift.flows.config.resources import open_resources, open_store
 from nightshift.flows.config.settings import load_settings
+from nightshift.flows.orchestrator.access import read_variables
 from nightshift.flows.report.facts import collect_facts
 from nightshift.flows.report.files import flow_run_url, save_report
 from nightshift.flows.score import score
@@ -213,18 +214,18 @@ def test_only_the_newest_files_are_kept(filled: Project) -> None:
     assert "run-4.html" not in names
 
 
-def test_the_flow_run_is_where_its_server_is(
-    filled: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_flow_run_is_where_its_server_is(filled: Project) -> None:
     settings = load_settings()
-    monkeypatch.setenv("PREFECT_API_URL", "http://prefect:4200/api")
-    assert flow_run_url(settings, "ab") == "http://prefect:4200/runs/flow-run/ab"
-    monkeypatch.setenv("PREFECT_UI_URL", "https://ui.example.com/")
-    assert flow_run_url(settings, "ab") == "https://ui.example.com/runs/flow-run/ab"
-    assert flow_run_url(settings, None) is None
-    monkeypatch.delenv("PREFECT_UI_URL")
-    monkeypatch.delenv("PREFECT_API_URL")
-    assert flow_run_url(settings, "ab") is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", "http://prefect:4200/api")
+        assert flow_run_url(settings, "ab") == "http://prefect:4200/runs/flow-run/ab"
+        patch.setenv("PREFECT_UI_URL", "https://ui.example.com/")
+        assert flow_run_url(settings, "ab") == "https://ui.example.com/runs/flow-run/ab"
+        assert flow_run_url(settings, None) is None
+        patch.delenv("PREFECT_UI_URL")
+        patch.delenv("PREFECT_API_URL")
+        assert flow_run_url(settings, "ab") is None
+    read_variables()
 
 
 @pytest.mark.heavy
