@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prefect import get_client
 from prefect.client.schemas.sorting import ArtifactSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from nightshift.adapters.errors import ConfigurationError, PredictionFailed, Quarantined, RunUnknown
@@ -224,7 +225,8 @@ def test_the_flow_run_is_where_its_server_is(filled: Project) -> None:
         assert flow_run_url(settings, None) is None
         patch.delenv("PREFECT_UI_URL")
         patch.delenv("PREFECT_API_URL")
-        assert flow_run_url(settings, "ab") is None
+        with temporary_settings(restore_defaults={PREFECT_API_URL}):
+            assert flow_run_url(settings, "ab") is None
     read_variables()
 
 
