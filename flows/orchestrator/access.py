@@ -105,8 +105,8 @@ def _get(url: str, path: str, seconds: float) -> httpx.Response:
     try:
         prefect = SyncPrefectClient(
             url,
-            auth_string=api.auth_string and api.auth_string.get_secret_value(),
-            api_key=api.key and api.key.get_secret_value(),
+            auth_string=api.auth_string.get_secret_value() if api.auth_string else None,
+            api_key=api.key.get_secret_value() if api.key else None,
             httpx_settings={"timeout": seconds},
         )
     except (OSError, ssl.SSLError) as error:
