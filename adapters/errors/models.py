@@ -143,7 +143,7 @@ class VersionMismatch(ModelError):
         return (
             f"{self.model} was registered with other library versions: {', '.join(self.versions)}. "
             "Install the recorded versions, register it again, or set trust.version_mismatch to "
-            "'warn'."
+            "'warn', or to 'allow' for another major version."
         )
 
 

@@ -36,7 +36,7 @@ def to_onnx(model: Model, sample: pd.DataFrame, tolerance: float = 1e-5) -> Onnx
         name = adapter_name(model)
     except AdapterNotFound:
         name = type(model).__name__  # a user's own, which nothing converts
-    values = model.predict_batch(sample)
+    values = model.settled(sample).predict_original(sample)
     signature = Signature.from_sample(sample, values, model.output_names)
     then = signature.predictions(values, len(sample))
     features = signature.features(signature.table(sample))

@@ -13,6 +13,9 @@ Features = pd.DataFrame | npt.NDArray[Any]
 PredictionArray = npt.NDArray[Any]
 """(m,) or (m, k) predictions."""
 
+Form = Literal["frame", "array", "column"]
+"""What an estimator takes: a DataFrame, an array, (m, n), or the one column, (m,)."""
+
 Number = Literal["float32", "float64", "int32", "int64"]
 
 
@@ -42,8 +45,11 @@ def slices(rows: int, most: int) -> Iterator[slice]:
 def unmasked(values: object) -> npt.NDArray[Any]:
     """What a model returned, as an array: what NumPy's mask hides is missing, whatever is beneath.
 
-    NaN among floats, None among others. Raises ValueError for rows of several lengths.
+    NaN among floats, None among others. A sparse matrix becomes a dense one.
+    Raises ValueError for rows of several lengths.
     """
+    if hasattr(values, "toarray"):  # SciPy's
+        values = values.toarray()
     hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     array = np.asarray(values)
     if hidden is None or not hidden.any():

@@ -10,7 +10,7 @@ import joblib
 import pandas as pd
 
 from nightshift.adapters.errors import SerializationFailed
-from nightshift.adapters.models.arrays import Features, PredictionArray
+from nightshift.adapters.models.arrays import Features, Form, PredictionArray
 
 
 class Trust(Protocol):
@@ -58,6 +58,19 @@ class Model(ABC):
         override it where the adapter takes something out of an object and leaves the rest.
         """
         return self.predict_batch(features)
+
+    def settled(self, sample: pd.DataFrame) -> Self:
+        """The model to register: itself, or one that has learned from (m, n) features of a sample
+        what its object does not say, such as the form in which it takes them.
+
+        Raises ConfigurationError where that cannot be told.
+        """
+        return self
+
+    @property
+    def form(self) -> Form | None:
+        """In which form the object takes its features; None where the adapter always knows."""
+        return None
 
     @property
     def input_names(self) -> list[str] | None:

@@ -20,6 +20,8 @@ from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.models.tolerance import Tolerance
 
 MOST_ROWS = 32
+_MOST_CHOSEN, _MOST_CELLS = 200, 100_000
+_UNSEEN = "(a value that the sample does not have)"
 _MOST_BYTES = 64 * 1024**2  # 32 rows of 100,000 numbers each are just below
 _MOST_NAMED = 9  # rows that differ
 _PLAIN = {"date": pa.int32(), "timestamp": pa.int64(), "timestamptz": pa.int64()}
@@ -28,6 +30,50 @@ _PLAIN = {"date": pa.int32(), "timestamp": pa.int64(), "timestamptz": pa.int64()
 def spread_rows(rows: int, most: int = MOST_ROWS) -> list[int]:
     """Up to `most` row numbers, evenly from the first to the last of `rows`."""
     return sorted(set(np.linspace(0, rows - 1, min(rows, most)).round().astype(int).tolist()))
+
+
+def choose_rows(inputs: pa.Table, signature: Signature, most: int) -> list[int]:
+    """Row numbers of a sample: with a NULL of each nullable column, the extremes of each number,
+    and others evenly spread, `most` in all; more, up to a bound, if the first are many.
+    """
+    wanted: dict[int, None] = {}
+    for column in signature.inputs:
+        values = inputs.column(column.name)
+        if values.null_count:
+            wanted[pc.index(pc.is_null(values), True).as_py()] = None
+        if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+            for extreme in pc.min_max(values).as_py().values():
+                if extreme is not None:
+                    wanted[pc.index(values, pa.scalar(extreme, values.type)).as_py()] = None
+    picked = [row for row in wanted if row >= 0][: _bound(signature)]  # no row equals NaN
+    others = np.setdiff1d(np.arange(inputs.num_rows), picked)
+    count = max(most - len(picked), 0 if picked else 1)
+    spread = others[spread_rows(len(others), count)].tolist() if len(others) and count else []
+    return sorted({*picked, *spread})
+
+
+def make_rows(inputs: pa.Table, signature: Signature) -> list[pa.Table]:
+    """Rows that a sample need not have, one table each: the first row with an unseen category or
+    text, or with an empty text, in one column. A model need not take them.
+    """
+    made = []
+    for column in signature.inputs:
+        odd: list[object] = []
+        if column.type == "string":
+            odd = [_UNSEEN, ""]
+        elif column.type == "category":
+            known = column.categories or ()
+            whole = [category for category in known if isinstance(category, int)]
+            odd = [max(whole) + 1 if whole else _UNSEEN]
+        position = inputs.schema.get_field_index(column.name)
+        for value in odd:
+            row = inputs.slice(0, 1)
+            made.append(row.set_column(position, column.name, pa.array([value], column.arrow_type)))
+    return made[: _bound(signature)]
+
+
+def _bound(signature: Signature) -> int:
+    return max(MOST_ROWS, min(_MOST_CHOSEN, _MOST_CELLS // len(signature.inputs)))
 
 
 def write_rows(inputs: pa.Table, predictions: pa.Table) -> bytes:

@@ -66,6 +66,18 @@ def version_mismatches(libraries: dict[str, str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def major_mismatches(libraries: dict[str, str]) -> tuple[str, ...]:
+    """The libraries that are installed here in another major version than then: pandas 3 has other
+    texts and missing values than pandas 2, and golden rows need not show it.
+    """
+    found = {name: _installed(name) for name in libraries if name != "python"}
+    return tuple(
+        name
+        for name, now in found.items()
+        if now is not None and now.partition(".")[0] != libraries[name].partition(".")[0]
+    )
+
+
 @functools.cache
 def _distributions() -> Mapping[str, list[str]]:
     """Distributions by top-level module; found by reading every installed one, so only once."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
 
 from nightshift.adapters.errors import ConfigurationError
+from nightshift.adapters.models.arrays import Form
 from nightshift.adapters.models.reference import ModelRef
 from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.models.tolerance import Tolerance
@@ -85,6 +86,8 @@ class Manifest(_Record):
     golden: GoldenBlob
     tolerance: Tolerance
     """How far the golden rows' predictions may be from those kept."""
+    form: Form | None = None
+    """What the estimator takes, as settled when it was registered."""
     libraries: dict[str, str]
     created_at: AwareDatetime
     created_by: str

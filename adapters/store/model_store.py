@@ -158,6 +158,7 @@ class ModelStore:
         checked_name(name)
         adapter = self._trust.name_of(model)
         inputs, left_out = select_inputs(sample, model.input_names, target)
+        model = model.settled(inputs)
         ready = verify(model, inputs, self._trust)
         data = ready.data
         rows = golden_rows.write_rows(ready.inputs, ready.predictions)
@@ -170,6 +171,7 @@ class ModelStore:
             "signature": ready.signature,
             "golden": GoldenBlob(digest=_digest(rows), size=len(rows), rows=ready.inputs.num_rows),
             "tolerance": ready.tolerance,
+            "form": model.form,
             "libraries": libraries_of(model),
             "created_at": datetime.now(UTC),
             "created_by": by or user_name(),

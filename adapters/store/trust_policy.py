@@ -21,7 +21,7 @@ from nightshift.adapters.errors import ModelUntrusted, VersionMismatch
 from nightshift.adapters.models import registry
 from nightshift.adapters.models.model import Model
 from nightshift.adapters.store.keys import key_id, public_bytes
-from nightshift.adapters.store.library_versions import version_mismatches
+from nightshift.adapters.store.library_versions import major_mismatches, version_mismatches
 from nightshift.adapters.store.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -91,10 +91,13 @@ class TrustPolicy:
     def open(self, manifest: Manifest, adapter: type[Model], data: bytes) -> Model:
         """Bytes with the right digest, of an admitted manifest -> the model.
 
-        Raises VersionMismatch if the libraries are others than then and the policy says "error";
+        Raises VersionMismatch if a library's major version is another than then, unless the policy
+        says "allow", and if any version is and it says "error";
         what a library itself warns of while reading counts as well.
         """
         mismatches = version_mismatches(manifest.libraries)
+        if self.version_mismatch != "allow" and major_mismatches(manifest.libraries):
+            raise VersionMismatch(manifest.reference, mismatches)
         self._judge_versions(manifest, mismatches)
         with _warnings_caught, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

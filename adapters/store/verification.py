@@ -1,5 +1,6 @@
 """What a model has to show before it is registered, and again whenever it is loaded."""
 
+import contextlib
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,10 +66,24 @@ def verify(model: Model, sample: pd.DataFrame, policy: Trust) -> VerifiedModel:
         problem = f"read back from its own bytes it gives other predictions: {changed}"
         remedy = "Its serialize or deserialize loses something, or its predictions are random."
         raise SerializationFailed(type(model).__name__, problem, remedy)
-    inputs = table.take(golden_rows.spread_rows(table.num_rows))
-    predictions = predict_table(copy, signature, inputs, "its golden rows")
+    inputs, predictions = _golden(copy, signature, table)
     profile = _profile(signature, table, fed)
     return VerifiedModel(data, signature, tolerance, inputs, predictions, profile)
+
+
+def _golden(model: Model, signature: Signature, sample: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Golden rows and their predictions: of the sample, and made ones that the model takes."""
+    made = []
+    for row in golden_rows.make_rows(sample, signature):
+        with contextlib.suppress(NightshiftError):
+            predict_table(model, signature, row, "a row with an unseen value")
+            made.append(row)
+    most = golden_rows.MOST_ROWS - len(made)
+    inputs = sample.take(golden_rows.choose_rows(sample, signature, most))
+    with contextlib.suppress(NightshiftError):  # made rows may differ too much for one batch
+        both = pa.concat_tables([inputs, *made])
+        return both, predict_table(model, signature, both, "its golden rows")
+    return inputs, predict_table(model, signature, inputs, "its golden rows")
 
 
 def _find_loss(

@@ -168,7 +168,8 @@ class TrustSettings(_Part):
     sign_key: Path | None = None
     """The file with the private key that signs the models registered here."""
     version_mismatch: Literal["error", "warn", "allow"] = "warn"
-    """What to do if the installed ML library's version is not the one that saved the model."""
+    """What to do if a library's version is not the one that saved the model. Another major version
+    is an error unless `allow`."""
     max_blob_bytes: int = Field(4 * 1024**3, gt=0)
     """The largest model, in bytes, that may be opened."""
     trusted_types: frozenset[str] = frozenset()

@@ -286,6 +286,7 @@ CHANGES: dict[str, Any] = {
     "blob": {"digest": "0" * 64, "size": 7},
     "golden": {"digest": "0" * 64, "size": 7, "rows": 3},
     "tolerance": {"relative": 1.0, "absolute": 1.0},
+    "form": "array",
     "libraries": {"numpy": "1.0"},
     "created_at": "2020-01-01T00:00:00Z",
     "created_by": "another user",

@@ -109,6 +109,18 @@ def test_libraries_are_those_that_the_model_is_made_of(model: SklearnModel) -> N
     assert version_mismatches(libraries) == ()
 
 
+def test_rows_of_a_sample_hold_what_breaks() -> None:
+    values = np.linspace(1.0, 2.0, 1000)
+    values[[333, 444]] = [-7.0, 9.0]
+    sample = pd.DataFrame({"x": values, "n": range(1000), "t": ["a"] * 1000, "late": [1.5] * 1000})
+    sample.loc[555, "t"] = None
+    sample.loc[666, "late"] = NAN
+    signature = Signature.from_sample(sample, values)
+    rows = golden_rows.choose_rows(signature.table(sample), signature, 32)
+    assert len(rows) == 32
+    assert {0, 333, 444, 555, 666, 999} <= set(rows)
+
+
 class TestDiff:
     def test_tells_what_changed(self, folder: Any, trained: Any, sample: pd.DataFrame) -> None:
         store = folder.open()
@@ -119,7 +131,10 @@ class TestDiff:
         assert difference.metrics == {"mae": ("2", "1.5"), "r2": ("0.5", None)}
         assert difference.inputs == difference.outputs == difference.libraries == {}
         shift = difference.predictions["prediction"]
-        hours = sample.iloc[::-1].hour.iloc[golden_rows.spread_rows(100)]
+        signature = store.manifest("delay", 2).signature
+        newer = sample.iloc[::-1].reset_index(drop=True)
+        rows = golden_rows.choose_rows(signature.table(newer), signature, 32)
+        hours = newer.hour.iloc[rows]
         assert (shift.rows, shift.mean) == (32, pytest.approx(hours.mean()))
         assert shift.largest == pytest.approx(hours.max())
         assert "of 32 golden rows differ, by" in difference.lines()[-1]
