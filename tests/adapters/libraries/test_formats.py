@@ -43,10 +43,13 @@ class Mark:
 # --- scikit-learn -------------------------------------------------------------------------------
 
 
-def test_sklearn_refuses_probabilities_of_several_outputs() -> None:
+def test_sklearn_gives_the_probabilities_of_several_outputs_but_not_by_class() -> None:
     forest = RandomForestClassifier(2).fit(IRISES, np.column_stack([KIND, KIND]))
+    expected = np.hstack(forest.predict_proba(IRISES))
+    found = SklearnModel(forest, "predict_proba").predict_batch(IRISES)
+    np.testing.assert_array_equal(found, expected)
     with pytest.raises(ConfigurationError, match="several outputs"):
-        SklearnModel(forest, "predict_proba")
+        SklearnModel(forest, "predict_proba", (0,))
 
 
 def test_sklearn_names_probabilities_by_class() -> None:
