@@ -23,8 +23,8 @@ from nightshift.adapters.errors import SnapshotEnded
 from nightshift.adapters.source.statements import Statements
 
 SOON = "SET LOCAL lock_timeout = '5s'"
-"""For locks that another connection of the run holds already: whoever still has to be waited for is
-a change that waits for that connection, and goes first once the run gives up and begins again."""
+"""For locks that another connection of the run holds already: what it still waits for is a
+change that waits for that connection, and goes first once the run gives up and begins again."""
 
 # Invalid parameter (before version 17), undefined object, and one whose process has just ended.
 _NO_SNAPSHOT = ("22023", "42704", "55000")

@@ -176,7 +176,7 @@ def _first_parts(estimator: Any) -> Iterator[Any]:
     """
     yield estimator
     if type(estimator).__module__.partition(".")[0] not in {"sklearn", "imblearn"}:
-        return  # what a class of somebody's own does with its parts is not known
+        return  # what a user's own class does with its parts is not known
     steps = getattr(estimator, "steps", None)
     if isinstance(steps, list):  # a Pipeline
         inside = [step for _, step in steps if step not in (None, "passthrough")][:1]

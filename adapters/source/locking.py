@@ -22,7 +22,7 @@ def begin_locked(
 
     Another connection takes the locks with `lock`, since those of a transaction are younger than
     its snapshot, and gives them back when this one has them too. A change of a table that has
-    begun to wait in between lets neither pass: then both begin again, after it. `begin_and_lock`
+    started to wait in between lets neither pass: then both begin again, after it. `begin_and_lock`
     must not wait for more than seconds.
     """
     deadline = monotonic() + _PATIENCE

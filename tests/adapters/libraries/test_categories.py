@@ -88,7 +88,7 @@ def test_a_category_that_only_the_model_knows(make: Callable[[], tuple[Any, Mode
 
 
 @pytest.mark.parametrize("make", [histogram, one_hot, lightgbm, catboost])
-def test_a_category_that_nobody_knows(make: Callable[[], tuple[Any, Model]]) -> None:
+def test_a_category_that_is_unknown(make: Callable[[], tuple[Any, Model]]) -> None:
     original, model = make()
     unseen = TRAIN.assign(kind=pd.Categorical(["zz"] * len(TRAIN)))
     np.testing.assert_allclose(scored(model, SAMPLE, unseen), original.predict(unseen), 1e-5)

@@ -204,7 +204,7 @@ def test_maintenance_is_no_change(fast: Backend) -> None:
         assert sum(chunk.num_rows for chunk in snapshot.chunks(ALL_KEYS, 2)) == 5
 
 
-def test_not_null_that_nobody_has_validated(fast: Backend) -> None:
+def test_not_null_that_is_not_validated(fast: Backend) -> None:
     fast.execute(
         "CREATE TABLE t (id bigint PRIMARY KEY, x float8, at timestamptz)",
         "INSERT INTO t VALUES (1, 1, NULL), (2, 2, now())",

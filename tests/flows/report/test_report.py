@@ -242,7 +242,7 @@ def test_stages_count_and_merge() -> None:
     assert again.merged(again).seconds["predict"] == 2.5
     assert again.seconds["predict"] == 1.25
     assert StageTimings.from_json(None).seconds == {}
-    with pytest.raises(ValueError, match="no stages"):
+    with pytest.raises(ValueError, match="not stage timings"):
         StageTimings.from_json("[1]")
 
 
