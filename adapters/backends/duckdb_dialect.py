@@ -52,8 +52,8 @@ _TYPES: dict[str, AnyType] = {
 class _Connection:
     """A DBAPI connection (PEP 249): all its cursors are in one transaction."""
 
-    def __init__(self, database: str, config: dict[str, Any]) -> None:
-        self.duck = duckdb.connect(database, config=config)
+    def __init__(self, database: str, config: dict[str, Any], read_only: bool = False) -> None:
+        self.duck = duckdb.connect(database, read_only=read_only, config=config)
         for statement in _SESSION:
             self.duck.execute(statement)
         self._turn = _turn_of(database)

@@ -1,5 +1,7 @@
 """Engines: how Nightshift connects to each database."""
 
+from pathlib import Path
+
 import sqlalchemy as sa
 
 from nightshift.adapters.database import watchdog
@@ -12,9 +14,10 @@ from nightshift.adapters.errors import ConfigurationError
 _UNBOUNDED = -1
 
 
-def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
+def open_engine(url: str | sa.URL, connect_timeout: int = 10, *, source: bool = False) -> sa.Engine:
     """An engine for one database. Nothing connects before the first use; dispose of it after.
 
+    A `source` is only read: a file is neither made nor changed, and may be on a read-only disk.
     `connect_timeout` is in seconds and bounds each attempt to reach a server. Raises
     ConfigurationError if the database's driver is not installed, and for a part of the URL that
     would be ignored.
@@ -23,10 +26,11 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
     here = capabilities_of(parsed.get_backend_name())
     here.check_url(parsed)
     here.check_parts(parsed)
+    options = here.engine_options(parsed, connect_timeout)
+    if source:
+        options |= here.source_options(parsed)
     try:
-        engine = sa.create_engine(
-            parsed, max_overflow=_UNBOUNDED, **here.engine_options(parsed, connect_timeout)
-        )
+        engine = sa.create_engine(parsed, max_overflow=_UNBOUNDED, **options)
     except ModuleNotFoundError as error:
         package, extra = here.package or (str(error.name), "")
         what = f"'nightshift-batch[{extra}]'" if extra else package
@@ -38,7 +42,15 @@ def open_engine(url: str | sa.URL, connect_timeout: int = 10) -> sa.Engine:
         sa.event.listen(  # before the first question on it
             engine, "connect", lambda made, _: watchdog.track_connection(made, engine), insert=True
         )
-    return engine
+    return read_only(engine) if source else engine
+
+
+def open_source_engine(source: sa.URL, target: sa.URL, connect_timeout: int = 10) -> sa.Engine:
+    """An engine for the source; one that could write where it is the target's file as well."""
+    files = [Path(url.database or "").resolve() for url in (source, target)]
+    shared = files[0] == files[1] and source.get_backend_name() == target.get_backend_name()
+    is_file = not capabilities_of(source.get_backend_name()).is_server
+    return open_engine(source, connect_timeout, source=not (is_file and shared))
 
 
 def read_only(engine: sa.Engine) -> sa.Engine:

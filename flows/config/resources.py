@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import sqlalchemy as sa
 
 from nightshift.adapters.backends.registry import predictions_class, source_class
-from nightshift.adapters.database.engine import open_engine
+from nightshift.adapters.database.engine import open_engine, open_source_engine
 from nightshift.adapters.database.watchdog import watch
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.ledger.ledger import Ledger
@@ -54,7 +54,7 @@ def open_resources(settings: Settings, job: Job) -> Iterator[JobResources]:
     """Engines are made here and disposed of at the end; nothing connects before it must."""
     target_url, source_url = settings.target_url(), settings.source_url()
     target = open_engine(target_url)
-    source = target if source_url == target_url else open_engine(source_url)
+    source = target if source_url == target_url else open_source_engine(source_url, target_url)
     try:
         ledger = Ledger(target, settings.database.schema_, settings.database.lease)
         with ExitStack() as watching:

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from packaging.requirements import Requirement
 
 from nightshift.adapters.database.capabilities import capabilities
-from nightshift.adapters.database.engine import open_engine
+from nightshift.adapters.database.engine import open_engine, open_source_engine
 from nightshift.adapters.errors import (
     ConfigurationError,
     ModelNotFound,
@@ -253,7 +253,7 @@ def _target(settings: Settings) -> Findings:
 def _source(settings: Settings) -> Findings:
     if settings.database.source_url is None:
         return
-    with _engine(settings.source_url()) as engine:
+    with _engine(settings.source_url(), settings.target_url()) as engine:
         contact = _contact(engine, "NIGHTSHIFT_DATABASE__SOURCE_PASSWORD")
         yield from _describe_contact("source", engine, contact)
         if contact.superuser:
@@ -354,8 +354,12 @@ CHECKS: dict[str, Check] = {
 
 
 @contextmanager
-def _engine(url: sa.URL) -> Iterator[sa.Engine]:
-    engine = open_engine(url, CONNECT_SECONDS)
+def _engine(url: sa.URL, target: sa.URL | None = None) -> Iterator[sa.Engine]:
+    """With a `target`, the URL is the source's."""
+    if target is None:
+        engine = open_engine(url, CONNECT_SECONDS)
+    else:
+        engine = open_source_engine(url, target, CONNECT_SECONDS)
     try:
         yield engine
     finally:

@@ -81,6 +81,10 @@ class Capabilities:
         """Keyword arguments of `create_engine`; `connect_timeout` in seconds."""
         return {"pool_pre_ping": True}
 
+    def source_options(self, url: sa.URL) -> dict[str, Any]:
+        """More of them, for a database that is only read."""
+        return {}
+
     def configure(self, engine: sa.Engine) -> None:
         """Add the listeners that set up each connection and transaction."""
 

@@ -1,10 +1,13 @@
 """SQLite and DuckDB: databases in a file, which this process reads and writes itself."""
 
 import os
+import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
@@ -75,6 +78,14 @@ class SQLite(_File):
         if is_uri and "#" in name:
             raise unread("the fragment in it would be ignored", "In a file's name, write # as %23.")
 
+    def source_options(self, url: sa.URL) -> dict[str, Any]:
+        name = url.database or ":memory:"
+        if name.startswith(("file:", ":memory:")) or url.query.keys() - {"timeout"}:
+            return {}  # the URL says how it is opened
+        seconds = float(str(url.query.get("timeout", 5)))
+        opening = partial(_open_sqlite_source, Path(name), seconds)
+        return {"creator": opening, "poolclass": sa.QueuePool}
+
     def configure(self, engine: sa.Engine) -> None:
         sa.event.listen(engine, "connect", _configure_sqlite)
         if "timeout" not in engine.url.query:
@@ -105,6 +116,9 @@ class DuckDB(_File):
             found = connection.execute("SELECT name FROM duckdb_settings()").fetchall()
         require_known(url, {name for (name,) in found}, _OF_THE_SESSION)
 
+    def source_options(self, _url: sa.URL) -> dict[str, Any]:
+        return {"connect_args": {"read_only": True}}
+
     def configure(self, engine: sa.Engine) -> None:
         sa.event.listen(engine, "begin", _begin_duckdb)
 
@@ -114,7 +128,17 @@ class DuckDB(_File):
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver's own BEGIN would come too late
-    connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
+
+
+def _open_sqlite_source(path: Path, seconds: float) -> sqlite3.Connection:
+    """A file that is not made and not changed. In WAL mode, readers make files next to it; where
+    they cannot, and there is no such file of a writer, nothing changes it.
+    """
+    wal = path.with_name(f"{path.name}-wal")
+    folder_is_fixed = not os.access(path.parent, os.W_OK)
+    fixed = folder_is_fixed and not (wal.exists() and wal.stat().st_size)
+    place = f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if fixed else ''}"
+    return sqlite3.connect(place, seconds, uri=True, check_same_thread=False)
 
 
 def _wait_for_writers(connection: Any, _record: object) -> None:
@@ -123,6 +147,9 @@ def _wait_for_writers(connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     reading = _only_reads(connection)
+    if not reading and "nightshift_wal" not in connection.info:  # readers do not wait for a writer
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        connection.info["nightshift_wal"] = True
     connection.exec_driver_sql(f"PRAGMA query_only = {int(reading)}")
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 

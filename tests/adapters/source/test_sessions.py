@@ -1,13 +1,24 @@
 """A reader's session, whatever the server, the role or a pooler makes of it."""
 
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 
-from backends import Backend, sign
+from backends import Backend, request_of, sign
 from nightshift.adapters.backends.registry import predictions_class, source_class
 from nightshift.adapters.database.engine import open_engine
 from nightshift.adapters.errors import RowsHidden, StatementFailed
 from nightshift.adapters.source.columns import ALL_KEYS
+from waiting import eventually
+
+PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+SETTINGS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
 
 
 def reader_of(fast: Backend, *grants: str) -> Backend:
@@ -132,3 +143,66 @@ def test_a_database_without_an_encoding(database: sa.URL, postgres: sa.URL) -> N
         with server.connect() as connection:
             connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
         server.dispose()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def pooled(fast: Backend, folder: Path, mode: str) -> Iterator[Backend]:
+    """The same database behind PgBouncer, which refuses to be run by root."""
+    if PGBOUNCER is None:
+        pytest.skip("PgBouncer is not installed (apt-get install pgbouncer)")
+    url = fast.engine.url
+    host = Path(str(url.query["host"]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(
+        f"[databases]\n* = host={host} user={url.username}\n[pgbouncer]\nlisten_addr=127.0.0.1\n"
+        f"listen_port={port}\nunix_socket_dir=\nauth_type=any\npool_mode={mode}\n"
+    )
+    for place in (folder, *folder.parents[:2]):
+        place.chmod(0o755)
+    owner = next(host.glob(".s.PGSQL.*")).stat().st_uid
+    pooler = subprocess.Popen([PGBOUNCER, settings], user=owner, stderr=subprocess.DEVNULL)
+    place = url.set(host="127.0.0.1", port=port, query={})
+    engine = open_engine(place)
+    try:
+        eventually(lambda: answers(port), 20)
+        yield Backend("fast", engine, source_class(engine), predictions_class(engine))
+    finally:
+        engine.dispose()
+        pooler.terminate()
+        pooler.wait(20)
+
+
+def test_a_pooler_that_pools_transactions(fast: Backend, tmp_path: Path) -> None:
+    fast.numbers("t", 500)
+    with pooled(fast, tmp_path, "transaction") as backend:
+        for kind in ("float64", "string"):
+            source = backend.source(query="SELECT id, x, 'a' AS kind FROM t")
+            inputs = sign({"x" if kind == "float64" else "kind": kind})
+            with source.snapshot(inputs, None, None) as snapshot:
+                assert snapshot.count() == 500
+                assert sum(chunk.num_rows for chunk in snapshot.chunks(ALL_KEYS, 100)) == 500
+        predictions = backend.predictions(backend.source(table="t"))
+        predictions.create()
+        backend.score(predictions, request_of(), rows=20)  # the same statements many times
+        assert len(backend.view()) == 500
+        with backend.engine.connect() as connection:
+            other = connection.execution_options(isolation_level="AUTOCOMMIT")
+            left = [other.exec_driver_sql(f"SHOW {name}").scalar() for name in SETTINGS]
+        assert left == ["0", "0", "0"]  # to other clients of the pool
+
+
+def test_a_pooler_that_pools_statements_is_refused(fast: Backend, tmp_path: Path) -> None:
+    fast.numbers("t", 5)
+    with (
+        pooled(fast, tmp_path, "statement") as backend,
+        pytest.raises(StatementFailed, match="let it pool transactions or sessions"),
+    ):
+        backend.source(table="t").check(sign())
