@@ -24,7 +24,8 @@ bench: $(VENV)/.all $(VENV)/.test $(VENV)/bench/.done ## Compare with peers; siz
 lint: $(VENV)/.lint ## Check style, types, imports between packages, sizes and words
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
-	@.ci/house || true  # lists what is left
+	@.ci/house --words
+	@.ci/house || true  # sizes: lists what is left
 
 $(VENV)/.%: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); the first time this takes a minute or two."
