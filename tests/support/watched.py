@@ -123,7 +123,7 @@ def manifest(model: Model, version: int = 3, **signature: Any) -> Manifest:
     taken = Signature.from_sample(sample(), bare.predict_batch(sample()), bare.output_names)
     return Manifest(
         name="orders", version=version, adapter="sklearn",
-        blob=Blob(digest="0" * 64, size=1),
+        blob=Blob(digest="0" * 64, size=1), profile=Blob(digest="0" * 64, size=1),
         signature=taken.model_copy(update=signature),
         golden=GoldenBlob(digest="0" * 64, size=1, rows=1), tolerance=Tolerance(relative=0),
         libraries={}, created_at=datetime.now(UTC), created_by="a test", metrics={},
