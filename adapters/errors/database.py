@@ -1,5 +1,7 @@
 """What can go wrong with the source, the ledger and the predictions."""
 
+import difflib
+
 from nightshift.adapters.errors.root import NightshiftError
 
 
@@ -14,10 +16,9 @@ class TableNotFound(DatabaseError):
 
     def __str__(self) -> str:
         there = f"it has {', '.join(self.known)}" if self.known else "it has no tables"
-        return (
-            f"The source database has no table {self.table!r}: {there}. "
-            "Correct source.table in the job file."
-        )
+        near = difflib.get_close_matches(self.table, self.known, n=1)
+        remedy = f"Did you mean {near[0]!r}?" if near else "Correct source.table in the job file."
+        return f"The source database has no table {self.table!r}: {there}. {remedy}"
 
 
 class ColumnNotFound(DatabaseError):

@@ -14,6 +14,7 @@ from nightshift.adapters.errors import ColumnNotFound, KeyNotUnique, TableNotFou
 from nightshift.adapters.history.run_history import History
 from nightshift.adapters.ledger.runs import CHALLENGER, CHAMPION, RunState
 from nightshift.adapters.models.reference import ModelRef
+from nightshift.adapters.source.source import users_tables
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def evaluate_predictions(
         try:
             known = reflect_table(engine, actuals.name, actuals.schema)
         except sa.exc.NoSuchTableError as error:
-            there = sa.inspect(connection).get_table_names(schema=actuals.schema)
-            raise TableNotFound(name, tuple(sorted(there))) from error
+            there = users_tables(sa.inspect(connection), actuals.schema)
+            raise TableNotFound(name, tuple(there)) from error
         rows = reflect_table(engine, f"{target}_runs", schema)
         for wanted in (*key, column):
             if wanted not in known.c:

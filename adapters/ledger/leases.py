@@ -1,9 +1,11 @@
 """Who is alive: an owner renews its heartbeat; one that stops loses what it owns."""
 
+import hashlib
 import os
 import socket
 import uuid
 from datetime import datetime
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -14,8 +16,8 @@ NO_OWNER = ""
 
 
 def new_owner() -> str:
-    """A token for one worker: host:pid:random. The same one may begin a run again."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
+    """A token for one worker: host:pid:place.random. The same one may begin a run again."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_place()}.{uuid.uuid4()}"
 
 
 def silence(now: datetime, *signs: datetime | None) -> float:
@@ -33,11 +35,15 @@ def is_alive(owner: str, silent: float, lease: float) -> bool:
 
 
 def is_dead(owner: str) -> bool:
-    """Whether the owner has given up, or was a process of this machine that no longer exists."""
+    """Whether the owner has given up, or was a process that, as is known here, no longer exists.
+
+    Containers may share a host name; a PID means something only within its boot and namespace.
+    """
     if owner == NO_OWNER:
         return True
-    host, pid, _ = owner.rsplit(":", 2)
-    if host != socket.gethostname() or int(pid) == os.getpid():
+    host, pid, token = owner.rsplit(":", 2)
+    here = (socket.gethostname(), _place())
+    if not here[1] or (host, token.partition(".")[0]) != here or int(pid) == os.getpid():
         return False
     try:
         os.kill(int(pid), 0)
@@ -46,6 +52,16 @@ def is_dead(owner: str) -> bool:
     except PermissionError:
         return False
     return False
+
+
+def _place() -> str:
+    """What tells this boot and PID namespace from others; empty where a system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        namespace = Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return ""
+    return hashlib.sha256(f"{boot} {namespace}".encode()).hexdigest()[:8]
 
 
 def last_written(tables: LedgerTables) -> "sa.ScalarSelect[datetime]":

@@ -33,6 +33,12 @@ from nightshift.adapters.source.snapshot import Snapshot, StreamedSnapshot, cann
 from nightshift.adapters.source.statements import Statements
 from nightshift.adapters.source.user_query import bound_query
 
+# Where a query cannot be read, and constraints cannot be added to a table.
+_KEEP_ROWS = (
+    "Make a table with the key as its PRIMARY KEY, fill it by INSERT INTO ... SELECT, and name it "
+    "in source.table."
+)
+
 
 class Source:
     """One job's source, in one database."""
@@ -137,7 +143,7 @@ class Source:
     def _describe(self) -> list[SourceColumn]:
         if self.spec.table is None:
             problem = f"{self.engine.dialect.name} does not describe the columns of a query"
-            raise ConfigurationError("the job", "source.query", problem, "Use source.table.")
+            raise ConfigurationError("the job", "source.query", problem, _KEEP_ROWS)
         inspector = sa.inspect(self.engine)
         found = inspector.get_columns(self.spec.table, schema=self.spec.schema)
         return [reflect_column(column) for column in found]
@@ -192,12 +198,14 @@ class Source:
         query = bound_query(self.spec.query, None, None, self.engine.dialect)
         return query.columns().subquery("source")
 
+    def _describes_queries(self) -> bool:
+        return type(self)._describe is not Source._describe  # noqa: SLF001
+
     def _require_table(self, table: str) -> None:
         inspector = sa.inspect(self.engine)
         schema = self.spec.schema
         if not inspector.has_table(table, schema=schema):
-            known = inspector.get_table_names(schema=schema) + inspector.get_view_names(schema)
-            raise TableNotFound(table, tuple(sorted(known)))
+            raise TableNotFound(table, tuple(users_tables(inspector, schema)))
 
     def _check_key_is_declared_unique(self) -> None:
         """A table's key must be declared unique; a query's is checked in each snapshot."""
@@ -212,12 +220,25 @@ class Source:
                 return  # SQLite has NULLs even in primary keys: `_check_rows` looks for them
             problem = f"{', '.join(nullable)} may be NULL"
             remedy = "Declare it NOT NULL, or use `query:` in place of `table:`."
+            if not self._describes_queries():
+                remedy = f"Declare it NOT NULL, which may take a new table. {_KEEP_ROWS}"
             raise KeyNotUnique(str(self.spec), self.spec.key, problem, remedy)
         problem = "no primary key, unique constraint or unique index covers it"
         if primary:
             problem += f" (the primary key is {', '.join(primary)})"
         remedy = "Name such columns as source.key, or add a unique index, or use `query:`."
+        if not self._describes_queries():
+            remedy = f"Name such columns as source.key. Or: {_KEEP_ROWS}"
         raise KeyNotUnique(str(self.spec), self.spec.key, problem, remedy)
+
+
+def users_tables(inspector: sa.Inspector, schema: str | None) -> list[str]:
+    """The names of tables and views, sorted, without Nightshift's own."""
+    tables, views = inspector.get_table_names(schema=schema), inspector.get_view_names(schema)
+    ours = {view for view in views if f"{view}_runs" in tables}
+    ours |= {f"{view}_runs" for view in ours}
+    known = sorted({*tables, *views} - ours)
+    return [name for name in known if not name.startswith("nightshift_")]
 
 
 def _release(connection: sa.Connection) -> None:

@@ -5,6 +5,7 @@
 <store>/models/<name>/aliases/<alias>.json        a movable name of a version, with its history
 """
 
+import contextlib
 import getpass
 import hashlib
 import uuid
@@ -185,6 +186,8 @@ class ModelStore:
         }
         manifest = _draft(draft, 1)
         self.require_conditions()
+        if (same := self._find_version(name, manifest.blob.digest)) is not None:
+            draft["warnings"] = (*manifest.warnings, f"it has the same bytes as version {same}")
         self._storage.write(manifest.blob.key, data)
         self._storage.write(manifest.golden.key, rows)
         self._storage.write(profile.key, text)
@@ -348,6 +351,14 @@ class ModelStore:
             where = ".".join(str(part) for part in first["loc"])
             problem = f"{where}: {first['msg']}" if where else first["msg"]
             raise RecordInvalid(self._storage.place(key), problem) from error
+
+    def _find_version(self, name: str, digest: str) -> int | None:
+        """The newest version with this blob, of the last 100."""
+        for version in self.versions(name)[:-101:-1]:
+            with contextlib.suppress(ModelNotFound, RecordInvalid):
+                if self.manifest(name, version).blob.digest == digest:
+                    return version
+        return None
 
     def _not_found(self, reference: str, name: str) -> ModelNotFound:
         """With what there is instead: the model's versions and aliases, or else other models."""

@@ -39,6 +39,7 @@ def check_drift(checks: Checks, evidence: Evidence, side: str, name: str) -> Ite
         _find(profile, side, name) for profile in (evidence.reference, evidence.last)
     )
     title = f"input {name}" if side == "inputs" else f"prediction {name}"
+    title = title.replace("prediction prediction", "prediction")
     if column is None or column.kind == "time":  # time goes on
         return
     # An input with one value per partition, as the weekday of a day, names the partition.
@@ -93,7 +94,7 @@ def require_repetition(
     level, text = found.reached, found.text
     if found.reached == Level.FAIL:
         if failing or (before is not None and before.reached == Level.FAIL):
-            text = f"{text}, over {levels.fail:g} again"
+            text = f"{text}, over {levels.fail:g} for the second time in a row"
         else:
             level, text = Level.WARN, f"{text}; over {levels.fail:g} twice in a row fails"
     elif failing:

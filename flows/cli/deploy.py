@@ -1,11 +1,14 @@
 """What runs jobs by itself: deploy, serve, up."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nightshift.flows.cli import terminal
 from nightshift.flows.cli.terminal import AsJson
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 
 def deploy(
@@ -119,7 +122,7 @@ def up(
     try:
         with prefect_api(settings.state_dir, port) as ready:
             target = settings.target_url()
-            database = target.set(drivername=target.get_backend_name()).render_as_string()
+            database = _describe_database(target)
             url = ready()
             with announce(settings.state_dir, url):
                 from nightshift.flows.operations.serving import serve_jobs
@@ -133,3 +136,12 @@ def up(
     except KeyboardInterrupt:
         pass
     terminal.console.print("\nStopped.")
+
+
+def _describe_database(url: "sa.URL") -> str:
+    """A URL that other programs take, or, for a socket, the command that opens it."""
+    host = str(url.query.get("host", ""))
+    if url.get_backend_name() == "postgresql" and host.startswith("/"):
+        command = f"psql -h {host} -U {url.username} {url.database}"
+        return f"a socket of this machine, without a URL for GUI clients: {command}"
+    return url.set(drivername=url.get_backend_name()).render_as_string()

@@ -284,7 +284,7 @@ def _format_value(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:,.2f}"
+        return _format_float(value)
     if isinstance(value, About):
         return f"~{int(value):,}"
     return f"{value:,}" if _is_number(value) else " ".join(str(value).split())
@@ -314,3 +314,15 @@ def announcing_retries(say: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(announcer)
+
+
+def _format_float(value: float) -> str:
+    """Two decimals; more where these would make a 0 or 1 of what is not: `0.997`, `0.0004`."""
+    text = f"{value:,.2f}"
+    for digits in range(3, 17):
+        if text not in {"0.00", "1.00", "-0.00", "-1.00"} or value in {0.0, 1.0, -1.0}:
+            break
+        more = f"{value:.{digits}f}"
+        if float(more) not in {0.0, 1.0, -1.0}:
+            return more
+    return text

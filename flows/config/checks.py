@@ -19,7 +19,8 @@ A value above `warn` warns, one above `fail` quarantines the run; `off` turns a 
 or function of your own may take 10 minutes, or as long as its `timeout: 1h` says.
 """
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import Annotated, Any, Self
 
@@ -33,6 +34,7 @@ from pydantic import (
     model_validator,
 )
 
+from nightshift.adapters.errors import ConfigurationError
 from nightshift.flows.config.quantities import Duration
 from nightshift.flows.config.validation import accept_also, refused
 
@@ -260,6 +262,16 @@ class Checks(_Part):
                 problem = f"it has two checks called {twice[0]!r}"
                 raise refused(problem, "Give each a name of its own.", field)
         return self
+
+    def require_known_columns(self, names: Collection[str]) -> None:
+        """Raise ConfigurationError if `columns` names one that is not among the model's `names`."""
+        for name in self.columns:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                remedy = f"Did you mean {near[0]!r}? " if near else ""
+                remedy += f"It has {', '.join(names)}."
+                problem = "the model has no input or output of this name"
+                raise ConfigurationError("the job", f"checks.columns.{name}", problem, remedy)
 
     def levels(self, side: str, column: str, check: str) -> Levels:
         """The levels for one column. `side` is "inputs" or "predictions"."""

@@ -298,7 +298,9 @@ def _jobs(settings: Settings) -> Findings:
             job = load_job(name)
             manifest = store.resolve(job.model)
             with open_resources(settings, job) as resources:
-                resources.source.check(manifest.signature)
+                signature = manifest.signature
+                job.checks.require_known_columns((*signature.input_names, *signature.output_names))
+                resources.source.check(signature)
                 resources.predictions(manifest.signature).check()
         except ConfigurationError as error:
             text = f"{error.field}: {error.problem}" if error.field else error.problem

@@ -143,7 +143,9 @@ def open_context(
         def check_tables() -> PredictionTable:
             """Refuse what cannot work before a row is read; create the tables if missing."""
             orchestrator.require_checks(job)
-            resources.source.check(model.manifest.signature)
+            signature = model.manifest.signature
+            job.checks.require_known_columns((*signature.input_names, *signature.output_names))
+            resources.source.check(signature)
             predictions = resources.predictions(model.manifest.signature)
             predictions.create()
             return predictions

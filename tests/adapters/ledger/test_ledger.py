@@ -24,6 +24,7 @@ from nightshift.adapters.errors import (
     TargetMismatch,
 )
 from nightshift.adapters.history.run_history import History
+from nightshift.adapters.ledger import leases
 from nightshift.adapters.ledger.leases import new_owner
 from nightshift.adapters.ledger.ledger import Ledger
 from nightshift.adapters.ledger.runs import Run, RunState
@@ -539,3 +540,20 @@ def test_owners_differ() -> None:
     host, pid, _ = new_owner().rsplit(":", 2)
     assert (host, int(pid)) == (HOST, os.getpid())
     assert RunState.PUBLISHED != RunState.SCORED
+
+
+def test_a_process_is_judged_by_its_pid_only_where_that_means_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                          capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+    host, _, token = new_owner().rsplit(":", 2)
+    owner = f"{host}:{gone}:{token}"
+    assert leases.is_dead(owner)
+    assert not leases.is_alive(owner, silent=0, lease=60)
+    elsewhere = f"{host}:{gone}:{'0' * 8}.{token.partition('.')[2]}"  # another namespace, or boot
+    assert not leases.is_dead(elsewhere)
+    assert leases.is_alive(elsewhere, silent=0, lease=60)
+    assert not leases.is_alive(elsewhere, silent=61, lease=60)
+    monkeypatch.setattr(leases, "_place", lambda: "")  # a system that does not say
+    assert not leases.is_dead(f"{host}:{gone}:.{token}")

@@ -629,3 +629,14 @@ def test_two_teams_folders_are_two_stores(folder: Any, tmp_path: Path) -> None:
     for bucket in ("models", "Models_1", "arn:aws:s3:eu-west-1:123456789012:accesspoint"):
         folder.url = f"s3://{bucket}/team/eu/"
         assert folder.open().url == f"s3://{bucket}/team/eu"
+
+
+def test_the_same_bytes_again_are_said_to_be_the_same(
+    folder: Any, model: Model, sample: pd.DataFrame
+) -> None:
+    store = folder.open()
+    first = store.register("delay", model, sample)
+    second = store.register("delay", model, sample)
+    if first.blob.digest == second.blob.digest:
+        assert "it has the same bytes as version 1" in second.warnings
+    assert not any("same bytes" in warning for warning in first.warnings)

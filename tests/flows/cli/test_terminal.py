@@ -220,3 +220,11 @@ def test_json_round_trip(value: Any) -> None:
         monkeypatch.setattr("sys.stdout", printed)
         terminal.print_json(value)
     assert json.loads(printed.getvalue()) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(343 / 344, "0.997"), (1.0, "1.00"), (0.0, "0.00"), (0.0004, "0.0004"), (12.345, "12.35")],
+)
+def test_no_number_is_rounded_to_one_or_to_zero(value: float, shown: str) -> None:
+    assert terminal._format_value(value) == shown

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.source.relation import SourceSpec
+from nightshift.flows.config.checks import Checks
 from nightshift.flows.config.job import Job, job_names, load_job
 from nightshift.flows.planning.partitions import find_latest_partition, parse_partition
 from nightshift.flows.planning.scheduled_runs import find_due_partition, find_partition
@@ -406,3 +407,10 @@ def test_due_partitions_follow_each_other(write: Write) -> None:
     assert due[0].label == "2023-04-18"
     for earlier, later in itertools.pairwise(due):
         assert earlier.end == later.start
+
+
+def test_checks_of_a_column_that_the_model_lacks_are_refused() -> None:
+    checks = Checks.model_validate({"columns": {"amuont": {"nulls": "off"}}})
+    with pytest.raises(ConfigurationError, match="Did you mean 'amount'") as caught:
+        checks.require_known_columns(("amount", "prediction"))
+    assert caught.value.field == "checks.columns.amuont"
