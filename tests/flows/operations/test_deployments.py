@@ -80,7 +80,7 @@ def test_a_job_that_another_project_has_is_refused(
     monkeypatch.setenv("NIGHTSHIFT_PROJECT", "others")
     printed = nightshift("deploy", code=2)
     assert "created    score/ours" in printed.stdout
-    assert "job 'orders': the Prefect server has score/orders of the project 'tests'" in (
+    assert "job 'orders': the Prefect server already has score/orders of the project 'tests'" in (
         " ".join(printed.stderr.split())
     )
     assert "another name" in printed.stderr
@@ -162,7 +162,9 @@ def test_a_job_file_that_is_wrong_does_not_stop_the_others(
 
 def test_a_work_pool_that_is_not_there(nightshift: Nightshift) -> None:
     error = nightshift("deploy", "--work-pool", "nowhere", code=2).stderr
-    assert "no work pool 'nowhere'. Make it with `prefect work-pool create nowhere" in error
+    assert (
+        "no work pool 'nowhere'. Create it, for example: prefect work-pool create nowhere" in error
+    )
 
 
 def test_the_server_refuses_bad_values(deployed: Project, prefect: str) -> None:
