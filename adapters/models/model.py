@@ -63,7 +63,7 @@ class Model(ABC):
         """The model to register: itself, or one that has learned from (m, n) features of a sample
         what its object does not say, such as the form in which it takes them.
 
-        Raises ConfigurationError where that cannot be told.
+        Raises ConfigurationError where that cannot be found out.
         """
         return self
 

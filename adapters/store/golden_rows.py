@@ -20,7 +20,7 @@ from nightshift.adapters.models.signature import Signature
 from nightshift.adapters.models.tolerance import Tolerance
 
 MOST_ROWS = 32
-_MOST_CHOSEN, _MOST_CELLS = 200, 100_000
+_MOST_CHOSEN, _MOST_VALUES = 200, 100_000
 _UNSEEN = "(a value that the sample does not have)"
 _MOST_BYTES = 64 * 1024**2  # 32 rows of 100,000 numbers each are just below
 _MOST_NAMED = 9  # rows that differ
@@ -73,7 +73,7 @@ def make_rows(inputs: pa.Table, signature: Signature) -> list[pa.Table]:
 
 
 def _bound(signature: Signature) -> int:
-    return max(MOST_ROWS, min(_MOST_CHOSEN, _MOST_CELLS // len(signature.inputs)))
+    return max(MOST_ROWS, min(_MOST_CHOSEN, _MOST_VALUES // len(signature.inputs)))
 
 
 def write_rows(inputs: pa.Table, predictions: pa.Table) -> bytes:

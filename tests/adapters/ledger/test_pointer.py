@@ -111,7 +111,7 @@ def test_what_was_cleaned_is_not_released(backend: Backend, predictions: Predict
     for version in (2, 3, 4):
         quarantined(backend, predictions, run_request(version=version), add=100)
     keeper = Retention(ledger, keep=1)
-    assert keeper._condemn("job", 2)  # and killed before a row is deleted
+    assert keeper._mark_cleaned("job", 2)  # and killed before a row is deleted
     assert [old.run_id for old in keeper.clean("job", "scores", ("id",))] == [2, 3]
     for run_id in (2, 3):
         with pytest.raises(RunNotQuarantined, match="has deleted its predictions"):
@@ -233,7 +233,7 @@ def test_clean_goes_on_after_a_kill(backend: Backend, predictions: PredictionTab
     for version in (1, 2):
         backend.score(predictions, run_request(version=version))
     keeper = Retention(predictions.ledger, keep=1)
-    assert keeper._condemn("job", 1)
+    assert keeper._mark_cleaned("job", 1)
     backend.execute("DELETE FROM scores_runs WHERE run_id = 1 AND id < 5")
     assert [old.run_id for old in keeper.clean("job", "scores", ("id",))] == [1]
     assert backend.rows("SELECT count(*) FROM scores_runs") == [(10,)]
