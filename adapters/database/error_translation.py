@@ -20,19 +20,21 @@ from nightshift.adapters.errors import (
 # SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which the same statement may
 # succeed: connection lost, server stopping or starting, too many connections, serialization
 # failure or a standby's conflict with recovery, deadlock, lock timeout, a session or transaction
-# that was idle for too long, and a server that only reads, as it does while another takes over.
+# that was idle for too long.
 _TRANSIENT_STATES = (
     "08", "57P01", "57P02", "57P03", "53300", "40001", "40P01", "55P03", "25P03", "25P04", "57P05",
-    "25006",
 )  # fmt: skip
 # MariaDB's and MySQL's numbers for the same (their SQLSTATE is HY000 for most): too many
 # connections, lock wait timeout, deadlock, cannot connect, gone away, connection lost, killed or
 # aborted, server shutting down, network read or write error, too many connections of this user, a
-# table that changed after the snapshot, and read-only servers (1290, 1792, 1836).
+# table that changed after the snapshot.
 _TRANSIENT_NUMBERS = frozenset(
-    {1040, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1290, 1412, 1792, 1836, 1927}
+    {1040, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1412, 1927}
     | {2002, 2003, 2006, 2013, 2055, 4031}
 )
+_READ_ONLY = frozenset({"25006", 1290, 1792, 1836})
+"""A server that only reads, as it does while another takes over: transient, unless the transaction
+is one of ours that must not write."""
 _NOT_A_FAILOVER = ("--secure-file-priv", "--skip-grant-tables")  # also 1290
 _HIDDEN = ("42501", "check_enable_rls")
 """SQLSTATE of a missing privilege, and the server's function that raises it for hidden rows."""
@@ -94,7 +96,12 @@ def translate(engine: sa.Engine, doing: str, error: BaseException) -> Nightshift
     if "statement pooling mode" in text:  # PgBouncer's, with a code of a lost connection
         text = "it is behind a pooler that pools statements; let it pool transactions or sessions"
         return StatementFailed(doing, text)
-    if isinstance(error, sa.exc.PendingRollbackError) or is_transient(cause, text):
+    codes = {getattr(cause, "sqlstate", None), next(iter(cause.args), None)}
+    if codes & _READ_ONLY and not any(option in text for option in _NOT_A_FAILOVER):
+        transient = not engine.get_execution_options().get("nightshift_read_only")
+    else:
+        transient = is_transient(cause, text)
+    if transient or isinstance(error, sa.exc.PendingRollbackError):
         return DatabaseUnavailable(database_name(engine), text)
     return StatementFailed(doing, text)
 
@@ -105,8 +112,6 @@ def is_transient(cause: BaseException, text: str) -> bool:
     refused = any(refusal in text for refusal in _REFUSALS)
     if type(cause).__module__.startswith("pymysql") and isinstance(number, int):
         transient = number in _TRANSIENT_NUMBERS or number == 0  # of a connection closed before
-        if any(option in text for option in _NOT_A_FAILOVER):
-            return False
         return transient and not refused
     state = getattr(cause, "sqlstate", None)
     if state:

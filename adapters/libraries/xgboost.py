@@ -131,7 +131,7 @@ class XGBoostModel(ArchivedModel):
         kinds = self.booster.feature_types or []
         names = self.booster.feature_names or list(features.columns)
         known: dict[str, Any] = {}
-        if hasattr(self.booster, "get_categories"):  # XGBoost 3.1 and newer keep them
+        if "c" in kinds and hasattr(self.booster, "get_categories"):  # XGBoost 3.1 keeps them
             known = dict(self.booster.get_categories(export_to_arrow=True).to_arrow() or ())
         return {
             name: known[name].to_pylist() if known.get(name) is not None else None

@@ -12,7 +12,7 @@ from nightshift.adapters.profiles.column_profile import ColumnProfile
 from nightshift.adapters.profiles.drift import RANGE_ROWS, classes, commonest, shares
 from nightshift.adapters.profiles.sketch import MOST_BUCKETS
 from nightshift.flows.checks.evidence import Evidence
-from nightshift.flows.checks.results import CheckResult, Level, grade, leave_unjudged
+from nightshift.flows.checks.results import CheckResult, Level, grade, leave_unjudged, name_column
 from nightshift.flows.config.checks import Checks, Levels
 from nightshift.flows.text import format_percent
 
@@ -28,7 +28,7 @@ def check_input(checks: Checks, evidence: Evidence, name: str) -> Iterator[Check
         _UNKNOWN if profile is None else profile.inputs.get(name, _UNKNOWN)
         for profile in (evidence.reference, evidence.last)
     )
-    title = f"input {name}"
+    title = name_column("inputs", name)
     levels = {
         check: checks.levels("inputs", name, check)
         for check in ("nulls", "unseen", "far_outside", "outside")
@@ -65,7 +65,7 @@ def check_output(checks: Checks, evidence: Evidence, name: str) -> Iterator[Chec
     reference = (
         _UNKNOWN if evidence.reference is None else evidence.reference.outputs.get(name, _UNKNOWN)
     )
-    title = f"prediction {name}"
+    title = name_column("predictions", name)
     missing, constant, moved = (
         checks.levels("predictions", name, check) for check in ("missing", "constant", "classes")
     )

@@ -25,6 +25,7 @@ from nightshift.flows.checks.results import (
     Level,
     grade,
     leave_unjudged,
+    name_column,
 )
 from nightshift.flows.config.checks import Checks, DriftLevels
 
@@ -38,8 +39,7 @@ def check_drift(checks: Checks, evidence: Evidence, side: str, name: str) -> Ite
     reference, last = (
         _find(profile, side, name) for profile in (evidence.reference, evidence.last)
     )
-    title = f"input {name}" if side == "inputs" else f"prediction {name}"
-    title = title.replace("prediction prediction", "prediction")
+    title = name_column(side, name)
     if column is None or column.kind == "time":  # time goes on
         return
     # An input with one value per partition, as the weekday of a day, names the partition.

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from nightshift.adapters.database.engine import open_reader
+from nightshift.adapters.database.engine import read_only
 from nightshift.adapters.database.error_translation import translate_errors
 from nightshift.adapters.database.times import BEGINNING, END
 from nightshift.adapters.history.run_history import EarlierRun, History
@@ -140,8 +140,8 @@ def _run_query(resources: JobResources, partition: Partition, run: Run, text: st
     }
     query = sa.text(text)
     given = {name: value for name, value in known.items() if name in query.compile().params}
-    engine = resources.ledger.engine
-    with translate_errors(engine, "a check's query"), open_reader(engine) as connection:
+    engine = read_only(resources.ledger.engine)
+    with translate_errors(engine, "a check's query"), engine.connect() as connection:
         return connection.execute(query, given).scalar_one()
 
 

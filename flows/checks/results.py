@@ -169,3 +169,10 @@ def leave_unjudged(
         name=name, column=column, warn=warn, fail=fail, level=Level.NOT_JUDGED,
         reached=Level.NOT_JUDGED, text=f"{about}{name} not judged: {reason}",
     )  # fmt: skip
+
+
+def name_column(side: str, name: str) -> str:
+    """A column as results name it. `side` is "inputs" or "predictions"."""
+    if side == "inputs":
+        return f"input {name}"
+    return name if name == "prediction" else f"prediction {name}"

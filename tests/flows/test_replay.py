@@ -154,7 +154,7 @@ def test_what_the_checks_do_not_allow_is_not_merged(project: Project) -> None:
     assert done.exit_code == 1
     assert "Merged 2 rows into run 1" in done.output
     output = " ".join(done.output.split())
-    assert "still no prediction for [160]: prediction prediction: about" in output
+    assert "still no prediction for [160]: prediction: about" in output
     assert "are not between 0 and 2,000 (found 2 to 2e+06)" in output
     assert 160 not in project.scores()
     assert counters(project) == [(999, 1)]

@@ -31,7 +31,7 @@ from nightshift.flows.config.validation import describe_problems
 from watched import Hanging
 
 NEW_YORK = ZoneInfo("America/New_York")
-TITLE = "prediction prediction"
+TITLE = "prediction"
 CARRIERS = ["AA", "B6", "DL", "UA", "WN"]
 SCHEMA = pa.schema({"distance": pa.float64(), "hour": pa.int16(), "carrier": pa.string()})
 
@@ -116,7 +116,7 @@ def test_units_changed() -> None:
     assert found.verdict == "fail"
     assert found.reason is not None
     assert found.reason.startswith("input distance: 3,000 of 3,000 rows (100%) are far outside")
-    assert ("drift", "prediction prediction", "fail") in findings(found)
+    assert ("drift", "prediction", "fail") in findings(found)
 
 
 def test_a_third_of_the_rows_dropped() -> None:
@@ -131,7 +131,7 @@ def test_a_model_that_returns_a_constant() -> None:
     found = run_checks(Checks(), evidence(usual_inputs(), np.full(3000, 90.5)))
     assert found.verdict == "fail"
     assert found.reason is not None
-    assert found.reason.startswith("prediction prediction: 100% of 3,000 rows are 90.5")
+    assert found.reason.startswith("prediction: 100% of 3,000 rows are 90.5")
 
 
 def test_nan_for_one_category() -> None:
@@ -140,9 +140,9 @@ def test_nan_for_one_category() -> None:
     found = run_checks(Checks(), evidence(inputs, predictions))
     lost = int(np.isnan(predictions).sum())
     share = 100 * lost / 3000
-    assert findings(found) == {("missing", "prediction prediction", "fail")}
+    assert findings(found) == {("missing", "prediction", "fail")}
     assert found.reason == (
-        f"prediction prediction: {lost} of 3,000 rows ({share:.4g}%) have no prediction "
+        f"prediction: {lost} of 3,000 rows ({share:.4g}%) have no prediction "
         f"({lost} NaN); at most 1% may"
     )
 
@@ -268,7 +268,7 @@ def test_rare_classes_may_be_absent() -> None:
 
 def test_another_model_version_may_predict_otherwise() -> None:
     other = evidence(usual_inputs(), predict(usual_inputs()) * 3, reference=None)
-    assert ("jump", "prediction prediction", "fail") in findings(run_checks(Checks(), other))
+    assert ("jump", "prediction", "fail") in findings(run_checks(Checks(), other))
     promoted = replace(other, last_has_same_model=False)
     assert findings(run_checks(Checks(), promoted)) == set()
 
@@ -338,7 +338,7 @@ def test_predictions(name: str, config: str, predictions: Any, level: str | None
     now = evidence(usual_inputs(), reference=None)
     now = replace(now, profile=profiled(usual_inputs(), predictions))
     found = run_checks(checks(config), now)
-    result = found.result(name, "prediction prediction")
+    result = found.result(name, "prediction")
     assert (None if result is None else result.level) == level
 
 
@@ -410,7 +410,7 @@ def test_classes(shares: tuple[float, float], level: str) -> None:
     now = evidence(usual_inputs(), reference=reference, last=None)
     now = replace(now, profile=profiled(usual_inputs(), predicted(3000, shares[0]), reference))
     found = run_checks(Checks(), now)
-    result = found.result("classes", "prediction prediction")
+    result = found.result("classes", "prediction")
     assert result is not None
     assert result.level == level
 

@@ -302,7 +302,7 @@ def test_what_stays_wrong_is_quarantined_again_and_what_is_fixed_is_published(
 def test_a_model_that_returns_a_constant(scheduled: ScheduledJob) -> None:
     scheduled.good()
     scheduled.model.after = lambda found: np.full(len(found), 42.0)
-    run = scheduled.quarantined("prediction prediction: 100% of 2,000 rows are 42")
+    run = scheduled.quarantined("prediction: 100% of 2,000 rows are 42")
     scheduled.released_and_rolled_back(run)
 
 
@@ -313,7 +313,7 @@ def test_a_new_version_that_was_constant_from_the_start(scheduled: ScheduledJob)
     sample = fares()
     blunt = scheduled.model.Fares().fit(sample, np.full(len(sample), 21.0))
     scheduled.project.store.promote("fares", register("fares", SklearnModel(blunt), sample).version)
-    scheduled.quarantined("prediction prediction: 100% of 2,000 rows are 21")
+    scheduled.quarantined("prediction: 100% of 2,000 rows are 21")
 
 
 @pytest.mark.heavy
