@@ -24,8 +24,7 @@ bench: $(VENV)/.all $(VENV)/.test $(VENV)/bench/.done ## Compare with peers; siz
 lint: $(VENV)/.lint ## Check style, types, imports between packages, sizes and words
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
-	@.ci/house --words
-	@.ci/house || true  # sizes: lists what is left
+	@.ci/house
 
 $(VENV)/.%: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); the first time this takes a minute or two."

@@ -5,7 +5,15 @@ import re
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+)
 
 from nightshift.adapters.errors import ConfigurationError
 from nightshift.adapters.models.arrays import Form
@@ -170,3 +178,22 @@ def _iso(value: Any) -> str:
     if isinstance(value, date | datetime):
         return value.isoformat()
     raise TypeError(type(value).__name__)
+
+
+def draft_manifest(fields: dict[str, object], version: int) -> Manifest:
+    """A manifest in which every field is set, as if it had been read: only such can be signed."""
+    try:
+        draft = Manifest.model_validate({"format": 1, **fields, "version": version})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError("register", field, first["msg"], "Correct the value.") from error
+    return Manifest.model_validate_json(draft.to_json())
+
+
+def manifest_key(name: str, version: int) -> str:
+    return f"models/{checked_name(name)}/versions/{version}/manifest.json"
+
+
+def alias_key(name: str, alias: str) -> str:
+    return f"models/{checked_name(name)}/aliases/{checked_name(alias, 'alias')}.json"

@@ -21,7 +21,6 @@ from pydantic import BaseModel, ValidationError
 from nightshift.adapters.errors import (
     AliasMoved,
     BlobCorrupt,
-    ConfigurationError,
     ModelNotFound,
     RecordInvalid,
 )
@@ -40,8 +39,11 @@ from nightshift.adapters.store.manifest import (
     Blob,
     GoldenBlob,
     Manifest,
+    alias_key,
     checked_name,
+    draft_manifest,
     is_name,
+    manifest_key,
 )
 from nightshift.adapters.store.storage import Storage, StoreOptions
 from nightshift.adapters.store.trust_policy import TrustPolicy
@@ -108,7 +110,7 @@ class ModelStore:
 
     def manifest(self, name: str, version: int) -> Manifest:
         """Raises ModelNotFound, or RecordInvalid if it is damaged or belongs elsewhere."""
-        key = _manifest_key(name, version)
+        key = manifest_key(name, version)
         data = self._storage.read(key)
         if data is None:
             raise self._not_found(ModelRef(name, version), name)
@@ -184,7 +186,7 @@ class ModelStore:
             "left_out": left_out,
             "warnings": warn_of_small_sample(ready.profile.rows),
         }
-        manifest = _draft(draft, 1)
+        manifest = draft_manifest(draft, 1)
         self.require_conditions()
         if (same := self._find_version(name, manifest.blob.digest)) is not None:
             draft["warnings"] = (*manifest.warnings, f"it has the same bytes as version {same}")
@@ -192,10 +194,10 @@ class ModelStore:
         self._storage.write(manifest.golden.key, rows)
         self._storage.write(profile.key, text)
         while True:
-            manifest = _draft(draft, max(self.versions(name), default=0) + 1)
+            manifest = draft_manifest(draft, max(self.versions(name), default=0) + 1)
             if sign_with is not None:
                 manifest = sign_with.sign(manifest)
-            key = _manifest_key(name, manifest.version)
+            key = manifest_key(name, manifest.version)
             if self._storage.create(key, manifest.to_json()):
                 return manifest
 
@@ -290,7 +292,7 @@ class ModelStore:
     def _move(self, name: str, alias: str, version: int | None, by: str | None) -> Alias:
         """Compare and swap; `version` None is the one before."""
         self.require_conditions()
-        key = _alias_key(name, alias)
+        key = alias_key(name, alias)
         old, tag = self._alias_and_tag(name, alias)
         rollback = version is None
         if version is None:
@@ -322,7 +324,7 @@ class ModelStore:
 
     def _alias_and_tag(self, name: str, alias: str) -> tuple[Alias | None, str | None]:
         """An alias and the tag of that very state, or neither."""
-        key = _alias_key(name, alias)
+        key = alias_key(name, alias)
         before = self._storage.info(key)
         while before is not None:
             record = self._alias(name, alias)
@@ -333,7 +335,7 @@ class ModelStore:
         return None, None
 
     def _alias(self, name: str, alias: str) -> Alias | None:
-        key = _alias_key(name, alias)
+        key = alias_key(name, alias)
         data = self._storage.read(key)
         if data is None:
             return None
@@ -381,25 +383,6 @@ def _open(url: str, options: StoreOptions) -> Storage:
     from nightshift.adapters.store.s3 import S3Storage  # imports take a second
 
     return S3Storage(*place, options)
-
-
-def _draft(fields: dict[str, object], version: int) -> Manifest:
-    """A manifest in which every field is set, as if it had been read: only such can be signed."""
-    try:
-        draft = Manifest.model_validate({"format": 1, **fields, "version": version})
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError("register", field, first["msg"], "Correct the value.") from error
-    return Manifest.model_validate_json(draft.to_json())
-
-
-def _manifest_key(name: str, version: int) -> str:
-    return f"models/{checked_name(name)}/versions/{version}/manifest.json"
-
-
-def _alias_key(name: str, alias: str) -> str:
-    return f"models/{checked_name(name)}/aliases/{checked_name(alias, 'alias')}.json"
 
 
 def _digest(data: bytes) -> str:

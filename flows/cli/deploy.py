@@ -139,9 +139,7 @@ def up(
 
 
 def _describe_database(url: "sa.URL") -> str:
-    """A URL that other programs take, or, for a socket, the command that opens it."""
-    host = str(url.query.get("host", ""))
-    if url.get_backend_name() == "postgresql" and host.startswith("/"):
-        command = f"psql -h {host} -U {url.username} {url.database}"
-        return f"a socket of this machine, without a URL for GUI clients: {command}"
-    return url.set(drivername=url.get_backend_name()).render_as_string()
+    """A URL that other programs take; of a socket, GUI clients do not."""
+    text = url.set(drivername=url.get_backend_name()).render_as_string()
+    is_socket = str(url.query.get("host", "")).startswith("/")
+    return f"{text}  (a socket: for psql and drivers, not for GUI clients)" if is_socket else text
