@@ -1,5 +1,6 @@
 """Registering model versions, and what a version must show before an alias may name it."""
 
+from contextlib import suppress
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,15 @@ def uses_alias(job: Job, name: str, alias: str) -> bool:
     """Whether the job scores with the version that this alias of the model names."""
     by_default = job.model == name and alias == CHAMPION
     return by_default or job.model == f"{name}@{alias}"
+
+
+def find_job(name: str, alias: str) -> str | None:
+    """The first job that scores with what this alias of the model names, if any does."""
+    for job in job_names():
+        with suppress(ConfigurationError):
+            if uses_alias(load_job(job), name, alias):
+                return job
+    return None
 
 
 def require_agreement(settings: Settings, manifest: Manifest, alias: str) -> None:

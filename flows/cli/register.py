@@ -69,6 +69,7 @@ def register(
     from nightshift.adapters.models.registry import adapter_for_file
     from nightshift.adapters.store.manifest import checked_name
     from nightshift.flows.config.settings import load_settings
+    from nightshift.flows.register import find_job
     from nightshift.flows.register import register as register_model
 
     if alias is not None:
@@ -109,7 +110,11 @@ def register(
         terminal.say(f"Next: nightshift promote {name} {manifest.version}")
     else:
         terminal.say(f"  {name}@{alias} is now version {manifest.version}")
-        terminal.say("Next: nightshift run JOB, with a job whose model is this one")
+        job = find_job(name, alias)
+        step = (
+            f"run {job}" if job else f"init --job {name} --table TABLE --key COLUMN --model {name}"
+        )
+        terminal.say(f"Next: nightshift {step}")
 
 
 def _promote(manifest: "Manifest", alias: str) -> None:
