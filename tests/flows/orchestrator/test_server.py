@@ -133,7 +133,7 @@ def test_up_starts_all_stops_cleanly_and_keeps_its_data(project: Project) -> Non
         port = probe.getsockname()[1]
     up = Up(project, port)
     up.ready()
-    assert f"It is running already: http://127.0.0.1:{port}" in Up(project, port).ended()
+    assert f"Already running: http://127.0.0.1:{port}" in Up(project, port).ended()
     found = deployment(up.api, "score/orders")["id"]
     run = post(
         up.api, f"/deployments/{found}/create_flow_run", {"parameters": {"partition": "2024-03-01"}}
@@ -144,7 +144,8 @@ def test_up_starts_all_stops_cleanly_and_keeps_its_data(project: Project) -> Non
     ui, backfill, database, *_, last = filter(None, map(str.strip, printed.splitlines()))
     assert re.fullmatch(rf"Prefect UI +http://127.0.0.1:{port}", ui)
     assert backfill.startswith("Backfill")
-    assert re.fullmatch(r"Database +postgresql://\S+", database)
+    socket_note = r"  \(a socket: for psql and drivers, not for GUI clients\)"
+    assert re.fullmatch(rf"Database +postgresql://\S+{socket_note}", database)
     assert last == "Stopped."
     assert project.states() == [("2024-03-01", "published")]
     with pytest.raises(httpx.ConnectError):  # nothing is left of it

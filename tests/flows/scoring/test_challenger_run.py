@@ -245,7 +245,7 @@ def test_a_challenger_that_cannot_be_had(
         if way == "damaged":
             store = project.store
             blob = store.resolve("candidate@challenger").blob
-            store._objects.write(blob.key, b"rubbish")  # as a thief of the bucket's key would
+            store._storage.write(blob.key, b"rubbish")  # as a thief of the bucket's key would
         if way == "no such alias":
             project.write_job(challenger="candidate@stranger")
         if way == "other outputs":
