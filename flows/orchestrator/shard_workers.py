@@ -1,13 +1,13 @@
 """Workers for shards, on a Prefect task runner: threads, processes or Dask."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import task
+from prefect import Flow, Task, task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import TagsContext
+from prefect.context import FlowRunContext, TagsContext, TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
@@ -33,12 +33,32 @@ class _Pending:
 @contextmanager
 def open_workers(plan: Shards) -> Iterator[Submit]:
     """Yields what hands a shard to a worker. Workers are waited for at the end."""
-    with TagsContext(current_tags=set()), task_runner(plan) as runner:
+    with TagsContext(current_tags=set()), _without_objects(), task_runner(plan) as runner:
 
         def submit(assignment: Assignment) -> PendingShard:
             return _Pending(runner.submit(_score_shard, {"assignment": assignment}))
 
         yield submit
+
+
+@contextmanager
+def _without_objects() -> Iterator[None]:
+    """Workers get Prefect's context pickled, with the flow and the step that run here. Those hold
+    connections and models: stand-ins of the same names go in their place.
+    """
+    run, step = FlowRunContext.get(), TaskRunContext.get()
+    with ExitStack() as stack:
+        if run is not None and run.flow is not None:
+            flow = Flow(_stand_in, name=run.flow.name)
+            stack.enter_context(run.model_copy(update={"flow": flow}))
+        if step is not None:
+            named = Task(_stand_in, name=step.task.name)
+            stack.enter_context(step.model_copy(update={"task": named}))
+        yield
+
+
+def _stand_in() -> None:
+    """Is never called."""
 
 
 def task_runner(plan: Shards) -> TaskRunner[Any]:
