@@ -17,8 +17,11 @@ class TableNotFound(DatabaseError):
     def __str__(self) -> str:
         there = f"it has {', '.join(self.known)}" if self.known else "it has no tables"
         near = difflib.get_close_matches(self.table, self.known, n=1)
-        remedy = f"Did you mean {near[0]!r}?" if near else "Correct source.table in the job file."
-        return f"The source database has no table {self.table!r}: {there}. {remedy}"
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        return (
+            f"The source database has no table {self.table!r}: {there}. {hint}"
+            "Correct source.table in the job file."
+        )
 
 
 class ColumnNotFound(DatabaseError):

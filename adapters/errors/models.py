@@ -190,7 +190,7 @@ class AgreementTooLow(ModelError):
             look = f"`nightshift report {self.run_id}` shows how they differ"
         return (
             f"{self.model} was not made {self.alias!r}: job {self.job!r} requires agreement "
-            f"with its champion in {100 * self.level:.6g} % of the rows, and {self.problem}. "
+            f"with its champion in {100 * self.level:.6g}% of the rows, and {self.problem}. "
             f"{look}; or promote it anyway with --force."
         )
 

@@ -26,6 +26,7 @@ def test_a_missing_table(backend: Backend) -> None:
         backend.source(table="order").check(sign())
     assert (caught.value.table, caught.value.known) == ("order", ("orders",))
     assert "'order'" in str(caught.value)
+    assert "Did you mean 'orders'?" in str(caught.value)
     assert "source.table" in str(caught.value)
 
 
