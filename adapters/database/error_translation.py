@@ -100,13 +100,13 @@ def translate(engine: sa.Engine, doing: str, error: BaseException) -> Nightshift
     if codes & _READ_ONLY and not any(option in text for option in _NOT_A_FAILOVER):
         transient = not engine.get_execution_options().get("nightshift_read_only")
     else:
-        transient = is_transient(cause, text)
+        transient = _is_transient(cause, text)
     if transient or isinstance(error, sa.exc.PendingRollbackError):
         return DatabaseUnavailable(database_name(engine), text)
     return StatementFailed(doing, text)
 
 
-def is_transient(cause: BaseException, text: str) -> bool:
+def _is_transient(cause: BaseException, text: str) -> bool:
     """Whether the same statement may succeed later. `text` is the cause's message."""
     number = next(iter(cause.args), None)
     refused = any(refusal in text for refusal in _REFUSALS)

@@ -14,8 +14,8 @@ from sqlalchemy.dialects import mysql
 
 from backends import Backend, request_of, sign
 from nightshift.adapters.backends.registry import predictions_class, source_class
-from nightshift.adapters.database.engine import open_engine
-from nightshift.adapters.database.error_translation import is_transient, translate_errors
+from nightshift.adapters.database.engine import open_engine, read_only
+from nightshift.adapters.database.error_translation import translate, translate_errors
 from nightshift.adapters.errors import (
     ColumnTypeUnsupported,
     ConfigurationError,
@@ -552,9 +552,6 @@ def test_who_is_not_let_in(maria: Backend, change: dict[str, str], kind: type, t
         (pymysql.OperationalError(2006, "gone away"), True),
         (pymysql.OperationalError(2013, "Lost connection"), True),
         (pymysql.InterfaceError(0, ""), True),
-        (pymysql.OperationalError(1290, "running with the --read-only option"), True),
-        (pymysql.OperationalError(1792, "Cannot execute in a READ ONLY transaction"), True),
-        (pymysql.OperationalError(1836, "Running in read-only mode"), True),
         (pymysql.OperationalError(1290, "running with the --secure-file-priv option"), False),
         (pymysql.OperationalError(1045, "Access denied ... connect"), False),
         (pymysql.OperationalError(2003, "Can't connect (CERTIFICATE_VERIFY_FAILED)"), False),
@@ -562,7 +559,23 @@ def test_who_is_not_let_in(maria: Backend, change: dict[str, str], kind: type, t
     ],
 )
 def test_which_errors_may_pass(maria: Backend, error: Exception, transient: bool) -> None:
-    assert is_transient(error, str(error)) == transient
+    kind = DatabaseUnavailable if transient else StatementFailed
+    for engine in (maria.engine, read_only(maria.engine)):
+        assert type(translate(engine, "a statement", error)) is kind
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pymysql.OperationalError(1290, "running with the --read-only option"),
+        pymysql.OperationalError(1792, "Cannot execute in a READ ONLY transaction"),
+        pymysql.OperationalError(1836, "Running in read-only mode"),
+    ],
+)
+def test_a_read_only_server_may_pass_where_we_write(maria: Backend, error: Exception) -> None:
+    assert type(translate(maria.engine, "a statement", error)) is DatabaseUnavailable
+    only_reads = read_only(maria.engine)
+    assert type(translate(only_reads, "a statement", error)) is StatementFailed
 
 
 def test_indexes_that_a_killed_process_left_out(maria: Backend) -> None:

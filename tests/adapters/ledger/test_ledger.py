@@ -36,6 +36,12 @@ BACKENDS = ("fast", "lite")
 HOST = socket.gethostname()
 
 
+def process_here(pid: int) -> str:
+    """A worker of this boot and namespace, of whom the system tells whether it is alive."""
+    place = new_owner().rsplit(":", 1)[1].partition(".")[0]
+    return f"{HOST}:{pid}:{place}.x"
+
+
 def someone(name: str) -> str:
     """A worker on another machine, of whom only the ledger tells whether it is alive."""
     return f"elsewhere:1:{name}"
@@ -250,10 +256,14 @@ def test_a_dead_process_is_taken_over_at_once(
     ledger = predictions.ledger
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         pass
-    dead = f"{HOST}:{child.pid}:x"
-    first = ledger.begin(request_of(), dead)
+    first = ledger.begin(request_of(), process_here(child.pid))
     assert ledger.begin(request_of(), new_owner()).run_id == first.run_id
-    for alive in (f"{HOST}:1:x", f"{HOST}:{os.getpid()}:x", f"elsewhere:{child.pid}:x"):
+    for alive in (
+        process_here(1),
+        process_here(os.getpid()),
+        f"{HOST}:{child.pid}:x",  # another boot, or namespace
+        f"elsewhere:{child.pid}:x",
+    ):
         ledger.begin(request_of(alive), alive)
         with pytest.raises(PartitionBusy):
             ledger.begin(request_of(alive), new_owner())
@@ -515,7 +525,7 @@ def test_a_take_over_waits_for_the_chunk_under_way(postgres_backend: Backend) ->
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         pass
     for ending in ("commit", "rollback"):
-        zombie = ledger.begin(request_of(ending), f"{HOST}:{child.pid}:x")  # and it is dead
+        zombie = ledger.begin(request_of(ending), process_here(child.pid))  # and it is dead
         taken: list[Run] = []
         taker = threading.Thread(
             target=lambda where, into: into.append(ledger.begin(request_of(where), someone("b"))),
