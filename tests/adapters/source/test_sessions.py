@@ -3,6 +3,7 @@
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,7 +152,7 @@ def answers(port: int) -> bool:
 
 
 @contextmanager
-def pooled(fast: Backend, folder: Path, mode: str) -> Iterator[Backend]:
+def pooled(fast: Backend, mode: str) -> Iterator[Backend]:
     """The same database behind PgBouncer, which refuses to be run by root."""
     if PGBOUNCER is None:
         pytest.skip("PgBouncer is not installed (apt-get install pgbouncer)")
@@ -160,13 +161,13 @@ def pooled(fast: Backend, folder: Path, mode: str) -> Iterator[Backend]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = folder / "pgbouncer.ini"
+    folder = tempfile.TemporaryDirectory(prefix="nightshift-pgbouncer-")  # pytest's is root's
+    Path(folder.name).chmod(0o755)
+    settings = Path(folder.name) / "pgbouncer.ini"
     settings.write_text(
         f"[databases]\n* = host={host} user={url.username}\n[pgbouncer]\nlisten_addr=127.0.0.1\n"
         f"listen_port={port}\nunix_socket_dir=\nauth_type=any\npool_mode={mode}\n"
     )
-    for place in (folder, *folder.parents[:2]):
-        place.chmod(0o755)
     owner = next(host.glob(".s.PGSQL.*")).stat().st_uid
     pooler = subprocess.Popen([PGBOUNCER, settings], user=owner, stderr=subprocess.DEVNULL)
     place = url.set(host="127.0.0.1", port=port, query={})
@@ -178,11 +179,12 @@ def pooled(fast: Backend, folder: Path, mode: str) -> Iterator[Backend]:
         engine.dispose()
         pooler.terminate()
         pooler.wait(20)
+        folder.cleanup()
 
 
-def test_a_pooler_that_pools_transactions(fast: Backend, tmp_path: Path) -> None:
+def test_a_pooler_that_pools_transactions(fast: Backend) -> None:
     fast.numbers("t", 500)
-    with pooled(fast, tmp_path, "transaction") as backend:
+    with pooled(fast, "transaction") as backend:
         for kind in ("float64", "string"):
             source = backend.source(query="SELECT id, x, 'a' AS kind FROM t")
             inputs = sign({"x" if kind == "float64" else "kind": kind})
@@ -199,10 +201,10 @@ def test_a_pooler_that_pools_transactions(fast: Backend, tmp_path: Path) -> None
         assert left == ["0", "0", "0"]  # to other clients of the pool
 
 
-def test_a_pooler_that_pools_statements_is_refused(fast: Backend, tmp_path: Path) -> None:
+def test_a_pooler_that_pools_statements_is_refused(fast: Backend) -> None:
     fast.numbers("t", 5)
     with (
-        pooled(fast, tmp_path, "statement") as backend,
+        pooled(fast, "statement") as backend,
         pytest.raises(StatementFailed, match="let it pool transactions or sessions"),
     ):
         backend.source(table="t").check(sign())
